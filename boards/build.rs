@@ -1,0 +1,31 @@
+//! Picks the board whose constants go into the image, and the linker script.
+//!
+//! A folder `boards/NAME/` with a `board.rs` *is* a board: `PORTCULLIS_BOARD=NAME` (default
+//! `qemu-virt`) chooses it. The library and the host's builds need none of this.
+
+use std::env;
+use std::path::PathBuf;
+
+fn main() {
+    println!("cargo:rerun-if-env-changed=PORTCULLIS_BOARD");
+    println!("cargo:rerun-if-changed=linker.ld");
+    println!("cargo:rerun-if-changed=boards");
+    if env::var("CARGO_CFG_TARGET_OS").as_deref() != Ok("none") {
+        return;
+    }
+    let root = PathBuf::from(env::var("CARGO_MANIFEST_DIR").expect("cargo sets it"));
+    let name = env::var("PORTCULLIS_BOARD").unwrap_or_else(|_| "qemu-virt".into());
+    let board = root.join("boards").join(&name).join("board.rs");
+    assert!(
+        board.is_file(),
+        "no board `{name}`: {} does not exist",
+        board.display()
+    );
+    println!("cargo:rustc-env=PORTCULLIS_BOARD_RS={}", board.display());
+    // As link arguments of the binaries, not as rustflags: an environment's RUSTFLAGS cannot
+    // replace them.
+    println!(
+        "cargo:rustc-link-arg-bins=-T{}",
+        root.join("linker.ld").display()
+    );
+}

@@ -1,0 +1,23 @@
+//! What the compiler cannot check: register access, memory that a device reads, barriers, frames.
+//!
+//! One of the two rooms with `unsafe` (the other is the image's `arch`). Everything above it is
+//! safe Rust that rests on two promises, each made once, by the host:
+//!
+//! - [`Platform`]: the frames it hands out are memory, ours alone, until they are given back;
+//! - [`Mmio::new`]: that is where the register frame is.
+//!
+//! Everything an SMMU can see goes through [`Platform::store`], [`Platform::barrier`],
+//! [`Platform::clean`] and [`Registers`]. That is one seam for three purposes: the image uses the
+//! instructions, the tests put a hostile SMMU behind it, and the necessity test drops one step at
+//! a time.
+#![expect(unsafe_code, reason = "the room whose purpose it is")]
+
+mod frame;
+mod mmio;
+mod platform;
+mod wait;
+
+pub use frame::Frames;
+pub use mmio::{Mmio, Registers};
+pub use platform::{Barrier, Platform};
+pub use wait::{TimedOut, wait_until};

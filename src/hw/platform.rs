@@ -1,0 +1,85 @@
+//! What the host supplies.
+
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use super::{Frames, Registers};
+use crate::addr::Pa;
+
+/// A point in the order of memory accesses that the SMMU can see.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Barrier {
+    /// Every store before it is seen by the SMMU before any store or register write after it.
+    ///
+    /// `DSB ST`. Pairs with the SMMU's read of what a command, a queue index or a pointer made
+    /// reachable (§3.21.3: a structure is complete before what makes it visible).
+    Publish,
+    /// Every load after it sees at least what the register read before it vouched for.
+    ///
+    /// `DSB LD`. Pairs with the SMMU's write of a record before the `PROD` that covers it (§3.5.2).
+    Observe,
+    /// Every load before it is done before the register write after it.
+    ///
+    /// `DSB SY`. Gives entries back: pairs with the SMMU's read of `CONS` before it writes a
+    /// record over them.
+    Release,
+}
+
+/// What the host supplies: memory, time, and the few instructions that a device can notice.
+///
+/// All methods take `&self` and may be called from any CPU at once.
+///
+/// # Safety
+///
+/// For as long as the value lives:
+/// - [`allocate`](Self::allocate) hands out Normal write-back memory of which nobody else holds or
+///   makes a reference until [`free`](Self::free), not the allocator, not a guest, not a device
+///   that was not told of it;
+/// - [`pointer`](Self::pointer) of an address in such frames is valid for reads and writes of the
+///   rest of these frames, the same each time;
+/// - [`store`](Self::store) and [`load`](Self::load), where overridden, access that word and
+///   nothing else.
+pub unsafe trait Platform: Sync {
+    /// How an SMMU's registers are reached; [`Mmio`](super::Mmio) unless it is a test.
+    type Registers: Registers;
+
+    /// `2^log2_bytes` bytes, aligned to their size, content unknown; `None` if there are none.
+    ///
+    /// `log2_bytes` is at least 12. A refusal is passed on by name and changes nothing.
+    fn allocate(&self, log2_bytes: u8) -> Option<Frames>;
+
+    /// Takes back what `allocate` gave.
+    fn free(&self, frames: Frames);
+
+    /// Where this CPU sees the memory at `at`, which lies in frames from `allocate`.
+    fn pointer(&self, at: Pa) -> NonNull<AtomicU64>;
+
+    /// Microseconds since some fixed moment; never runs backwards.
+    fn now_us(&self) -> u64;
+
+    /// Called in every turn of a wait: a spin hint, or a way to let others run.
+    fn relax(&self) {
+        core::hint::spin_loop();
+    }
+
+    /// Cleans these words to the point of coherency, for an SMMU that does not snoop.
+    ///
+    /// Completed by the next [`barrier`](Self::barrier)`(`[`Barrier::Publish`]`)`. Never called for
+    /// an SMMU with coherent walks.
+    fn clean(&self, words: &[AtomicU64]);
+
+    /// One 64-bit store, single-copy atomic, to memory that an SMMU may read.
+    fn store(&self, word: &AtomicU64, value: u64) {
+        word.store(value, Ordering::Relaxed);
+    }
+
+    /// One 64-bit load from memory that an SMMU may write.
+    fn load(&self, word: &AtomicU64) -> u64 {
+        word.load(Ordering::Relaxed)
+    }
+
+    /// Orders what came before it against what follows, as `kind` says.
+    fn barrier(&self, kind: Barrier) {
+        super::mmio::barrier(kind);
+    }
+}

@@ -1,0 +1,14 @@
+//! Portcullis owns a machine's Arm SMMUv3s from EL2: every guest gets a stage 2, every guest
+//! address space a PASID, and either can be taken away while devices are still firing DMA.
+#![no_std]
+#![forbid(unsafe_op_in_unsafe_fn)]
+
+#[cfg(test)]
+extern crate std;
+
+pub mod addr;
+pub mod hw;
+pub mod id;
+pub mod smmu;
+pub mod space;
+pub mod spec;

@@ -1,0 +1,2 @@
+//! One SMMU.
+#![forbid(unsafe_code)]

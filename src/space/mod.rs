@@ -1,0 +1,2 @@
+//! The heart.
+#![forbid(unsafe_code)]

@@ -1,0 +1,7 @@
+//! Arm's document as values: bit layouts and the rules that hold within one structure.
+//!
+//! No pointers, no registers, no time, no policy: making one of these values changes nothing. A §
+//! is of IHI 0070 G.b unless it says DDI 0487.
+#![forbid(unsafe_code)]
+
+pub mod bits;
