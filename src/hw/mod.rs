@@ -15,9 +15,16 @@
 mod frame;
 mod mmio;
 mod platform;
+mod pool;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+mod tree;
 mod wait;
 
 pub use frame::Frames;
 pub use mmio::{Mmio, Registers};
 pub use platform::{Barrier, Platform};
+pub(crate) use pool::Chain;
+pub use pool::{NoTables, PoolShape};
+pub(crate) use tree::{EditNode, Node, Orphan, Tree};
 pub use wait::{TimedOut, wait_until};

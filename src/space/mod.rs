@@ -1,2 +1,4 @@
 //! The heart.
 #![forbid(unsafe_code)]
+
+pub mod stage2;

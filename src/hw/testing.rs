@@ -1,0 +1,183 @@
+//! Memory for host tests: frames from the host's allocator, with what a device could notice
+//! written down, and allocations that fail on request.
+//!
+//! For tests only: it uses the host's standard library, and locks.
+
+extern crate std;
+
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::alloc::Layout;
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+use std::vec::Vec;
+
+use super::{Barrier, Frames, Mmio, Platform};
+use crate::addr::Pa;
+
+/// Something that a device could notice.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Access {
+    /// A store of this value to the word at this address.
+    Store(Pa, u64),
+    /// A clean of that many words from this address.
+    Clean(Pa, usize),
+    /// A barrier.
+    Barrier(Barrier),
+}
+
+#[derive(Debug, Default)]
+struct Books {
+    /// The size of each piece that is out, by its address.
+    out: BTreeMap<u64, u8>,
+    allocations: u64,
+    fail_at: Option<u64>,
+    log: Vec<Access>,
+}
+
+/// The host's memory as a platform; a physical address is the host's own.
+///
+/// Fresh frames are full of ones, so that what is not initialised shows. What is still out when
+/// the platform is dropped is returned to the host then.
+#[derive(Debug)]
+pub struct HostPlatform {
+    start: Instant,
+    is_logging: AtomicBool,
+    books: Mutex<Books>,
+}
+
+impl Default for HostPlatform {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl HostPlatform {
+    /// A platform with as much memory as the host has.
+    pub fn new() -> Self {
+        Self {
+            start: Instant::now(),
+            is_logging: AtomicBool::new(false),
+            books: Mutex::new(Books::default()),
+        }
+    }
+
+    fn books(&self) -> MutexGuard<'_, Books> {
+        self.books.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many bytes are out.
+    pub fn bytes_out(&self) -> u64 {
+        self.books().out.values().map(|log2| 1 << log2).sum()
+    }
+
+    /// How many allocations were asked for so far.
+    pub fn allocations(&self) -> u64 {
+        self.books().allocations
+    }
+
+    /// Lets the allocation after the next `successes` fail, and all after that; `None`: none.
+    pub fn fail_after(&self, successes: Option<u64>) {
+        let mut books = self.books();
+        books.fail_at = successes.map(|successes| books.allocations + successes);
+    }
+
+    /// Runs `work` and says what a device could have noticed meanwhile.
+    pub fn logged<R>(&self, work: impl FnOnce() -> R) -> (R, Vec<Access>) {
+        self.books().log.clear();
+        self.is_logging.store(true, Ordering::Relaxed);
+        let result = work();
+        self.is_logging.store(false, Ordering::Relaxed);
+        (result, core::mem::take(&mut self.books().log))
+    }
+
+    #[inline]
+    fn note(&self, access: impl FnOnce() -> Access) {
+        if self.is_logging.load(Ordering::Relaxed) {
+            self.books().log.push(access());
+        }
+    }
+}
+
+impl Drop for HostPlatform {
+    fn drop(&mut self) {
+        for (base, log2_bytes) in core::mem::take(&mut self.books().out) {
+            release(base, log2_bytes);
+        }
+    }
+}
+
+fn layout(log2_bytes: u8) -> Layout {
+    let bytes = 1 << log2_bytes;
+    Layout::from_size_align(bytes, bytes).expect("sizes of frames are powers of two")
+}
+
+fn release(base: u64, log2_bytes: u8) {
+    let pointer = core::ptr::with_exposed_provenance_mut(base as usize);
+    // SAFETY: `allocate` had it from there with this layout, and it was not released since: it
+    // stood in `out`.
+    unsafe { std::alloc::dealloc(pointer, layout(log2_bytes)) };
+}
+
+fn address(word: &AtomicU64) -> Pa {
+    Pa::new(core::ptr::from_ref(word).addr() as u64)
+}
+
+// SAFETY: frames are fresh memory of the host's allocator, of which it makes no reference; they
+// are out until `free`; a physical address is the pointer; `store` stores to the word.
+unsafe impl Platform for HostPlatform {
+    type Registers = Mmio;
+
+    fn allocate(&self, log2_bytes: u8) -> Option<Frames> {
+        let mut books = self.books();
+        let number = books.allocations;
+        books.allocations += 1;
+        if books.fail_at.is_some_and(|at| number >= at) {
+            return None;
+        }
+        let layout = layout(log2_bytes);
+        // SAFETY: the layout is not empty.
+        let pointer = NonNull::new(unsafe { std::alloc::alloc(layout) })?;
+        // SAFETY: these bytes were just allocated.
+        unsafe { pointer.write_bytes(0xff, layout.size()) };
+        let base = pointer.as_ptr().expose_provenance() as u64;
+        books.out.insert(base, log2_bytes);
+        // SAFETY: the host's allocator gives memory to one owner, aligned as the layout says.
+        Some(unsafe { Frames::new(Pa::new(base), log2_bytes) })
+    }
+
+    fn free(&self, frames: Frames) {
+        let base = frames.base().as_u64();
+        let out = self.books().out.remove(&base);
+        assert_eq!(out, Some(frames.log2_bytes()), "these frames were not out");
+        release(base, frames.log2_bytes());
+    }
+
+    #[inline]
+    fn pointer(&self, at: Pa) -> NonNull<AtomicU64> {
+        let pointer = core::ptr::with_exposed_provenance_mut(at.as_u64() as usize);
+        NonNull::new(pointer).expect("no frame is at address 0")
+    }
+
+    fn now_us(&self) -> u64 {
+        self.start.elapsed().as_micros() as u64
+    }
+
+    fn clean(&self, words: &[AtomicU64]) {
+        if let Some(first) = words.first() {
+            self.note(|| Access::Clean(address(first), words.len()));
+        }
+    }
+
+    #[inline]
+    fn store(&self, word: &AtomicU64, value: u64) {
+        word.store(value, Ordering::Relaxed);
+        self.note(|| Access::Store(address(word), value));
+    }
+
+    fn barrier(&self, kind: Barrier) {
+        super::mmio::barrier(kind);
+        self.note(|| Access::Barrier(kind));
+    }
+}

@@ -1,0 +1,292 @@
+//! What must be invalidated, and values that are held back until it is.
+
+use core::fmt;
+
+use crate::addr::Ipa;
+use crate::id::Vmid;
+use crate::spec::vmsa::{Granule, Level};
+
+/// How many ranges a gathering keeps apart; few, as the value is moved about by every unmap.
+const RANGES: usize = 4;
+
+/// Input addresses of stage 2 of which an SMMU may hold old translations.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct StaleRange {
+    /// The address, a multiple of the granule, and below it a bit for each level that had leaves,
+    /// and [`TABLES`](Self::TABLES).
+    base: u64,
+    size_bytes: u64,
+}
+
+impl StaleRange {
+    const TABLES: u64 = 1 << 4;
+    const LEVELS: u64 = 0b1111;
+    const NOTES: u64 = 0xfff;
+    const NONE: Self = Self {
+        base: 0,
+        size_bytes: 0,
+    };
+
+    #[inline]
+    const fn new(base: Ipa, size_bytes: u64, levels: u8, removed: Removed) -> Self {
+        let tables = match removed {
+            Removed::Leaves => 0,
+            Removed::Tables => Self::TABLES,
+        };
+        let notes = levels as u64 & Self::LEVELS | tables;
+        Self {
+            base: base.as_u64() & !Self::NOTES | notes,
+            size_bytes,
+        }
+    }
+
+    /// Where it begins; a multiple of the granule.
+    #[inline]
+    pub const fn base(&self) -> Ipa {
+        Ipa::new(self.base & !Self::NOTES)
+    }
+
+    /// How long it is; a multiple of the granule.
+    #[inline]
+    pub const fn size_bytes(&self) -> u64 {
+        self.size_bytes
+    }
+
+    /// The level of all leaves that were in it, for `TTL` (§4.4.1.1); `None` if there are several.
+    ///
+    /// Base and size are multiples of what an entry of that level covers.
+    pub const fn level(&self) -> Option<Level> {
+        match self.base & Self::LEVELS {
+            0b0001 => Some(Level::L0),
+            0b0010 => Some(Level::L1),
+            0b0100 => Some(Level::L2),
+            0b1000 => Some(Level::L3),
+            _ => None,
+        }
+    }
+
+    /// The size of its smallest leaf, as a power of two: single-address commands that far apart
+    /// reach every leaf, and with `Leaf` = 0 every removed table.
+    pub const fn log2_step(&self, granule: Granule) -> u8 {
+        match (self.base & Self::LEVELS).leading_zeros() {
+            63 => granule.log2_span(Level::L0),
+            62 => granule.log2_span(Level::L1),
+            61 => granule.log2_span(Level::L2),
+            _ => granule.log2_span(Level::L3),
+        }
+    }
+
+    /// Whether tables were removed as well, so that the commands must say `Leaf` = 0.
+    pub const fn removed_tables(&self) -> bool {
+        self.base & Self::TABLES != 0
+    }
+
+    const fn end(&self) -> u64 {
+        self.base().as_u64() + self.size_bytes
+    }
+
+    fn touches(&self, other: &Self) -> bool {
+        self.base().as_u64() <= other.end() && other.base().as_u64() <= self.end()
+    }
+
+    /// Grows to hold `other`, and what lies between.
+    fn stretch(&mut self, other: &Self) {
+        let base = self.base().min(other.base());
+        let end = self.end().max(other.end());
+        let notes = (self.base | other.base) & Self::NOTES;
+        self.base = base.as_u64() | notes;
+        self.size_bytes = end - base.as_u64();
+    }
+}
+
+impl fmt::Debug for StaleRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StaleRange")
+            .field("base", &self.base())
+            .field("size_bytes", &self.size_bytes)
+            .field("level", &self.level())
+            .field("removed_tables", &self.removed_tables())
+            .finish()
+    }
+}
+
+/// What must be invalidated before a change of a stage 2 is confirmed; of bounded size.
+///
+/// A neighbour of the last range becomes part of it. When there are more ranges than it keeps
+/// apart, the last one grows over the gap: to invalidate more is always allowed, and whether so
+/// many commands are worth it is for the one who makes the commands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Gathered {
+    vmid: Vmid,
+    granule: Granule,
+    /// How many of `ranges` are meant; one more than there are: everything.
+    count: u8,
+    ranges: [StaleRange; RANGES],
+}
+
+impl Gathered {
+    /// Nothing yet, for the stage 2 that has this VMID.
+    #[inline]
+    pub const fn nothing(vmid: Vmid, granule: Granule) -> Self {
+        Self {
+            vmid,
+            granule,
+            count: 0,
+            ranges: [StaleRange::NONE; RANGES],
+        }
+    }
+
+    /// Everything that is tagged with the VMID.
+    pub const fn everything(vmid: Vmid, granule: Granule) -> Self {
+        let mut all = Self::nothing(vmid, granule);
+        all.count = RANGES as u8 + 1;
+        all
+    }
+
+    /// The tag of all the entries.
+    pub const fn vmid(&self) -> Vmid {
+        self.vmid
+    }
+
+    /// The granule of the tables.
+    pub const fn granule(&self) -> Granule {
+        self.granule
+    }
+
+    /// Whether no SMMU needs to be told anything.
+    #[inline]
+    pub const fn is_nothing(&self) -> bool {
+        self.count == 0
+    }
+
+    /// The ranges; `None` if it is everything of the VMID.
+    pub fn ranges(&self) -> Option<&[StaleRange]> {
+        self.ranges.get(..usize::from(self.count))
+    }
+
+    /// Adds `size_bytes` bytes from `base`, with leaves of `levels` (a bit for each).
+    pub(crate) fn add(&mut self, base: Ipa, size_bytes: u64, levels: u8, removed: Removed) {
+        self.add_range(&StaleRange::new(base, size_bytes, levels, removed));
+    }
+
+    #[inline]
+    fn add_range(&mut self, range: &StaleRange) {
+        let count = usize::from(self.count);
+        if count > RANGES || range.size_bytes == 0 {
+            return;
+        }
+        if let Some(last) = count.checked_sub(1).and_then(|at| self.ranges.get_mut(at))
+            && (count == RANGES || last.touches(range))
+        {
+            last.stretch(range);
+        } else if let Some(slot) = self.ranges.get_mut(count) {
+            *slot = *range;
+            self.count += 1;
+        }
+    }
+
+    /// Adds all of `other`, which is of the same VMID.
+    fn absorb(&mut self, other: &Self) {
+        match other.ranges() {
+            Some(ranges) => ranges.iter().for_each(|range| self.add_range(range)),
+            None => self.count = other.count,
+        }
+    }
+}
+
+/// What was taken away beside leaves.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Removed {
+    /// Nothing.
+    Leaves,
+    /// Tables, so that what walks cached of their descriptors must go too.
+    Tables,
+}
+
+/// A change that is in memory, while an SMMU may still use what it cached before.
+///
+/// The payload, what the change set free, comes back only when every SMMU has confirmed that it
+/// has forgotten: that takes this value. Dropping it loses the payload; nothing is freed early.
+///
+/// There is no way round the invalidation:
+///
+/// ```compile_fail,E0616
+/// # use portcullis::smmu::Unsynced;
+/// fn impatient(change: Unsynced<u32>) -> u32 {
+///     change.payload
+/// }
+/// ```
+///
+/// and none to claim that there is nothing to invalidate:
+///
+/// ```compile_fail,E0624
+/// # use portcullis::{id::Vmid, smmu::{Gathered, Unsynced}, spec::vmsa::Granule};
+/// let nothing = Gathered::nothing(Vmid::new(1), Granule::Kib4);
+/// let change = Unsynced::new(nothing, 5);
+/// ```
+///
+/// What can be done is to look at what must be invalidated, and to pass it on:
+///
+/// ```
+/// # use portcullis::smmu::Unsynced;
+/// fn patient(change: Unsynced<u32>) -> Unsynced<u32> {
+///     if change.gathered().is_nothing() { /* still to be confirmed, by no command */ }
+///     change
+/// }
+/// ```
+#[must_use = "SMMUs may still use what this change removed, until an invalidation is confirmed"]
+#[derive(Debug)]
+pub struct Unsynced<T> {
+    gathered: Gathered,
+    payload: T,
+}
+
+impl<T> Unsynced<T> {
+    /// Holds `payload` back until `gathered` is invalidated.
+    #[inline]
+    pub(crate) const fn new(gathered: Gathered, payload: T) -> Self {
+        Self { gathered, payload }
+    }
+
+    /// The payload, for those who have the proof or put it away unused.
+    #[inline]
+    pub(crate) fn open(self) -> T {
+        self.payload
+    }
+
+    /// The payload, as if every SMMU had confirmed: for host tests that have none.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn without_any_smmu(self) -> T {
+        self.open()
+    }
+
+    /// What must be invalidated.
+    #[inline]
+    pub const fn gathered(&self) -> &Gathered {
+        &self.gathered
+    }
+
+    /// Makes `other` part of this change, so that one invalidation serves both; `join` makes one
+    /// payload of two, or refuses.
+    ///
+    /// # Errors
+    ///
+    /// `other`, if it is of another VMID or granule, or `join` refuses; this one is as it was.
+    pub(crate) fn absorb_with(
+        &mut self,
+        other: Self,
+        join: impl FnOnce(&mut T, T) -> Result<(), T>,
+    ) -> Result<(), Self> {
+        let more = other.gathered;
+        if (self.gathered.vmid, self.gathered.granule) != (more.vmid, more.granule) {
+            return Err(other);
+        }
+        match join(&mut self.payload, other.payload) {
+            Ok(()) => {
+                self.gathered.absorb(&more);
+                Ok(())
+            }
+            Err(payload) => Err(Self::new(more, payload)),
+        }
+    }
+}
