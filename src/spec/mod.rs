@@ -5,4 +5,9 @@
 #![forbid(unsafe_code)]
 
 pub mod bits;
+pub mod command;
+pub mod event;
+pub mod l1std;
+pub(crate) mod registers;
+pub mod ste;
 pub mod vmsa;

@@ -1,0 +1,247 @@
+//! Stream Table Entry (§5.2).
+
+use super::bits::Field;
+use super::vmsa::{Stage2Walk, WalkCoherency};
+use crate::id::Vmid;
+
+const V: Field = Field::bit(0);
+const CONFIG: Field = Field::bits(3, 1);
+const CONT: Field = Field::bits(80, 77);
+const MEV: Field = Field::bit(83);
+const SW: Field = Field::bits(87, 84);
+const SHCFG: Field = Field::bits(109, 108);
+const S2_VMID: Field = Field::bits(143, 128);
+const S2_T0SZ: Field = Field::bits(165, 160);
+const S2_SL0: Field = Field::bits(167, 166);
+const S2_IR0: Field = Field::bits(169, 168);
+const S2_OR0: Field = Field::bits(171, 170);
+const S2_SH0: Field = Field::bits(173, 172);
+const S2_TG: Field = Field::bits(175, 174);
+const S2_PS: Field = Field::bits(178, 176);
+const S2_AA64: Field = Field::bit(179);
+const S2_PTW: Field = Field::bit(182);
+const S2_R: Field = Field::bit(186);
+const S2_TTB: Field = Field::bits(247, 196);
+
+const CONFIG_ABORT: u64 = 0b000;
+const CONFIG_STAGE2: u64 = 0b110;
+/// Use the incoming shareability.
+const SHCFG_INCOMING: u64 = 1;
+/// Write-back, read and write allocate.
+const WALK_WRITE_BACK: u64 = 1;
+const WALK_NON_CACHEABLE: u64 = 0;
+const INNER_SHAREABLE: u64 = 3;
+const OUTER_SHAREABLE: u64 = 2;
+
+/// Stream Table Entry: what the SMMU does with the traffic of one StreamID.
+///
+/// A plain value: making one changes nothing. The SMMU sees it only once it is published. 64 bytes,
+/// little-endian. §5.2.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Ste([u64; 8]);
+
+/// What the software field of an STE says of it; the SMMU never looks there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Mark {
+    /// Nothing: the entry is what its other fields say.
+    Settled,
+    /// Somebody is changing the entry; nobody else may.
+    Changing,
+    /// A change was never confirmed: what the SMMU holds is unknown.
+    Lost,
+}
+
+impl Ste {
+    /// Aborts every transaction with C_BAD_STE (`V == 0`).
+    pub const fn invalid() -> Self {
+        Self([0; 8])
+    }
+
+    /// Aborts every transaction and records nothing (`Config == 0b000`).
+    pub const fn abort() -> Self {
+        let mut words = [0; 8];
+        V.set(&mut words, 1);
+        CONFIG.set(&mut words, CONFIG_ABORT);
+        Self(words)
+    }
+
+    /// Translates by stage 2 alone (`Config == 0b110`); a transaction with a PASID is refused.
+    ///
+    /// The policy that every entry shares: faults are recorded and abort (S2R, not S2S), may be
+    /// merged (MEV), hardware updates no flags, a table or CD in Device memory is refused (S2PTW).
+    pub const fn stage2(walk: &Stage2Walk) -> Self {
+        let (cacheability, shareability) = match walk.coherency {
+            WalkCoherency::Coherent => (WALK_WRITE_BACK, INNER_SHAREABLE),
+            WalkCoherency::Clean => (WALK_NON_CACHEABLE, OUTER_SHAREABLE),
+        };
+        let mut words = Self::abort().0;
+        CONFIG.set(&mut words, CONFIG_STAGE2);
+        MEV.set(&mut words, 1);
+        SHCFG.set(&mut words, SHCFG_INCOMING);
+        S2_VMID.set(&mut words, walk.vmid.as_u16() as u64);
+        S2_T0SZ.set(&mut words, walk.geometry.t0sz() as u64);
+        S2_SL0.set(&mut words, walk.geometry.sl0() as u64);
+        S2_IR0.set(&mut words, cacheability);
+        S2_OR0.set(&mut words, cacheability);
+        S2_SH0.set(&mut words, shareability);
+        S2_TG.set(&mut words, walk.geometry.tg() as u64);
+        S2_PS.set(&mut words, walk.geometry.ps() as u64);
+        S2_AA64.set(&mut words, 1);
+        S2_PTW.set(&mut words, 1);
+        S2_R.set(&mut words, 1);
+        S2_TTB.set_address(&mut words, walk.root.as_u64());
+        Self(words)
+    }
+
+    /// The entry that lies in memory as `words`.
+    pub const fn from_words(words: [u64; 8]) -> Self {
+        Self(words)
+    }
+
+    /// The eight words, in the order of memory.
+    pub const fn words(&self) -> &[u64; 8] {
+        &self.0
+    }
+
+    /// Whether traffic can get through: the entry is valid and does not abort.
+    pub const fn is_open(&self) -> bool {
+        // §5.2: Config 0b0xx aborts, whatever xx is.
+        V.get(&self.0) == 1 && CONFIG.get(&self.0) & 0b100 != 0
+    }
+
+    /// The VMID of an entry with stage 2.
+    pub const fn vmid(&self) -> Vmid {
+        Vmid::new(S2_VMID.get(&self.0) as u16)
+    }
+
+    /// What the software field says.
+    pub const fn mark(&self) -> Mark {
+        match SW.get(&self.0) {
+            0 => Mark::Settled,
+            1 => Mark::Changing,
+            _ => Mark::Lost,
+        }
+    }
+
+    /// The same entry with another mark: a change of one word that the SMMU does not look at.
+    pub const fn marked(mut self, mark: Mark) -> Self {
+        let value = match mark {
+            Mark::Settled => 0,
+            Mark::Changing => 1,
+            Mark::Lost => 2,
+        };
+        SW.set(&mut self.0, value);
+        self
+    }
+
+    /// The word that the mark lies in.
+    pub const MARK_WORD: usize = SW.word();
+
+    /// The valid bit, in word 0.
+    pub const VALID: u64 = V.mask();
+
+    /// For each word, the bits that the SMMU may look at, given the rest of the entry (§5.2).
+    ///
+    /// An entry that is not valid uses its valid bit alone; one that aborts also Config and CONT;
+    /// one with stage 2 alone all but the fields of stage 1 and the software's.
+    pub const fn used_bits(&self) -> [u64; 8] {
+        let mut used = [0; 8];
+        used[0] = V.mask();
+        if V.get(&self.0) == 0 {
+            return used;
+        }
+        used[0] |= CONFIG.mask();
+        used[1] = CONT.mask();
+        if CONFIG.get(&self.0) & 0b100 == 0 {
+            return used;
+        }
+        // Fields of stage 1 in word 1: S1DSS, S1CIR, S1COR, S1CSH [7:0]; S1PIE 24; S1MPAM 26;
+        // S1STALLD 27; STRW [31:30], which counts for Config 0b101 alone.
+        const STAGE1: u64 = 0xff | 1 << 24 | 1 << 26 | 1 << 27 | 0b11 << 30;
+        used[1] = !(STAGE1 | SW.mask());
+        used[2] = u64::MAX;
+        used[3] = u64::MAX;
+        // The PARTID and PMG of the words behind count wherever there is traffic.
+        used[4] = u64::MAX;
+        used[5] = u64::MAX;
+        used[6] = u64::MAX;
+        used[7] = u64::MAX;
+        used
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::addr::Pa;
+    use crate::spec::vmsa::{Geometry, Granule};
+
+    fn walk(ipa_bits: u8, root: u64, coherency: WalkCoherency) -> Stage2Walk {
+        Stage2Walk {
+            root: Pa::new(root),
+            geometry: Geometry::new(Granule::Kib4, ipa_bits, 44).expect("a legal geometry"),
+            vmid: Vmid::new(7),
+            coherency,
+        }
+    }
+
+    /// Assembled by hand from the field positions in §5.2.
+    #[test]
+    fn a_stage_2_entry_matches_the_specification_bit_for_bit() {
+        let ste = Ste::stage2(&walk(40, 0x8_0000_2000, WalkCoherency::Coherent));
+        assert_eq!(
+            *ste.words(),
+            [
+                // Config 0b110 | V
+                0xd,
+                // SHCFG 1 at [45:44] | MEV at [19]
+                0x0000_1000_0008_0000,
+                // S2R [58] | S2PTW [54] | S2AA64 [51] | S2PS 44 bits = 4 [50:48] | S2TG 0
+                // | S2SH0 3 [45:44] | OR0 1 [43:42] | IR0 1 [41:40] | SL0 1 [39:38] | T0SZ 24 | VMID
+                0x044c_3558_0000_0007,
+                // S2TTB
+                0x8_0000_2000,
+                0,
+                0,
+                0,
+                0,
+            ]
+        );
+    }
+
+    #[test]
+    fn a_walk_that_does_not_snoop_is_non_cacheable() {
+        let coherent = Ste::stage2(&walk(40, 0x2000, WalkCoherency::Coherent));
+        let clean = Ste::stage2(&walk(40, 0x2000, WalkCoherency::Clean));
+        // SH0, OR0, IR0 in [45:40] of word 2: 11 01 01 against 10 00 00.
+        assert_eq!(coherent.words()[2] >> 40 & 0x3f, 0b11_01_01);
+        assert_eq!(clean.words()[2] >> 40 & 0x3f, 0b10_00_00);
+    }
+
+    #[test]
+    fn only_an_entry_that_lets_traffic_through_is_open() {
+        assert!(!Ste::invalid().is_open());
+        assert!(!Ste::abort().is_open());
+        assert!(Ste::stage2(&walk(40, 0x2000, WalkCoherency::Coherent)).is_open());
+        assert_eq!(*Ste::abort().words(), [1, 0, 0, 0, 0, 0, 0, 0]);
+        // Config 0b011 aborts too (§5.2).
+        assert!(!Ste::from_words([0b0111, 0, 0, 0, 0, 0, 0, 0]).is_open());
+    }
+
+    #[test]
+    fn the_mark_is_a_bit_that_no_entry_uses() {
+        let open = Ste::stage2(&walk(40, 0x2000, WalkCoherency::Coherent));
+        for ste in [Ste::invalid(), Ste::abort(), open] {
+            for mark in [Mark::Changing, Mark::Lost, Mark::Settled] {
+                let marked = ste.marked(mark);
+                assert_eq!(marked.mark(), mark);
+                for i in 0..8 {
+                    let changed = marked.words()[i] ^ ste.words()[i];
+                    assert_eq!(changed & ste.used_bits()[i], 0);
+                    assert!(i == Ste::MARK_WORD || changed == 0);
+                }
+            }
+        }
+        assert_eq!(open.marked(Mark::Lost).words()[1], 0x0000_1000_0028_0000);
+    }
+}
