@@ -1,0 +1,308 @@
+//! Taking an SMMU over from any state, and leaving it closed.
+
+use spin::Mutex;
+
+use super::Smmu;
+use super::command_queue::{CommandQueue, LOG2_COMMAND_BYTES};
+use super::error::{HandshakeTimeout, TakeOverError};
+use super::event_queue::{EventQueue, LOG2_EVENT_BYTES};
+use super::gate::{REGISTER_TIMEOUT_US, close_gate};
+use super::io::Io;
+use super::knocks::Knocks;
+use super::probe::{Features, Firmware, probe};
+use super::stream_table::{LOG2_ARRAY_STREAMS, Shape, StreamTable, plan};
+use crate::hw::{Frames, Platform};
+use crate::id::StreamId;
+use crate::spec::command::Command;
+use crate::spec::registers::{CR0, CR1, CR2, QUEUE_BASE, STRTAB_BASE, STRTAB_BASE_CFG, offset};
+use crate::spec::ste::Ste;
+
+/// What becomes of a transaction of a stream that nobody published. It aborts either way.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Unpublished {
+    /// Silently: entries abort by `Config == 0b000`.
+    Silent,
+    /// With an event, so that a person who brings a board up sees who knocks: entries are not valid
+    /// (C_BAD_STE), and StreamIDs without an entry are recorded (CR2.RECINVSID).
+    Recorded,
+}
+
+/// What the host chooses for one SMMU.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Settings {
+    /// Entries of the command queue, as a power of two; less if the SMMU has less.
+    pub log2_commands: u8,
+    /// Entries of the event queue, as a power of two; less if the SMMU has less.
+    pub log2_events: u8,
+    /// The highest StreamID that any device has; the table ends at the power of two behind it.
+    pub last_stream: StreamId,
+    /// What becomes of streams that nobody published.
+    pub unpublished: Unpublished,
+    /// How long a CMD_SYNC may take, in microseconds.
+    pub sync_timeout_us: u64,
+}
+
+impl Settings {
+    /// 256 commands (4 KiB), 2048 events (64 KiB), a second for a CMD_SYNC, silent aborts.
+    pub const fn new(last_stream: StreamId) -> Self {
+        Self {
+            log2_commands: 8,
+            log2_events: 11,
+            last_stream,
+            unpublished: Unpublished::Silent,
+            sync_timeout_us: 1_000_000,
+        }
+    }
+}
+
+/// The memory of one SMMU at rest.
+struct Memory {
+    commands: Frames,
+    events: Frames,
+    streams: Frames,
+}
+
+/// Sizes as powers of two, after what the SMMU can do.
+struct Sizes {
+    log2_commands: u8,
+    log2_events: u8,
+    log2_streams: u8,
+    shape: Shape,
+    log2_stream_bytes: u8,
+}
+
+impl Sizes {
+    fn new(features: &Features, settings: &Settings) -> Self {
+        let needed = (32 - settings.last_stream.as_u32().leading_zeros()) as u8;
+        let log2_streams = needed.min(features.stream_bits);
+        let (shape, log2_stream_bytes) = plan(log2_streams, features.has_two_level_streams);
+        Self {
+            log2_commands: settings.log2_commands.min(features.log2_max_commands),
+            log2_events: settings.log2_events.min(features.log2_max_events),
+            log2_streams,
+            shape,
+            log2_stream_bytes,
+        }
+    }
+}
+
+const LOG2_PAGE_BYTES: u8 = 12;
+
+impl Memory {
+    /// Takes all of it or nothing.
+    fn allocate<P: Platform>(platform: &P, sizes: &Sizes) -> Result<Self, TakeOverError> {
+        let allocate = |log2_bytes: u8| {
+            let log2_bytes = log2_bytes.max(LOG2_PAGE_BYTES);
+            platform
+                .allocate(log2_bytes)
+                .ok_or(TakeOverError::NoFrames { log2_bytes })
+        };
+        let commands = allocate(sizes.log2_commands + LOG2_COMMAND_BYTES)?;
+        let events = match allocate(sizes.log2_events + LOG2_EVENT_BYTES) {
+            Ok(events) => events,
+            Err(error) => {
+                platform.free(commands);
+                return Err(error);
+            }
+        };
+        match allocate(sizes.log2_stream_bytes) {
+            Ok(streams) => Ok(Self {
+                commands,
+                events,
+                streams,
+            }),
+            Err(error) => {
+                platform.free(commands);
+                platform.free(events);
+                Err(error)
+            }
+        }
+    }
+}
+
+impl<'p, P: Platform> Smmu<'p, P> {
+    /// Takes over the SMMU behind `registers`, in whatever state it is, and starts it with a table
+    /// in which every stream aborts.
+    ///
+    /// In the architecture's order (§3.11): the gate closed, every enable off, tables and queues
+    /// given, caches emptied and that confirmed, then the gate's work handed to the stream table.
+    /// No transaction gets through at any moment of it.
+    ///
+    /// # Errors
+    ///
+    /// Every [`TakeOverError`]; the gate is closed after each, and all memory given back unless the
+    /// SMMU did not confirm that it stopped reading it.
+    pub fn take_over(
+        platform: &'p P,
+        registers: P::Registers,
+        firmware: Firmware,
+        settings: Settings,
+    ) -> Result<Self, TakeOverError> {
+        close_gate(platform, &registers, REGISTER_TIMEOUT_US)?;
+        let features = probe(&registers, firmware).map_err(TakeOverError::Refused)?;
+        let io = Io::new(platform, registers);
+        if io.has_failed_for_good() {
+            return Err(TakeOverError::ServiceFailure);
+        }
+        let sizes = Sizes::new(&features, &settings);
+        let memory = Memory::allocate(platform, &sizes)?;
+        let unused = match settings.unpublished {
+            Unpublished::Silent => Ste::abort(),
+            Unpublished::Recorded => Ste::invalid(),
+        };
+        memory.commands.fill(platform, 0);
+        memory.events.fill(platform, 0);
+        let streams = StreamTable::new(
+            platform,
+            memory.streams,
+            sizes.shape,
+            sizes.log2_streams,
+            unused,
+        );
+        let smmu = Self {
+            io,
+            features,
+            settings,
+            commands: CommandQueue::new(memory.commands, sizes.log2_commands),
+            events: EventQueue::new(memory.events, sizes.log2_events, firmware.queue_indices),
+            streams,
+            knocks: Mutex::new(Knocks::new()),
+        };
+        match smmu.start(&sizes, firmware) {
+            Ok(()) => Ok(smmu),
+            Err(error) => {
+                // What did not close stays as it is, and so does the memory it may read.
+                let _ = smmu.shut_down();
+                Err(error)
+            }
+        }
+    }
+
+    /// §3.11 and §6.3: each register while what guards it is off.
+    fn start(&self, sizes: &Sizes, firmware: Firmware) -> Result<(), TakeOverError> {
+        self.silence_interrupts()?;
+        self.place_tables(sizes);
+        self.place_queues(sizes, firmware);
+        // Errors of a former owner; CMDQ_ERR would keep the queue from moving.
+        self.io.acknowledge(u32::MAX);
+        let mut enables = CR0::CMDQEN::SET.value;
+        self.enable(enables)?;
+        self.empty_caches()?;
+        enables |= CR0::EVENTQEN::SET.value;
+        self.enable(enables)?;
+        // Translated traffic is checked against the stream's entry before any can have one.
+        enables |= CR0::ATSCHK::SET.value;
+        self.enable(enables)?;
+        enables |= CR0::SMMUEN::SET.value;
+        self.enable(enables)
+    }
+
+    fn enable(&self, enables: u32) -> Result<(), TakeOverError> {
+        let cr0 = (offset::CR0, offset::CR0ACK);
+        Ok(self
+            .io
+            .handshake("CR0", cr0, enables, REGISTER_TIMEOUT_US)?)
+    }
+
+    /// No interrupt, and no address left by a former owner that the SMMU could write a message to.
+    fn silence_interrupts(&self) -> Result<(), HandshakeTimeout> {
+        let control = (offset::IRQ_CTRL, offset::IRQ_CTRLACK);
+        self.io
+            .handshake("IRQ_CTRL", control, 0, REGISTER_TIMEOUT_US)?;
+        if self.features.has_msi {
+            self.io.write64(offset::GERROR_IRQ_CFG0, 0);
+            self.io.write64(offset::EVENTQ_IRQ_CFG0, 0);
+        }
+        Ok(())
+    }
+
+    fn place_tables(&self, sizes: &Sizes) {
+        let cr1 = CR1::QUEUE_IC::WriteBack
+            + CR1::QUEUE_OC::WriteBack
+            + CR1::QUEUE_SH::InnerShareable
+            + CR1::TABLE_IC::WriteBack
+            + CR1::TABLE_OC::WriteBack
+            + CR1::TABLE_SH::InnerShareable;
+        self.io.write32(offset::CR1, cr1.value);
+        // Broadcast TLB maintenance of the CPUs is never relied upon, so it may be ignored (PTM).
+        let cr2 = match self.settings.unpublished {
+            Unpublished::Silent => CR2::PTM::SET,
+            Unpublished::Recorded => CR2::PTM::SET + CR2::RECINVSID::SET,
+        };
+        self.io.write32(offset::CR2, cr2.value);
+        let base = self.streams.base().as_u64() | STRTAB_BASE::RA::SET.value;
+        self.io.write64(offset::STRTAB_BASE, base);
+        let size = STRTAB_BASE_CFG::LOG2SIZE.val(u32::from(sizes.log2_streams));
+        let config = match sizes.shape {
+            Shape::Linear => size + STRTAB_BASE_CFG::FMT::Linear,
+            Shape::TwoLevel => {
+                size + STRTAB_BASE_CFG::FMT::TwoLevel
+                    + STRTAB_BASE_CFG::SPLIT.val(u32::from(LOG2_ARRAY_STREAMS))
+            }
+        };
+        self.io.write32(offset::STRTAB_BASE_CFG, config.value);
+    }
+
+    fn place_queues(&self, sizes: &Sizes, firmware: Firmware) {
+        let base = |frames: &Frames, log2_entries: u8| {
+            frames.base().as_u64()
+                | QUEUE_BASE::ALLOCATE::SET.value
+                | QUEUE_BASE::LOG2SIZE.val(u64::from(log2_entries)).value
+        };
+        self.io.write64(
+            offset::CMDQ_BASE,
+            base(self.commands.frames(), sizes.log2_commands),
+        );
+        self.io.write32(offset::CMDQ_PROD, 0);
+        self.io.write32(offset::CMDQ_CONS, 0);
+        self.io.write64(
+            offset::EVENTQ_BASE,
+            base(self.events.frames(), sizes.log2_events),
+        );
+        let shift = firmware.queue_indices.shift();
+        self.io.write32(offset::EVENTQ_PROD + shift, 0);
+        self.io.write32(offset::EVENTQ_CONS + shift, 0);
+    }
+
+    /// Configuration before translations, a SYNC between: a stale entry could refill the TLB
+    /// (§3.11). EL2's translations only where there are any: the command is illegal elsewhere.
+    fn empty_caches(&self) -> Result<(), TakeOverError> {
+        let both = [Command::tlbi_nsnh_all(), Command::tlbi_el2_all()];
+        let tlbi = if self.features.has_el2 {
+            &both[..]
+        } else {
+            &both[..1]
+        };
+        let ticket = self.submit(&[&[Command::cfgi_all()], tlbi])?;
+        Ok(self.wait(ticket)?)
+    }
+
+    /// Closes the gate and gives all memory back.
+    ///
+    /// Afterwards every transaction aborts, by GBPA.ABORT, and the SMMU reads no table or queue of
+    /// ours. What it cached stays in it until the next take-over, which begins by emptying it.
+    ///
+    /// # Errors
+    ///
+    /// [`HandshakeTimeout`]: it did not say that it stopped; the memory stays lost.
+    pub fn shut_down(self) -> Result<(), HandshakeTimeout> {
+        self.slam()?;
+        let platform = self.io.platform();
+        platform.free(self.commands.into_frames());
+        platform.free(self.events.into_frames());
+        self.streams.free(platform);
+        Ok(())
+    }
+
+    /// Closes the gate and keeps everything else: for a panic, or the last fence.
+    ///
+    /// Takes no lock, so a CPU that died anywhere may call it. Every guest behind this SMMU is
+    /// stopped. Afterwards this value can only be shut down.
+    ///
+    /// # Errors
+    ///
+    /// [`HandshakeTimeout`]: see [`close_gate`].
+    pub fn slam(&self) -> Result<(), HandshakeTimeout> {
+        close_gate(self.io.platform(), self.io.registers(), REGISTER_TIMEOUT_US)
+    }
+}

@@ -1,0 +1,287 @@
+//! The command queue: trains of commands from many CPUs, and what became of each (§3.5, §4).
+//!
+//! A *train* is groups of commands, each group followed by a CMD_SYNC. Commands within a group have
+//! no order among each other (§4.7.3); the CMD_SYNC between two groups gives it. A [`Ticket`] is
+//! what one waits with.
+//!
+//! # Positions
+//!
+//! Commands are counted from the moment the queue was enabled, in 64 bits, so two positions compare
+//! as numbers; wrap bits exist at the register's edge alone. `consumed <= produced <= consumed +
+//! entries` always.
+//!
+//! # Locks
+//!
+//! `tail` is held while commands are written, and while a command error is handled; never across a
+//! wait. Inside it, `Io`'s acknowledging lock may be taken.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use spin::{Mutex, Once};
+use tock_registers::LocalRegisterCopy;
+
+use super::error::{CommandError, Death};
+use super::failures::Failures;
+use super::io::Io;
+use crate::hw::{Barrier, Frames, Platform, TimedOut};
+use crate::spec::command::Command;
+use crate::spec::registers::{CMDQ_CONS, GERROR, QUEUE_INDEX_MASK, offset};
+
+/// Bytes of a command, as a power of two (§4.1).
+pub(super) const LOG2_COMMAND_BYTES: u8 = 4;
+const WORDS_PER_COMMAND: usize = 2;
+
+/// How many polls of CMDQ_CONS go by between two looks at GERROR for a service failure.
+const POLLS_PER_LOOK: u32 = 64;
+
+/// Commands that were submitted and not yet waited for.
+///
+/// Bound to the queue that gave it. Dropping it gives up the answer, nothing else: the commands
+/// take effect all the same, at a time that is then unknown.
+#[must_use = "nothing is confirmed until the ticket was waited for"]
+#[derive(Debug)]
+pub struct Ticket {
+    start: u64,
+    end: u64,
+}
+
+struct Tail {
+    produced: u64,
+    failures: Failures,
+}
+
+/// The queue's memory and where it stands.
+pub(super) struct CommandQueue {
+    frames: Frames,
+    log2_entries: u8,
+    tail: Mutex<Tail>,
+    /// As `Tail::produced`, for those that do not hold the lock; never ahead of it.
+    produced: AtomicU64,
+    /// How far the SMMU was seen to have got; may lag, never leads.
+    consumed: AtomicU64,
+    death: Once<Death>,
+}
+
+impl CommandQueue {
+    /// An empty queue in `frames`. CMDQ_PROD and CMDQ_CONS are to be 0 before it is enabled.
+    pub(super) const fn new(frames: Frames, log2_entries: u8) -> Self {
+        Self {
+            frames,
+            log2_entries,
+            tail: Mutex::new(Tail {
+                produced: 0,
+                failures: Failures::new(),
+            }),
+            produced: AtomicU64::new(0),
+            consumed: AtomicU64::new(0),
+            death: Once::new(),
+        }
+    }
+
+    pub(super) fn into_frames(self) -> Frames {
+        self.frames
+    }
+
+    pub(super) const fn frames(&self) -> &Frames {
+        &self.frames
+    }
+
+    const fn entries(&self) -> u64 {
+        1 << self.log2_entries
+    }
+
+    /// The register's form of a position: index and wrap bit.
+    const fn index(&self, position: u64) -> u32 {
+        (position & (2 * self.entries() - 1)) as u32
+    }
+
+    /// Puts the commands of `train`, which ends with a CMD_SYNC, into the queue and tells the SMMU.
+    ///
+    /// Waits only for room, at most `timeout_us`. A train longer than the queue follows in pieces;
+    /// commands of other CPUs may come between them, which no order here depends upon.
+    pub(super) fn submit<P: Platform>(
+        &self,
+        io: &Io<'_, P>,
+        train: impl Iterator<Item = Command>,
+        timeout_us: u64,
+    ) -> Result<Ticket, CommandError> {
+        let mut commands = train.peekable();
+        let mut start = None;
+        loop {
+            let (first, end) = self.append(io, &mut commands)?;
+            let start = *start.get_or_insert(first);
+            if commands.peek().is_none() {
+                return Ok(Ticket { start, end });
+            }
+            io.wait(timeout_us, || {
+                self.handle_error(io);
+                match self.room(io) {
+                    Ok(0) => None,
+                    answer => Some(answer.map(|_| ())),
+                }
+            })
+            .map_err(|TimedOut { waited_us }| CommandError::NoRoom { waited_us })?
+            .map_err(CommandError::Dead)?;
+        }
+    }
+
+    /// Writes as many of `commands` as there is room for; answers from where to where.
+    fn append<P: Platform>(
+        &self,
+        io: &Io<'_, P>,
+        commands: &mut impl Iterator<Item = Command>,
+    ) -> Result<(u64, u64), CommandError> {
+        let mut tail = self.tail.lock();
+        // Slots are free by what CMDQ_CONS said. The stores below depend on that branch, and no
+        // store is made before the branches that lead to it are decided (DDI 0487 B2.3), so the
+        // SMMU has read what they overwrite.
+        let room = self.room(io).map_err(CommandError::Dead)?;
+        let first = tail.produced;
+        for command in commands.take(room as usize) {
+            self.write(io, tail.produced, command);
+            tail.produced += 1;
+        }
+        if tail.produced != first {
+            // The entries, and every structure that they speak of, before the index that makes them
+            // visible (§3.5.1). Pairs with the SMMU's fetch after it saw CMDQ_PROD.
+            io.barrier(Barrier::Publish);
+            self.produced.store(tail.produced, Ordering::Release);
+            io.write32(offset::CMDQ_PROD, self.index(tail.produced));
+        }
+        Ok((first, tail.produced))
+    }
+
+    fn write<P: Platform>(&self, io: &Io<'_, P>, position: u64, command: Command) {
+        let slot = (position & (self.entries() - 1)) as usize * WORDS_PER_COMMAND;
+        let words = self.frames.words(io.platform());
+        for (word, value) in words[slot..].iter().zip(command.words()) {
+            io.store(word, value);
+        }
+    }
+
+    fn read<P: Platform>(&self, io: &Io<'_, P>, position: u64) -> [u64; 2] {
+        let slot = (position & (self.entries() - 1)) as usize * WORDS_PER_COMMAND;
+        let words = self.frames.words(io.platform());
+        [io.load(&words[slot]), io.load(&words[slot + 1])]
+    }
+
+    /// How many commands can be written now.
+    fn room<P: Platform>(&self, io: &Io<'_, P>) -> Result<u64, Death> {
+        let consumed = self.consumed(io)?;
+        let used = self
+            .produced
+            .load(Ordering::Acquire)
+            .saturating_sub(consumed);
+        Ok(self.entries().saturating_sub(used))
+    }
+
+    /// Reads how far the SMMU has got.
+    fn consumed<P: Platform>(&self, io: &Io<'_, P>) -> Result<u64, Death> {
+        if let Some(death) = self.death.get() {
+            return Err(*death);
+        }
+        // In this order: the register is then at or past `before`, so the difference of the two
+        // indices, wrap bits and all, is how far it has moved.
+        let before = self.consumed.load(Ordering::Acquire);
+        let cons = io.read32(offset::CMDQ_CONS);
+        let moved = cons.wrapping_sub(self.index(before)) & (2 * self.entries() - 1) as u32;
+        let now = before + u64::from(moved);
+        if now > self.produced.load(Ordering::Acquire) {
+            return Err(self.die(Death::IndexCorrupt { cons }));
+        }
+        self.consumed.fetch_max(now, Ordering::AcqRel);
+        Ok(now)
+    }
+
+    /// Waits until the train of `ticket` has taken effect, at most `timeout_us`.
+    pub(super) fn wait<P: Platform>(
+        &self,
+        io: &Io<'_, P>,
+        ticket: Ticket,
+        timeout_us: u64,
+    ) -> Result<(), CommandError> {
+        let mut polls = 0_u32;
+        let arrived = io.wait(timeout_us, || {
+            match self.consumed(io) {
+                Ok(consumed) if consumed >= ticket.end => return Some(Ok(())),
+                Ok(_) => {}
+                Err(death) => return Some(Err(death)),
+            }
+            self.handle_error(io);
+            polls += 1;
+            if polls.is_multiple_of(POLLS_PER_LOOK) && io.has_failed_for_good() {
+                return Some(Err(self.die(Death::ServiceFailure)));
+            }
+            None
+        });
+        match arrived {
+            Ok(Ok(())) => self.tail.lock().failures.take(ticket.start, ticket.end),
+            Ok(Err(death)) => Err(CommandError::Dead(death)),
+            Err(TimedOut { .. }) if io.has_failed_for_good() => {
+                Err(CommandError::Dead(self.die(Death::ServiceFailure)))
+            }
+            Err(TimedOut { waited_us }) => Err(CommandError::SyncTimeout { waited_us }),
+        }
+    }
+
+    /// Handles a command error, if one is active (§7.1): notes it for its issuer, and lets the SMMU
+    /// go on where it can.
+    pub(super) fn handle_error<P: Platform>(&self, io: &Io<'_, P>) {
+        // ERR is written before GERROR says so, and keeps its value after it was handled: a hint
+        // that saves a register access, not a proof.
+        let cons: LocalRegisterCopy<u32, CMDQ_CONS::Register> =
+            LocalRegisterCopy::new(io.read32(offset::CMDQ_CONS));
+        if cons.matches_all(CMDQ_CONS::ERR::None) {
+            return;
+        }
+        let mut tail = self.tail.lock();
+        if io.active_errors() & GERROR::CMDQ_ERR::SET.value == 0 {
+            return;
+        }
+        // Consumption has stopped at the command in question; nobody writes meanwhile.
+        let Ok(position) = self.consumed(io) else {
+            return;
+        };
+        let cons: LocalRegisterCopy<u32, CMDQ_CONS::Register> =
+            LocalRegisterCopy::new(io.read32(offset::CMDQ_CONS));
+        match cons.read_as_enum(CMDQ_CONS::ERR) {
+            Some(CMDQ_CONS::ERR::Value::Ill) => {
+                let words = self.read(io, position);
+                tail.failures
+                    .note(position, CommandError::Illegal { words });
+                // The SMMU reads this slot again once the error is acknowledged.
+                self.write(io, position, Command::sync());
+                io.barrier(Barrier::Publish);
+            }
+            Some(CMDQ_CONS::ERR::Value::AtcInvSync) => {
+                // The CMD_SYNC there has not completed and is executed again.
+                tail.failures.note(position, CommandError::AtcTimeout);
+            }
+            Some(CMDQ_CONS::ERR::Value::Abt) => {
+                self.die(Death::FetchAborted);
+                return;
+            }
+            Some(CMDQ_CONS::ERR::Value::None) | None => {
+                self.die(Death::UnknownError {
+                    code: cons.read(CMDQ_CONS::ERR) as u8,
+                });
+                return;
+            }
+        }
+        io.acknowledge(GERROR::CMDQ_ERR::SET.value);
+    }
+
+    /// Closes the queue for good: every waiter fails at its next look.
+    pub(super) fn die(&self, death: Death) -> Death {
+        *self.death.call_once(|| death)
+    }
+
+    pub(super) fn death(&self) -> Option<Death> {
+        self.death.get().copied()
+    }
+}
+
+/// The bits of a queue register that are index and wrap.
+pub(super) const fn index_bits(register: u32) -> u32 {
+    register & QUEUE_INDEX_MASK
+}

@@ -1,0 +1,204 @@
+//! Invalidating translations, on every SMMU that may hold them.
+
+use super::Smmu;
+use super::command_queue::Ticket;
+use super::error::CommandError;
+use super::gather::{Gathered, StaleRange, Unsynced};
+use super::probe::Features;
+use crate::addr::Ipa;
+use crate::hw::Platform;
+use crate::id::Vmid;
+use crate::spec::command::{Command, TlbiRange, TlbiScope};
+
+/// How many SMMUs one invalidation can go to.
+pub const MAX_SMMUS: usize = 16;
+
+/// More commands than this, and the whole VMID is invalidated instead: reading a command costs the
+/// SMMU about what a miss costs, and the queue is everybody's.
+const MAX_COMMANDS: usize = 32;
+
+/// A change that some SMMU did not confirm.
+#[must_use = "what the change set free may still be in use"]
+#[derive(Debug)]
+pub struct NotConfirmed<T> {
+    /// The change, still to be confirmed.
+    pub change: Unsynced<T>,
+    /// Which of the SMMUs, by its place in the list; the first of several.
+    pub smmu: usize,
+    /// Why.
+    pub error: CommandError,
+}
+
+/// Makes every one of `smmus` forget what `change` made stale, and gives what it set free.
+///
+/// All are told before any is waited for; 1 SYNC each. `smmus` are all those on which the VMID has
+/// been used since it was last clean there, at most [`MAX_SMMUS`]. On success no transaction through
+/// stage 2 alone uses what was removed, and those that did are complete (§4.7.3).
+///
+/// # Errors
+///
+/// [`NotConfirmed`], with the change in it: nothing that it set free may be used. The other SMMUs
+/// were told and waited for all the same.
+///
+/// # Panics
+///
+/// If there are more than [`MAX_SMMUS`].
+pub fn invalidate<P: Platform, T>(
+    smmus: &[&Smmu<'_, P>],
+    change: Unsynced<T>,
+) -> Result<T, NotConfirmed<T>> {
+    assert!(
+        smmus.len() <= MAX_SMMUS,
+        "more SMMUs than one invalidation can go to"
+    );
+    if change.gathered().is_nothing() {
+        return Ok(change.open());
+    }
+    let mut tickets: [Option<Result<Ticket, CommandError>>; MAX_SMMUS] =
+        [const { None }; MAX_SMMUS];
+    for (smmu, ticket) in smmus.iter().zip(&mut tickets) {
+        let batch = Batch::new(change.gathered(), smmu.features());
+        *ticket = Some(smmu.submit(&[batch.commands()]));
+    }
+    let mut failed = None;
+    for (i, (smmu, ticket)) in smmus.iter().zip(&mut tickets).enumerate() {
+        let outcome = match ticket.take() {
+            Some(submitted) => submitted.and_then(|ticket| smmu.wait(ticket)),
+            None => Ok(()),
+        };
+        if let Err(error) = outcome
+            && failed.is_none()
+        {
+            failed = Some((i, error));
+        }
+    }
+    match failed {
+        None => Ok(change.open()),
+        Some((smmu, error)) => Err(NotConfirmed {
+            change,
+            smmu,
+            error,
+        }),
+    }
+}
+
+/// The commands of one invalidation.
+struct Batch {
+    commands: [Command; MAX_COMMANDS],
+    count: usize,
+}
+
+/// The batch is full.
+struct Full;
+
+impl Batch {
+    /// What makes an SMMU with `features` forget all of `gathered`, and as little else as it can.
+    fn new(gathered: &Gathered, features: &Features) -> Self {
+        let all = Command::tlbi_s12_vmall(gathered.vmid());
+        let mut batch = Self {
+            commands: [all; MAX_COMMANDS],
+            count: 0,
+        };
+        let precise = match gathered.ranges() {
+            Some(ranges) => ranges
+                .iter()
+                .try_for_each(|range| batch.add(gathered, range, features)),
+            None => Err(Full),
+        };
+        if let Err(Full) = precise {
+            batch.commands[0] = all;
+            batch.count = 1;
+        }
+        batch
+    }
+
+    fn commands(&self) -> &[Command] {
+        &self.commands[..self.count]
+    }
+
+    fn push(&mut self, command: Command) -> Result<(), Full> {
+        let slot = self.commands.get_mut(self.count).ok_or(Full)?;
+        *slot = command;
+        self.count += 1;
+        Ok(())
+    }
+
+    fn add(
+        &mut self,
+        gathered: &Gathered,
+        range: &StaleRange,
+        features: &Features,
+    ) -> Result<(), Full> {
+        let scope = if range.removed_tables() {
+            TlbiScope::Walk
+        } else {
+            TlbiScope::Leaf
+        };
+        if features.has_range_invalidation {
+            let log2_granule = gathered.granule().log2_bytes();
+            self.add_ranges(gathered.vmid(), range, scope, log2_granule)
+        } else {
+            self.add_singles(
+                gathered.vmid(),
+                range,
+                scope,
+                range.log2_step(gathered.granule()),
+            )
+        }
+    }
+
+    /// One command for each leaf that there may be.
+    fn add_singles(
+        &mut self,
+        vmid: Vmid,
+        range: &StaleRange,
+        scope: TlbiScope,
+        log2_step: u8,
+    ) -> Result<(), Full> {
+        let first = range.base().as_u64() >> log2_step;
+        let last = (range.base().as_u64() + (range.size_bytes() - 1)) >> log2_step;
+        if last - first >= MAX_COMMANDS as u64 {
+            return Err(Full);
+        }
+        for step in first..=last {
+            self.push(Command::tlbi_s2_ipa(
+                vmid,
+                Ipa::new(step << log2_step),
+                scope,
+            ))?;
+        }
+        Ok(())
+    }
+
+    /// §4.4.1.1: the number of granules in digits of 5 bits, a command for each that is not 0.
+    fn add_ranges(
+        &mut self,
+        vmid: Vmid,
+        range: &StaleRange,
+        scope: TlbiScope,
+        log2_granule: u8,
+    ) -> Result<(), Full> {
+        let mut granules = range.size_bytes() >> log2_granule;
+        let mut base = range.base().as_u64();
+        let mut scale = 0;
+        while granules != 0 {
+            let digit = granules & 0x1f;
+            if digit != 0 {
+                let part = TlbiRange {
+                    base: Ipa::new(base),
+                    num: digit as u8 - 1,
+                    scale,
+                    log2_granule,
+                };
+                // One granule at scale 0 is the reserved range; the plain command says the same.
+                let command = Command::tlbi_s2_ipa_range(vmid, part, scope)
+                    .unwrap_or(Command::tlbi_s2_ipa(vmid, part.base, scope));
+                self.push(command)?;
+                base += digit << (scale + log2_granule);
+            }
+            granules >>= 5;
+            scale += 5;
+        }
+        Ok(())
+    }
+}
