@@ -128,13 +128,13 @@ impl Registers for Mmio {
 /// board's choice, and none of these is on a hot path.
 pub(super) fn barrier(kind: Barrier) {
     #[cfg(target_arch = "aarch64")]
-    // SAFETY: a barrier touches no memory.
-    unsafe {
-        match kind {
-            Barrier::Publish => core::arch::asm!("dsb st", options(nostack)),
-            Barrier::Observe => core::arch::asm!("dsb ld", options(nostack)),
-            Barrier::Release => core::arch::asm!("dsb sy", options(nostack)),
-        }
+    match kind {
+        // SAFETY: a barrier touches no memory.
+        Barrier::Publish => unsafe { core::arch::asm!("dsb st", options(nostack)) },
+        // SAFETY: as above.
+        Barrier::Observe => unsafe { core::arch::asm!("dsb ld", options(nostack)) },
+        // SAFETY: as above.
+        Barrier::Release => unsafe { core::arch::asm!("dsb sy", options(nostack)) },
     }
     #[cfg(not(target_arch = "aarch64"))]
     {
