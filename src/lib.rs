@@ -7,6 +7,11 @@
 extern crate std;
 
 pub mod addr;
+#[cfg(any(
+    test,
+    all(feature = "image", target_os = "none", target_arch = "aarch64")
+))]
+pub mod arch;
 pub mod hw;
 pub mod id;
 pub mod smmu;

@@ -1,0 +1,138 @@
+//! The console: lines of text out of a PL011, or of what speaks its SBSA subset.
+//!
+//! A line is written whole, whichever CPU writes at the same time. A UART that takes no
+//! characters costs time, never progress.
+
+use core::fmt::{self, Write as _};
+use core::ptr::{NonNull, without_provenance_mut};
+use core::sync::atomic::{AtomicBool, Ordering};
+
+use spin::{Mutex, Once};
+
+use super::tables::MapError;
+use super::{board, cpu, mmu};
+use crate::addr::Pa;
+use crate::hw::{Mmio, Registers};
+
+const DR: usize = 0x00;
+const FR: usize = 0x18;
+const FR_TXFF: u32 = 1 << 5;
+
+/// How many bytes of a PL011's frame are used.
+pub const FRAME_BYTES: usize = 0x1000;
+
+/// A character takes 87 us at 115200 baud.
+const CHARACTER_TIMEOUT_US: u64 = 10_000;
+
+/// Longer than any line needs; who dies waits no longer for the one who writes.
+const LINE_TIMEOUT_US: u64 = 200_000;
+
+// SAFETY: the board says that its UART is there; it is mapped as a device by `mmu::enable`, and
+// before that every access is one to a device. It is told of no memory.
+static EARLY: Mmio = unsafe {
+    Mmio::new(
+        match NonNull::new(without_provenance_mut(board::EARLY_CONSOLE as usize)) {
+            Some(base) => base,
+            None => panic!("a board with its UART at 0"),
+        },
+        FRAME_BYTES,
+    )
+};
+
+static NAMED: Once<Mmio> = Once::new();
+
+/// Held while a line is written.
+static LINE: Mutex<()> = Mutex::new(());
+
+/// Set once the caches are on: before that a lock may not work.
+static LOCKS_WORK: AtomicBool = AtomicBool::new(false);
+
+/// Prints from now on to the UART at `base`, the one that the device tree names; only the first
+/// call has an effect.
+///
+/// # Errors
+///
+/// [`MapError`]; the console is the old one then.
+pub fn switch_to(base: Pa) -> Result<(), MapError> {
+    if base.as_u64() != board::EARLY_CONSOLE && NAMED.get().is_none() {
+        let uart = mmu::map_device(base, FRAME_BYTES as u64)?;
+        NAMED.call_once(|| uart);
+    }
+    Ok(())
+}
+
+/// From now on a line takes the lock.
+pub(super) fn locks_work() {
+    LOCKS_WORK.store(true, Ordering::Relaxed);
+}
+
+/// Writes `text` and an end of line, whole.
+pub fn print(text: fmt::Arguments<'_>) {
+    if !LOCKS_WORK.load(Ordering::Relaxed) {
+        return write_line(text);
+    }
+    let _line = LINE.lock();
+    write_line(text);
+}
+
+/// Like [`print`], but does not wait for ever for a line that will not end, such as one that this
+/// very CPU died in.
+pub(super) fn print_dying(text: fmt::Arguments<'_>) {
+    if !LOCKS_WORK.load(Ordering::Relaxed) {
+        return write_line(text);
+    }
+    let start_us = cpu::now_us();
+    let line = loop {
+        let line = LINE.try_lock();
+        if line.is_some() || cpu::now_us().saturating_sub(start_us) > LINE_TIMEOUT_US {
+            break line;
+        }
+        core::hint::spin_loop();
+    };
+    if line.is_none() {
+        write_line(format_args!(""));
+    }
+    write_line(text);
+}
+
+fn write_line(text: fmt::Arguments<'_>) {
+    let mut uart = Uart(NAMED.get().unwrap_or(&EARLY));
+    // A text that cannot format itself ends where it failed; the UART itself never fails.
+    let _ = uart.write_fmt(text);
+    let _ = uart.write_str("\n");
+}
+
+struct Uart(&'static Mmio);
+
+impl Uart {
+    fn put(&self, byte: u8) {
+        if self.0.read32(FR) & FR_TXFF != 0 {
+            let start_us = cpu::now_us();
+            while self.0.read32(FR) & FR_TXFF != 0 {
+                if cpu::now_us().saturating_sub(start_us) > CHARACTER_TIMEOUT_US {
+                    return;
+                }
+            }
+        }
+        self.0.write32(DR, u32::from(byte));
+    }
+}
+
+impl fmt::Write for Uart {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for byte in text.bytes() {
+            if byte == b'\n' {
+                self.put(b'\r');
+            }
+            self.put(byte);
+        }
+        Ok(())
+    }
+}
+
+/// Prints one line, formatted as by [`format_args!`].
+#[macro_export]
+#[doc(hidden)]
+macro_rules! __arch_println {
+    ($($text:tt)*) => { $crate::arch::console::print(format_args!($($text)*)) };
+}

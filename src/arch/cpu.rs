@@ -1,0 +1,139 @@
+//! This CPU: what it can do, its counter, its caches.
+
+use core::arch::asm;
+use core::fmt;
+use core::sync::atomic::AtomicU64;
+
+use aarch64_cpu::asm::barrier;
+use aarch64_cpu::registers::{
+    CNTFRQ_EL0, CNTPCT_EL0, CPTR_EL2, DAIF, HCR_EL2, ID_AA64MMFR0_EL1, MIDR_EL1, MPIDR_EL1,
+    Readable, SCTLR_EL2, Writeable,
+};
+
+/// Why the image cannot run on this CPU.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum CpuError {
+    /// The loader left EL2's MMU on, which the boot protocol forbids.
+    MmuOn,
+    /// `HCR_EL2.E2H` reads 1 after 0 was written: this CPU has no EL2 without VHE.
+    E2hFixed,
+    /// `CNTFRQ_EL0` is 0: firmware has not set it, and no time could be told.
+    NoCounterFrequency,
+    /// `ID_AA64MMFR0_EL1.TGran4` says that there is no 4 KiB granule.
+    NoGranule4K,
+}
+
+impl fmt::Display for CpuError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::MmuOn => "entered with the MMU of EL2 on, it must be off",
+            Self::E2hFixed => "HCR_EL2.E2H stays 1, a CPU with EL2 without VHE is needed",
+            Self::NoCounterFrequency => "firmware left CNTFRQ_EL0 at 0",
+            Self::NoGranule4K => "this CPU has no 4 KiB granule",
+        })
+    }
+}
+
+/// Puts the controls of EL2 into a known state, with no guest: VHE off, every physical interrupt
+/// and SError ours, and FP, SIMD and SVE trapped, for EL2 uses none of them.
+pub(super) fn settle() -> Result<(), CpuError> {
+    if SCTLR_EL2.is_set(SCTLR_EL2::M) {
+        return Err(CpuError::MmuOn);
+    }
+    HCR_EL2.write(
+        HCR_EL2::RW::EL1IsAarch64 + HCR_EL2::AMO::SET + HCR_EL2::IMO::SET + HCR_EL2::FMO::SET,
+    );
+    barrier::isb(barrier::SY);
+    if HCR_EL2.is_set(HCR_EL2::E2H) {
+        return Err(CpuError::E2hFixed);
+    }
+    // With E2H = 0, bits 13, 12, 9 to 0 are RES1, 8 (TZ) and 12 (TSM) are so or trap; 10 is TFP.
+    CPTR_EL2.set(0x33ff | 1 << 10);
+    if CNTFRQ_EL0.get() == 0 {
+        return Err(CpuError::NoCounterFrequency);
+    }
+    const NOT_IMPLEMENTED: u64 = 0xf;
+    if ID_AA64MMFR0_EL1.read(ID_AA64MMFR0_EL1::TGran4) == NOT_IMPLEMENTED {
+        return Err(CpuError::NoGranule4K);
+    }
+    Ok(())
+}
+
+/// Lets SErrors in: from here on, a bad access that is reported late is reported.
+pub(super) fn unmask_serror() {
+    // SAFETY: the vectors are installed, and an SError only prints and ends.
+    unsafe { asm!("msr daifclr, #4", options(nomem, nostack)) };
+}
+
+/// Whether SErrors are let in.
+pub fn serror_unmasked() -> bool {
+    !DAIF.is_set(DAIF::A)
+}
+
+/// Does nothing, for ever, with little power.
+pub(super) fn park() -> ! {
+    loop {
+        aarch64_cpu::asm::wfe();
+    }
+}
+
+/// `MIDR_EL1`: who made this CPU, and which it is.
+pub fn midr() -> u64 {
+    MIDR_EL1.get()
+}
+
+/// `MPIDR_EL1` without its flags: the affinity that names this CPU, as the device tree does.
+pub fn affinity() -> u64 {
+    MPIDR_EL1.get() & 0xff_00ff_ffff
+}
+
+/// How many bits a physical address has, by `ID_AA64MMFR0_EL1.PARange`; at most 48, since more
+/// needs another granule or descriptor format than the 4 KiB one used here.
+pub fn pa_bits() -> u8 {
+    match ID_AA64MMFR0_EL1.read(ID_AA64MMFR0_EL1::PARange) {
+        0 => 32,
+        1 => 36,
+        2 => 40,
+        3 => 42,
+        4 => 44,
+        _ => 48,
+    }
+}
+
+/// Microseconds since the counter was started; never runs backwards.
+///
+/// The physical counter, since no guest's offset applies to it.
+pub fn now_us() -> u64 {
+    // The counter may be read early, ahead of what is being timed.
+    barrier::isb(barrier::SY);
+    let ticks = CNTPCT_EL0.get();
+    // Zero is refused by `settle`; the refusal itself is printed with a bounded wait.
+    let ticks_per_s = CNTFRQ_EL0.get().max(1);
+    let (s, rest) = (ticks / ticks_per_s, ticks % ticks_per_s);
+    // `CNTFRQ_EL0` has 32 bits, so the product fits.
+    s.wrapping_mul(1_000_000) + rest * 1_000_000 / ticks_per_s
+}
+
+/// Cleans `words` from the data cache to the point of coherency; complete on return.
+///
+/// The barrier is `DSB SY`: cache maintenance is completed only by one that waits for both loads
+/// and stores (DDI 0487, B2 "Data Synchronization Barrier").
+pub fn clean(words: &[AtomicU64]) {
+    let range = words.as_ptr_range();
+    let line_bytes = data_line_bytes();
+    let mut line = range.start as usize & !(line_bytes - 1);
+    while line < range.end as usize {
+        // SAFETY: cleaning a line changes no memory that anybody reads through the cache.
+        unsafe { asm!("dc cvac, {}", in(reg) line, options(nostack)) };
+        line += line_bytes;
+    }
+    barrier::dsb(barrier::SY);
+}
+
+/// The smallest data cache line of all caches, `CTR_EL0.DminLine`.
+fn data_line_bytes() -> usize {
+    let ctr: u64;
+    // SAFETY: reads an identification register.
+    unsafe { asm!("mrs {}, ctr_el0", out(reg) ctr, options(nomem, nostack)) };
+    4 << (ctr >> 16 & 0xf)
+}

@@ -1,0 +1,113 @@
+//! The last words: every way out of the image leads through here.
+
+use core::fmt::{self, Write};
+use core::panic::PanicInfo;
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use spin::Mutex;
+
+use super::{console, cpu, mmu, psci};
+
+/// What is called before the end, to leave the SMMUs shut.
+pub type Hook = &'static (dyn Fn() + Sync);
+
+static HOOK: Mutex<Option<Hook>> = Mutex::new(None);
+
+/// The affinity of the CPU that ends the image, and [`TAKEN`]; 0 before.
+static ENDING: AtomicU64 = AtomicU64::new(0);
+const TAKEN: u64 = 1 << 63;
+
+/// Set when all that can be said is said: an exception after that has nowhere to go.
+static SAID: AtomicBool = AtomicBool::new(false);
+
+/// Has `hook` called once, by the first CPU that ends the image, whatever the reason.
+///
+/// A later hook replaces an earlier one. It must return in bounded time, and it may be called at
+/// any point of the code, with any lock held: it takes none.
+pub fn on_death(hook: Hook) {
+    *HOOK.lock() = Some(hook);
+}
+
+/// Ends the image: calls the hook, prints `end: REASON` as the last line, powers off.
+///
+/// REASON is one line, whatever `reason` contains.
+pub fn end(reason: fmt::Arguments<'_>) -> ! {
+    if first() {
+        call_hook();
+    }
+    console::print_dying(format_args!("end: {}", OneLine(reason)));
+    SAID.store(true, Ordering::Relaxed);
+    psci::power_off()
+}
+
+/// The image's panic handler: what happened and where, then [`end`].
+pub fn panicked(info: &PanicInfo<'_>) -> ! {
+    match info.location() {
+        Some(at) => end(format_args!(
+            "panic: {} ({}:{})",
+            info.message(),
+            at.file(),
+            at.line()
+        )),
+        None => end(format_args!("panic: {}", info.message())),
+    }
+}
+
+/// Whether this CPU is the one that has begun to end the image, and has said all it had to say.
+pub(super) fn nothing_left_to_say() -> bool {
+    SAID.load(Ordering::Relaxed)
+}
+
+/// Whether this is the first call; a second one on the same CPU is a fault on the way out, and
+/// another CPU stays here, so as not to cut the first one short.
+fn first() -> bool {
+    if !mmu::is_on() {
+        // One CPU, no hook, and atomics may not work.
+        return false;
+    }
+    let me = cpu::affinity() | TAKEN;
+    match ENDING.compare_exchange(0, me, Ordering::AcqRel, Ordering::Acquire) {
+        Ok(_) => true,
+        Err(other) if other == me => false,
+        Err(_) => cpu::park(),
+    }
+}
+
+fn call_hook() {
+    // Held only for the copy; if it is held, it is by a CPU that stopped in between.
+    let hook = HOOK.try_lock().and_then(|hook| *hook);
+    if let Some(hook) = hook {
+        hook();
+    }
+}
+
+/// Text with every control character shown as a space.
+struct OneLine<'a>(fmt::Arguments<'a>);
+
+impl fmt::Display for OneLine<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        struct Spaced<'a, 'b>(&'a mut fmt::Formatter<'b>);
+        impl Write for Spaced<'_, '_> {
+            fn write_str(&mut self, text: &str) -> fmt::Result {
+                for part in text.split_inclusive(char::is_control) {
+                    match part.strip_suffix(char::is_control) {
+                        Some(line) => {
+                            self.0.write_str(line)?;
+                            self.0.write_char(' ')?;
+                        }
+                        None => self.0.write_str(part)?,
+                    }
+                }
+                Ok(())
+            }
+        }
+        Spaced(f).write_fmt(self.0)
+    }
+}
+
+/// Ends the image with a reason, formatted as by [`format_args!`].
+#[macro_export]
+#[doc(hidden)]
+macro_rules! __arch_end {
+    ($($reason:tt)*) => { $crate::arch::end(format_args!($($reason)*)) };
+}

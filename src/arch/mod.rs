@@ -1,0 +1,52 @@
+//! This CPU at EL2: entry, vectors, system registers, the map of its own memory, console, power.
+//!
+//! The other room with `unsafe` beside `hw`, and part of the image alone. It runs on one CPU so
+//! far, the one that firmware starts; the others stay in PSCI's hands.
+//!
+//! In the order in which things happen: [`entry!`] names what runs once the CPU is settled and the
+//! image mapped, a [`Start`] says what the loader handed over, [`Host`] is the machine's memory and
+//! time for the library, and [`end`] is the only way out.
+//!
+//! What is no instruction of this CPU is compiled, and tested, on a host too.
+#![cfg_attr(
+    target_os = "none",
+    expect(unsafe_code, reason = "one of the rooms whose purpose it is")
+)]
+
+pub mod image;
+pub mod syndrome;
+pub mod tables;
+pub mod tree;
+
+#[cfg(target_os = "none")]
+pub mod console;
+#[cfg(target_os = "none")]
+pub mod cpu;
+#[cfg(target_os = "none")]
+mod death;
+#[cfg(target_os = "none")]
+mod entry;
+#[cfg(target_os = "none")]
+mod level;
+#[cfg(target_os = "none")]
+pub mod mmu;
+#[cfg(target_os = "none")]
+pub mod psci;
+#[cfg(target_os = "none")]
+mod start;
+#[cfg(target_os = "none")]
+mod vectors;
+
+#[cfg(target_os = "none")]
+pub use death::{Hook, end, on_death, panicked};
+#[cfg(target_os = "none")]
+pub use start::Start;
+
+#[cfg(target_os = "none")]
+pub use crate::{__arch_end as end, __arch_entry as entry, __arch_println as println};
+
+/// The board that the image is built for (`boards/`).
+#[cfg(target_os = "none")]
+pub mod board {
+    include!(env!("PORTCULLIS_BOARD_RS"));
+}
