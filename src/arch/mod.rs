@@ -14,6 +14,7 @@
 )]
 
 pub mod image;
+pub mod ram;
 pub mod syndrome;
 pub mod tables;
 pub mod tree;
@@ -27,11 +28,15 @@ mod death;
 #[cfg(target_os = "none")]
 mod entry;
 #[cfg(target_os = "none")]
+mod host;
+#[cfg(target_os = "none")]
 mod level;
 #[cfg(target_os = "none")]
 pub mod mmu;
 #[cfg(target_os = "none")]
 pub mod psci;
+#[cfg(all(target_os = "none", feature = "sabotage"))]
+pub mod sabotage;
 #[cfg(target_os = "none")]
 mod start;
 #[cfg(target_os = "none")]
@@ -39,6 +44,8 @@ mod vectors;
 
 #[cfg(target_os = "none")]
 pub use death::{Hook, end, on_death, panicked};
+#[cfg(target_os = "none")]
+pub use host::{Host, HostError, Registers, map_registers};
 #[cfg(target_os = "none")]
 pub use start::Start;
 
