@@ -24,6 +24,9 @@ fn main() {
     println!("cargo:rustc-env=PORTCULLIS_BOARD_RS={}", board.display());
     // As link arguments of the binaries, not as rustflags: an environment's RUSTFLAGS cannot
     // replace them.
+    // The prebuilt `core` keeps its tables of pointers in read-only sections; the image relocates
+    // them all before it maps them read-only.
+    println!("cargo:rustc-link-arg-bins=-znotext");
     println!(
         "cargo:rustc-link-arg-bins=-T{}",
         root.join("linker.ld").display()
