@@ -10,7 +10,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use spin::{Mutex, Once};
 
 use super::tables::MapError;
-use super::{board, cpu, mmu};
+use super::{board, cpu, death, mmu};
 use crate::addr::Pa;
 use crate::hw::{Mmio, Registers};
 
@@ -24,7 +24,7 @@ pub const FRAME_BYTES: usize = 0x1000;
 /// A character takes 87 us at 115200 baud.
 const CHARACTER_TIMEOUT_US: u64 = 10_000;
 
-/// Longer than any line needs; who dies waits no longer for the one who writes.
+/// Longer than any line needs.
 const LINE_TIMEOUT_US: u64 = 200_000;
 
 // SAFETY: the board says that its UART is there; it is mapped as a device by `mmu::enable`, and
@@ -67,24 +67,18 @@ pub(super) fn locks_work() {
 }
 
 /// Writes `text` and an end of line, whole.
+///
+/// Once the image is ending, a line waits only so long for one that does not end, such as the one
+/// that this very CPU died in.
 pub fn print(text: fmt::Arguments<'_>) {
-    if !LOCKS_WORK.load(Ordering::Relaxed) {
-        return write_line(text);
-    }
-    let _line = LINE.lock();
-    write_line(text);
-}
-
-/// Like [`print`], but does not wait for ever for a line that will not end, such as one that this
-/// very CPU died in.
-pub(super) fn print_dying(text: fmt::Arguments<'_>) {
     if !LOCKS_WORK.load(Ordering::Relaxed) {
         return write_line(text);
     }
     let start_us = cpu::now_us();
     let line = loop {
         let line = LINE.try_lock();
-        if line.is_some() || cpu::now_us().saturating_sub(start_us) > LINE_TIMEOUT_US {
+        let is_late = || cpu::now_us().saturating_sub(start_us) > LINE_TIMEOUT_US;
+        if line.is_some() || death::has_begun() && is_late() {
             break line;
         }
         core::hint::spin_loop();

@@ -23,54 +23,66 @@ static SAID: AtomicBool = AtomicBool::new(false);
 /// Has `hook` called once, by the first CPU that ends the image, whatever the reason.
 ///
 /// A later hook replaces an earlier one. It must return in bounded time, and it may be called at
-/// any point of the code, with any lock held: it takes none.
+/// any point of the code, with any lock held: it takes none. It may print.
 pub fn on_death(hook: Hook) {
     *HOOK.lock() = Some(hook);
 }
 
-/// Ends the image: calls the hook, prints `end: REASON` as the last line, powers off.
+/// Ends the image: has the hook called, prints `end: REASON` as the last line, powers off.
 ///
 /// REASON is one line, whatever `reason` contains.
 pub fn end(reason: fmt::Arguments<'_>) -> ! {
-    if first() {
-        call_hook();
-    }
-    console::print_dying(format_args!("end: {}", OneLine(reason)));
-    SAID.store(true, Ordering::Relaxed);
-    psci::power_off()
+    Ending::begin().end(reason)
 }
 
-/// The image's panic handler: what happened and where, then [`end`].
+/// The image's panic handler: says what happened and where, then [`end`].
 pub fn panicked(info: &PanicInfo<'_>) -> ! {
-    match info.location() {
-        Some(at) => end(format_args!(
-            "panic: {} ({}:{})",
-            info.message(),
-            at.file(),
-            at.line()
-        )),
-        None => end(format_args!("panic: {}", info.message())),
+    let ending = Ending::begin();
+    console::print(format_args!("{info}"));
+    ending.end(format_args!("panic: {}", info.message()))
+}
+
+/// The image is ending: from now on no line waits for ever.
+pub(super) struct Ending {
+    /// A second ending on the same CPU is a fault on the way out, perhaps of the hook.
+    is_first: bool,
+}
+
+impl Ending {
+    /// Begins to end the image. Of several CPUs, the first does, and the others stay here, so as not to cut it
+    /// short.
+    pub(super) fn begin() -> Self {
+        if !mmu::is_on() {
+            // One CPU, no hook, and atomics may not work.
+            return Self { is_first: false };
+        }
+        let me = cpu::affinity() | TAKEN;
+        match ENDING.compare_exchange(0, me, Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => Self { is_first: true },
+            Err(other) if other == me => Self { is_first: false },
+            Err(_) => cpu::park(),
+        }
+    }
+
+    /// As [`end`].
+    pub(super) fn end(self, reason: fmt::Arguments<'_>) -> ! {
+        if self.is_first {
+            call_hook();
+        }
+        console::print(format_args!("end: {}", OneLine(reason)));
+        SAID.store(true, Ordering::Relaxed);
+        psci::power_off()
     }
 }
 
-/// Whether this CPU is the one that has begun to end the image, and has said all it had to say.
+/// Whether the image is ending.
+pub(super) fn has_begun() -> bool {
+    ENDING.load(Ordering::Relaxed) != 0
+}
+
+/// Whether the last line is printed.
 pub(super) fn nothing_left_to_say() -> bool {
     SAID.load(Ordering::Relaxed)
-}
-
-/// Whether this is the first call; a second one on the same CPU is a fault on the way out, and
-/// another CPU stays here, so as not to cut the first one short.
-fn first() -> bool {
-    if !mmu::is_on() {
-        // One CPU, no hook, and atomics may not work.
-        return false;
-    }
-    let me = cpu::affinity() | TAKEN;
-    match ENDING.compare_exchange(0, me, Ordering::AcqRel, Ordering::Acquire) {
-        Ok(_) => true,
-        Err(other) if other == me => false,
-        Err(_) => cpu::park(),
-    }
 }
 
 fn call_hook() {

@@ -3,8 +3,9 @@
 use core::arch::{asm, global_asm};
 use core::fmt;
 
+use super::death::{self, Ending};
 use super::syndrome::Syndrome;
-use super::{console, cpu, death, image};
+use super::{console, cpu, image};
 use crate::addr::Pa;
 
 /// What an exception found.
@@ -106,9 +107,10 @@ extern "C" fn exception(frame: &Frame, slot: u64) -> ! {
     if death::nothing_left_to_say() {
         cpu::park();
     }
+    let ending = Ending::begin();
     let taken = Taken { frame, slot };
-    console::print_dying(format_args!("{taken:#}"));
-    death::end(format_args!("exception at EL2: {taken}"))
+    console::print(format_args!("{taken:#}"));
+    ending.end(format_args!("exception at EL2: {taken}"))
 }
 
 /// An exception in words: one line, or with `#` all that is known.
@@ -118,12 +120,13 @@ struct Taken<'a> {
 }
 
 impl Taken<'_> {
+    /// Where it came from, if not from the image's own code.
     fn origin(&self) -> &'static str {
         match self.slot / 4 {
-            0 => "in the image",
-            1 => "while another exception was reported",
-            2 => "below EL2, in AArch64",
-            _ => "below EL2, in AArch32",
+            0 => "",
+            1 => ", while another exception was reported",
+            2 => ", below EL2, in AArch64",
+            _ => ", below EL2, in AArch32",
         }
     }
 
@@ -165,7 +168,7 @@ impl fmt::Display for Taken<'_> {
                 write!(f, ", {guard}")?;
             }
         }
-        write!(f, ", by {}, {}", Place(self.frame.elr), self.origin())?;
+        write!(f, ", by {}{}", Place(self.frame.elr), self.origin())?;
         if f.alternate() {
             self.registers(f)?;
         }
