@@ -12,6 +12,8 @@ pub mod addr;
     all(feature = "image", target_os = "none", target_arch = "aarch64")
 ))]
 pub mod arch;
+#[cfg(feature = "discover")]
+pub mod discover;
 pub mod hw;
 pub mod id;
 pub mod smmu;

@@ -1,0 +1,229 @@
+//! The first look: where the SMMUs are, before anything else is believed.
+
+use super::cells::{Bus, Cells, Words};
+use super::tokens::{Header, MAX_DEPTH, Token, Tokens};
+use crate::addr::{Extent, Pa};
+use crate::discover::list::Text;
+use crate::discover::machine::Quirks;
+use crate::discover::refusal::{Fault, NodeName, Refusal};
+
+pub(super) const COMPATIBLE: &str = "arm,smmu-v3";
+pub(super) const BROKEN_PREFETCH: &str = "hisilicon,broken-prefetch-cmd";
+pub(super) const BROKEN_PAGE1: &str = "cavium,cn9900-broken-page1-regspace";
+
+/// An SMMU, as far as it must be known to switch it to abort.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FoundSmmu {
+    /// What firmware calls it.
+    pub name: NodeName,
+    /// Its registers.
+    pub registers: Extent<Pa>,
+    /// What must be done differently.
+    pub quirks: Quirks,
+    /// Whether firmware says that it may be used.
+    ///
+    /// One that may not must not be touched: it may have no power or no clock, or be the secure
+    /// world's, and an access would then end in an abort that nobody can take yet. That fails
+    /// closed all the same, because devices behind it are [`Unprotected`](super::super::StreamsOf)
+    /// and are given to nobody. A HiSilicon D05 has such a one in front of its PCIe.
+    pub is_enabled: bool,
+}
+
+/// Where the SMMUs of the tree in `blob` are, enabled or not.
+///
+/// Needs nothing that could be missing yet: no heap, no validated tree, no writable memory, about
+/// 3 KiB of stack. Nodes are found as they come, so those in front of any damage are found. A
+/// node that makes no sense by itself gives its refusal, and the search goes on; damage to the tree
+/// gives one last refusal.
+pub fn smmus(blob: &[u8]) -> Search<'_> {
+    let (tokens, refusal) = match Header::read(blob).and_then(|header| header.tokens(blob)) {
+        Ok(tokens) => (Some(tokens), None),
+        Err(refusal) => (None, Some(refusal)),
+    };
+    Search {
+        tokens,
+        refusal,
+        levels: [Level::ROOT; MAX_DEPTH],
+        depth: 0,
+    }
+}
+
+/// The search that [`smmus`] starts.
+#[derive(Clone)]
+pub struct Search<'t> {
+    tokens: Option<Tokens<'t>>,
+    refusal: Option<Refusal>,
+    levels: [Level<'t>; MAX_DEPTH],
+    depth: usize,
+}
+
+/// What is known of a node while the search is in it.
+#[derive(Clone, Copy)]
+struct Level<'t> {
+    name: &'t str,
+    is_smmu: bool,
+    is_enabled: bool,
+    quirks: Quirks,
+    reg: Option<&'t [u8]>,
+    ranges: Option<&'t [u8]>,
+    children: Cells,
+}
+
+impl<'t> Level<'t> {
+    const ROOT: Self = Self {
+        name: "/",
+        is_smmu: false,
+        is_enabled: true,
+        quirks: Quirks {
+            has_broken_prefetch: false,
+            has_broken_page1: false,
+        },
+        reg: None,
+        ranges: None,
+        children: Cells::DEFAULT,
+    };
+
+    fn learn(&mut self, property: &str, value: &'t [u8]) {
+        // A count too large to be one passes no address, which is then said of the SMMU below.
+        let count = || Words::new(value).word().unwrap_or(u32::MAX) as usize;
+        match property {
+            "compatible" => {
+                let mut texts = value.split(|&byte| byte == 0);
+                self.is_smmu = texts.any(|text| text == COMPATIBLE.as_bytes());
+            }
+            "status" => self.is_enabled &= matches!(value, b"okay\0" | b"ok\0"),
+            "reg" => self.reg = Some(value),
+            "ranges" => self.ranges = Some(value),
+            "#address-cells" => self.children.address = count(),
+            "#size-cells" => self.children.size = count(),
+            BROKEN_PREFETCH => self.quirks.has_broken_prefetch = true,
+            BROKEN_PAGE1 => self.quirks.has_broken_page1 = true,
+            _ => {}
+        }
+    }
+}
+
+impl<'t> Search<'t> {
+    fn innermost(&mut self) -> Option<&mut Level<'t>> {
+        self.levels.get_mut(self.depth.checked_sub(1)?)
+    }
+
+    fn enter(&mut self, name: &'t str) -> Result<(), Fault> {
+        let is_enabled = self.innermost().is_none_or(|above| above.is_enabled);
+        let level = self.levels.get_mut(self.depth).ok_or(Fault::TooDeep)?;
+        *level = Level {
+            name,
+            is_enabled,
+            ..Level::ROOT
+        };
+        self.depth += 1;
+        Ok(())
+    }
+
+    /// What to say of the node at `depth`, whose properties are all read, once.
+    fn tell(&mut self, depth: usize) -> Option<Result<FoundSmmu, Refusal>> {
+        let level = self.levels.get_mut(depth)?;
+        let is_smmu = core::mem::replace(&mut level.is_smmu, false);
+        let level = *level;
+        is_smmu.then(|| {
+            Ok(FoundSmmu {
+                name: Text::start_of(level.name),
+                registers: self.registers(depth, &level)?,
+                quirks: level.quirks,
+                is_enabled: level.is_enabled,
+            })
+        })
+    }
+
+    fn registers(&self, depth: usize, level: &Level<'t>) -> Result<Extent<Pa>, Refusal> {
+        let node = Text::start_of(level.name);
+        let property = "reg";
+        let reg = level.reg.ok_or(Refusal::Missing { node, property })?;
+        let above = self.levels.get(..depth).unwrap_or(&[]);
+        let cells = above.last().map_or(Cells::DEFAULT, |bus| bus.children);
+        let mut words = Words::new(reg);
+        let entry = words.number(cells.address).zip(words.number(cells.size));
+        let (address, size_bytes) = entry.ok_or(Refusal::Length {
+            node,
+            property,
+            found_bytes: reg.len(),
+            needed_bytes: cells.entry_bytes(),
+        })?;
+        if size_bytes == 0 {
+            let found = 0;
+            return Err(Refusal::Value {
+                node,
+                property,
+                found,
+            });
+        }
+        above
+            .windows(2)
+            .rev()
+            .try_fold(address, |at, pair| {
+                let [parent, bus] = pair else { return None };
+                let way = Bus {
+                    children: bus.children,
+                    own: parent.children,
+                    ranges: bus.ranges,
+                };
+                way.pass(at, size_bytes)
+            })
+            .and_then(|base| Extent::<Pa>::new(Pa::new(base), size_bytes))
+            .ok_or(Refusal::Unreachable { node, address })
+    }
+
+    /// Takes the next token, and says what it ended.
+    fn step(&mut self) -> Result<Option<Result<FoundSmmu, Refusal>>, Refusal> {
+        let Some(tokens) = &mut self.tokens else {
+            return Ok(None);
+        };
+        let token = tokens.next()?;
+        let fault = |fault| tokens.fault(fault);
+        match token {
+            Token::Begin(name) => {
+                let refusal = fault(Fault::TooDeep);
+                let above = self.depth;
+                self.enter(name).map_err(|_| refusal)?;
+                Ok(above.checked_sub(1).and_then(|above| self.tell(above)))
+            }
+            Token::Property(name, value) => {
+                if let Some(level) = self.innermost() {
+                    level.learn(name, value);
+                }
+                Ok(None)
+            }
+            Token::EndNode => {
+                let depth = self.depth.checked_sub(1);
+                let depth = depth.ok_or(fault(Fault::Misplaced))?;
+                self.depth = depth;
+                Ok(self.tell(depth))
+            }
+            Token::End => {
+                self.tokens = None;
+                Ok(None)
+            }
+        }
+    }
+}
+
+impl Iterator for Search<'_> {
+    type Item = Result<FoundSmmu, Refusal>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if let Some(refusal) = self.refusal.take() {
+            return Some(Err(refusal));
+        }
+        while self.tokens.is_some() {
+            match self.step() {
+                Ok(None) => {}
+                Ok(told) => return told,
+                Err(refusal) => {
+                    self.tokens = None;
+                    return Some(Err(refusal));
+                }
+            }
+        }
+        None
+    }
+}

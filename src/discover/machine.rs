@@ -1,0 +1,480 @@
+//! The machine, whoever described it.
+
+use core::fmt;
+
+use super::list::{List, Text};
+use crate::addr::{Extent, Iova, Pa};
+use crate::id::StreamId;
+
+/// What firmware says the machine has; neutral to whether a device tree or ACPI said it.
+///
+/// Everything is inline and bounded: about 110 KiB, so keep it in a `static` and fill it in place.
+/// Limits are those of the largest board known (eight SMMUs, 128 CPUs, twelve bridges on a two
+/// socket Kunpeng 920) with room to grow; more is refused by name, never cut.
+///
+/// Only what firmware calls usable is here: a node with a `status` other than `okay` is left out,
+/// and what depended on it is [`StreamsOf::Unprotected`].
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Machine {
+    /// Memory, in the order firmware lists it; no two share a byte.
+    pub memory: List<Extent<Pa>, 64>,
+    /// Memory that firmware keeps; these may overlap, and may lie outside of `memory`.
+    pub reserved: List<Reserved, 128>,
+    /// What devices already use, and go on using, while firmware's settings last.
+    pub kept: List<Kept, 64>,
+    /// CPUs, in the order firmware lists them.
+    pub cpus: List<Cpu, 1024>,
+    /// How PSCI is called; `None` if firmware has none of version 0.2 or newer.
+    pub psci: Option<Conduit>,
+    /// The console firmware chose, if we can drive it.
+    pub console: Option<Console>,
+    /// PCIe host bridges, in order; the place in this list is what [`Machine::streams_of`] takes.
+    pub bridges: List<Bridge, 32>,
+    /// SMMUs, in order; [`SmmuIndex`] is the place in this list.
+    pub smmus: List<Smmu, 16>,
+    /// Devices on no PCIe bus that say that they do DMA.
+    pub devices: List<Device, 256>,
+    /// The interrupt controller, where it is a GICv3 or newer.
+    pub gic: Option<Gic>,
+    /// The boot arguments.
+    pub bootargs: Text<1024>,
+    pub(super) device_streams: List<Stream, 512>,
+}
+
+/// Which SMMU: its place in [`Machine::smmus`].
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct SmmuIndex(u8);
+
+impl SmmuIndex {
+    /// The SMMU at this place.
+    pub const fn new(place: u8) -> Self {
+        Self(place)
+    }
+
+    /// The place.
+    pub const fn as_usize(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// One stream of the machine: a StreamID means something to one SMMU only.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Stream {
+    /// The SMMU it goes through.
+    pub smmu: SmmuIndex,
+    /// Its number there.
+    pub id: StreamId,
+}
+
+/// Memory that firmware keeps.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Reserved {
+    /// Where.
+    pub extent: Extent<Pa>,
+    /// Whether it must not even be mapped (`no-map`): a speculative read could harm.
+    pub is_no_map: bool,
+}
+
+/// Addresses that firmware keeps for the devices of some streams.
+///
+/// Not mapped by anybody here: a board says whether that is done, otherwise it is reported and
+/// these transactions abort.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Kept {
+    /// The first stream.
+    pub first: Stream,
+    /// How many streams in a row, at least 1.
+    pub count: u32,
+    /// What the device puts on the bus.
+    pub at: Extent<Iova>,
+    /// The memory it means; `None` if these addresses must stay unused.
+    pub memory: Option<Extent<Pa>>,
+}
+
+/// A CPU's affinity, as MPIDR_EL1 has it in bits 39:32 and 23:0.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Mpidr(u64);
+
+impl Mpidr {
+    const AFFINITY: u64 = 0xff_00ff_ffff;
+
+    /// The affinity `value`; `None` if it has bits other than the four fields.
+    pub const fn new(value: u64) -> Option<Self> {
+        if value & !Self::AFFINITY == 0 {
+            Some(Self(value))
+        } else {
+            None
+        }
+    }
+
+    /// The affinity in a value of MPIDR_EL1.
+    pub const fn of_register(value: u64) -> Self {
+        Self(value & Self::AFFINITY)
+    }
+
+    /// The bare number, as PSCI wants it.
+    pub const fn as_u64(self) -> u64 {
+        self.0
+    }
+}
+
+impl fmt::Debug for Mpidr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Mpidr({:#x})", self.0)
+    }
+}
+
+/// One CPU.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Cpu {
+    /// Which.
+    pub mpidr: Mpidr,
+    /// How it is started.
+    pub start: Start,
+}
+
+/// How a CPU is started.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Start {
+    /// By PSCI `CPU_ON`.
+    Psci,
+    /// In a way we do not speak, or none is named: it stays off unless it booted us.
+    Unsupported,
+}
+
+/// The instruction that reaches firmware.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Conduit {
+    /// `SMC`.
+    Smc,
+    /// `HVC`: firmware, or a hypervisor, sits where we want to be or below.
+    Hvc,
+}
+
+/// The console firmware chose.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Console {
+    /// Whose registers they are.
+    pub kind: ConsoleKind,
+    /// Where they are.
+    pub base: Pa,
+}
+
+/// A console's registers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ConsoleKind {
+    /// Arm PL011, or the subset of it that SBSA demands.
+    Pl011,
+    /// 16550 and its relatives.
+    Ns16550 {
+        /// Registers are `2^log2_stride` bytes apart.
+        log2_stride: u8,
+        /// How wide an access is, in bytes: 1 or 4.
+        access_bytes: u8,
+    },
+}
+
+/// An interrupt of the machine.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Interrupt {
+    /// A wire into the GIC.
+    Gic {
+        /// The INTID: 16 to 31 and 1056 to 1119 private to a CPU, 32 to 1019 and 4096 to 5119 shared.
+        intid: u32,
+        /// When it is pending.
+        trigger: Trigger,
+    },
+    /// A wire into something else, which we do not drive.
+    Elsewhere,
+}
+
+/// When a wired interrupt is pending.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Trigger {
+    /// From a rising edge until it is taken.
+    Edge,
+    /// While the wire is high.
+    Level,
+}
+
+/// One SMMUv3.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Smmu {
+    /// Its registers.
+    pub registers: Extent<Pa>,
+    /// Whether firmware says that its walks and queue accesses snoop the CPUs' caches.
+    pub is_coherent: bool,
+    /// Its wires.
+    pub interrupts: SmmuInterrupts,
+    /// What must be done differently.
+    pub quirks: Quirks,
+}
+
+/// The wires of one SMMU; one with none is polled, or sends MSIs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct SmmuInterrupts {
+    /// One wire for all.
+    pub combined: Option<Interrupt>,
+    /// The event queue is not empty.
+    pub event_queue: Option<Interrupt>,
+    /// The PRI queue is not empty.
+    pub pri_queue: Option<Interrupt>,
+    /// A `CMD_SYNC` with CS = IRQ is complete.
+    pub command_sync: Option<Interrupt>,
+    /// A global error is active.
+    pub global_error: Option<Interrupt>,
+}
+
+/// What an SMMU cannot do although its registers say so.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Quirks {
+    /// `CMD_PREFETCH_*` must never be sent (HiSilicon erratum 161010701).
+    pub has_broken_prefetch: bool,
+    /// Page 1 is not there: its registers answer at the same offsets of page 0 (Cavium CN99xx).
+    pub has_broken_page1: bool,
+}
+
+/// A PCIe host bridge: one ECAM window, or the whole of what firmware says about one segment.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Bridge {
+    /// The segment, which device trees call domain.
+    pub segment: u16,
+    /// The configuration space of the buses below, 1 MiB a bus, the first bus first; `None` where
+    /// it is not ECAM, so that nobody can look what is there.
+    pub ecam: Option<Extent<Pa>>,
+    /// The first bus.
+    pub first_bus: u8,
+    /// The last bus.
+    pub last_bus: u8,
+    /// Addresses that reach the devices' memory BARs; I/O windows are left out.
+    pub windows: List<Window, 8>,
+    /// Whether the devices' DMA snoops the CPUs' caches.
+    pub is_coherent: bool,
+    /// Which bits of a RID are looked up in `streams`.
+    pub rid_mask: u16,
+    /// Which RIDs are which streams; no two of them share a RID.
+    pub streams: List<StreamMap, 32>,
+}
+
+/// A run of addresses that a host bridge passes on to PCI.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Window {
+    /// Where the CPU sees it.
+    pub cpu: Extent<Pa>,
+    /// The same first byte as PCI sees it, which is what BARs hold.
+    pub pci_base: u64,
+    /// Which BARs may lie in it.
+    pub kind: WindowKind,
+}
+
+/// Which BARs may lie in a window.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum WindowKind {
+    /// 32-bit ones and 64-bit ones, none of them prefetchable if they are below a bridge.
+    Memory32,
+    /// 64-bit ones.
+    Memory64,
+}
+
+/// `count` RIDs in a row that are as many streams in a row.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct StreamMap {
+    /// The first RID, after the mask.
+    pub rid_base: u16,
+    /// How many, 1 to 65536.
+    pub count: u32,
+    /// The stream of the first.
+    pub first: Stream,
+}
+
+/// A device on no PCIe bus that does DMA.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Device {
+    /// What firmware calls it.
+    pub name: Text<48>,
+    /// What it is, in firmware's words: the first `compatible`, or the ACPI hardware id.
+    pub compatible: Text<48>,
+    /// Its first block of registers, where it has one that the CPU can reach.
+    pub registers: Option<Extent<Pa>>,
+    /// Whether its DMA snoops the CPUs' caches.
+    pub is_coherent: bool,
+    /// Whether it waits, for as long as it takes, for the answer to a stalled transaction.
+    pub can_stall: bool,
+    /// How many bits of PASID it can send; 0 for none.
+    pub pasid_bits: u8,
+    /// Whether some of its traffic goes through no SMMU we know.
+    pub has_unprotected_traffic: bool,
+    pub(super) first_stream: u16,
+    pub(super) stream_count: u16,
+}
+
+/// A GICv3 or newer; its frames are never a guest's.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Gic {
+    /// The distributor.
+    pub distributor: Extent<Pa>,
+    /// The redistributors, each extent with one or more of them.
+    pub redistributors: List<Extent<Pa>, 32>,
+    /// The interrupt translation services.
+    pub its: List<Extent<Pa>, 16>,
+}
+
+/// A PCI function's requester id: bus, device, function.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Rid(u16);
+
+impl Rid {
+    /// Function `function` (0 to 7) of device `device` (0 to 31) on `bus`; `None` out of range.
+    pub const fn new(bus: u8, device: u8, function: u8) -> Option<Self> {
+        if device < 32 && function < 8 {
+            Some(Self(
+                (bus as u16) << 8 | (device as u16) << 3 | function as u16,
+            ))
+        } else {
+            None
+        }
+    }
+
+    /// The requester id with this number.
+    pub const fn from_u16(value: u16) -> Self {
+        Self(value)
+    }
+
+    /// The bare number.
+    pub const fn as_u16(self) -> u16 {
+        self.0
+    }
+
+    /// The bus.
+    pub const fn bus(self) -> u8 {
+        (self.0 >> 8) as u8
+    }
+
+    /// The device, 0 to 31.
+    pub const fn device(self) -> u8 {
+        (self.0 >> 3 & 31) as u8
+    }
+
+    /// The function, 0 to 7.
+    pub const fn function(self) -> u8 {
+        (self.0 & 7) as u8
+    }
+}
+
+impl fmt::Display for Rid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (bus, device, function) = (self.bus(), self.device(), self.function());
+        write!(f, "{bus:02x}:{device:02x}.{function}")
+    }
+}
+
+impl fmt::Debug for Rid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Rid({self})")
+    }
+}
+
+/// Where a device's traffic goes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum StreamsOf<T> {
+    /// Through an SMMU, as these streams.
+    Behind(T),
+    /// Some or all of it through no SMMU we know: nothing we do stops it.
+    Unprotected,
+}
+
+impl Machine {
+    /// A machine of which nothing is known.
+    pub const fn new() -> Self {
+        Self {
+            memory: List::new(),
+            reserved: List::new(),
+            kept: List::new(),
+            cpus: List::new(),
+            psci: None,
+            console: None,
+            bridges: List::new(),
+            smmus: List::new(),
+            devices: List::new(),
+            gic: None,
+            bootargs: Text::new(),
+            device_streams: List::new(),
+        }
+    }
+
+    /// Forgets everything, in place.
+    pub fn clear(&mut self) {
+        self.memory.clear();
+        self.reserved.clear();
+        self.kept.clear();
+        self.cpus.clear();
+        self.psci = None;
+        self.console = None;
+        self.bridges.clear();
+        self.smmus.clear();
+        self.devices.clear();
+        self.gic = None;
+        self.bootargs = Text::new();
+        self.device_streams.clear();
+    }
+
+    /// The bridge below which bus `bus` of segment `segment` is.
+    pub fn bridge_of(&self, segment: u16, bus: u8) -> Option<&Bridge> {
+        self.bridges.iter().find(|bridge| {
+            bridge.segment == segment && (bridge.first_bus..=bridge.last_bus).contains(&bus)
+        })
+    }
+
+    /// The stream of the PCI function `rid` of segment `segment`.
+    ///
+    /// A function below no bridge we know is [`StreamsOf::Unprotected`]. A function behind a
+    /// bridge that changes RIDs (PCIe to PCI) has further ones; each is asked for by itself.
+    pub fn streams_of(&self, segment: u16, rid: Rid) -> StreamsOf<Stream> {
+        self.bridge_of(segment, rid.bus())
+            .map_or(StreamsOf::Unprotected, |bridge| bridge.stream_of(rid))
+    }
+
+    /// The streams of `device`, which is one of [`Machine::devices`].
+    pub fn streams_of_device(&self, device: &Device) -> StreamsOf<&[Stream]> {
+        match self.known_streams_of_device(device) {
+            [] => StreamsOf::Unprotected,
+            _ if device.has_unprotected_traffic => StreamsOf::Unprotected,
+            streams => StreamsOf::Behind(streams),
+        }
+    }
+
+    /// The streams of `device` that go through an SMMU, even where not all of its traffic does.
+    pub fn known_streams_of_device(&self, device: &Device) -> &[Stream] {
+        let first = usize::from(device.first_stream);
+        self.device_streams
+            .get(first..first + usize::from(device.stream_count))
+            .unwrap_or(&[])
+    }
+}
+
+impl Bridge {
+    /// The stream of the function `rid` below this bridge.
+    pub fn stream_of(&self, rid: Rid) -> StreamsOf<Stream> {
+        let masked = rid.as_u16() & self.rid_mask;
+        self.streams
+            .iter()
+            .find_map(|map| map.stream_of(masked))
+            .map_or(StreamsOf::Unprotected, StreamsOf::Behind)
+    }
+}
+
+impl StreamMap {
+    /// The stream of `masked`, a RID after the mask, if it is one of these.
+    pub(super) fn stream_of(&self, masked: u16) -> Option<Stream> {
+        let further = u32::from(masked).checked_sub(u32::from(self.rid_base))?;
+        if further >= self.count {
+            return None;
+        }
+        // Whoever made the map checked that its last stream has 32 bits.
+        let id = self.first.id.as_u32().checked_add(further)?;
+        Some(Stream {
+            smmu: self.first.smmu,
+            id: StreamId::new(id),
+        })
+    }
+}
