@@ -1,3 +1,84 @@
 //! The commands of the README: `cargo xtask COMMAND`.
 
-fn main() {}
+mod apt;
+mod board;
+mod boot;
+mod console;
+mod doctor;
+mod flatten;
+mod gdb;
+mod guest;
+mod image;
+mod qemu;
+mod qemu_tests;
+mod rust;
+mod steps;
+mod stop;
+mod tool;
+mod version;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::stop::{EXIT_STATUS, progress};
+
+/// Builds, boots and tests Portcullis. Each command installs what it needs where it may.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", after_help = EXIT_STATUS)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Build the image and boot it in QEMU
+    Boot(boot::Arguments),
+    /// Build the image and say how to deploy it
+    Image(image::Arguments),
+    /// List the boards
+    #[command(after_help = EXIT_STATUS)]
+    Boards,
+    /// Say what this machine has and what it lacks
+    #[command(after_help = doctor::HELP)]
+    Doctor,
+    /// Run every check of the project
+    Test(steps::Arguments),
+}
+
+fn main() -> ExitCode {
+    let result = match Arguments::parse().command {
+        Command::Boot(arguments) => boot::command(&arguments),
+        Command::Image(arguments) => image::command(&arguments),
+        Command::Boards => board::list(),
+        Command::Doctor => doctor::command(),
+        Command::Test(arguments) => steps::command(&arguments),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(stop) => {
+            progress(&stop.to_string());
+            ExitCode::from(&stop)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent_and_every_command_has_help() {
+        let mut command = Arguments::command();
+        command.build();
+        command.clone().debug_assert();
+        for sub in command.get_subcommands() {
+            assert!(sub.get_about().is_some(), "{}", sub.get_name());
+            for argument in sub.get_arguments() {
+                assert!(argument.get_help().is_some(), "{}", argument.get_id());
+            }
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! `cargo xtask boot`.
+
+use std::ffi::OsString;
+use std::process::Command;
+use std::time::Duration;
+
+use crate::board::{self, Board};
+use crate::console::End;
+use crate::gdb;
+use crate::guest::{self, Echo};
+use crate::image::{self, Image, Kind};
+use crate::qemu;
+use crate::stop::{EXIT_STATUS, Stop, progress};
+use crate::tool;
+
+/// How long a boot may take when nobody says otherwise.
+const LIMIT: Duration = Duration::from_secs(120);
+
+const ABOUT: &str = "\
+Builds the image, boots it in QEMU and shows its console. The image checks itself and ends with a
+line `end: REASON`; `end: ok` is exit status 0, any other reason, no such line or a time-out is 1.
+
+Ctrl-C ends the run.";
+
+/// The arguments.
+#[derive(Debug, clap::Args)]
+#[command(long_about = ABOUT, after_help = EXIT_STATUS)]
+pub(crate) struct Arguments {
+    /// The board to boot on; `cargo xtask boards` lists them
+    #[arg(long, value_name = "NAME", default_value = "qemu-virt")]
+    board: String,
+    /// How many CPUs the machine has
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..))]
+    cpus: u32,
+    /// Print the QEMU command line; build and run nothing
+    #[arg(long)]
+    print: bool,
+    /// Let QEMU wait for a debugger, and say how to connect one; no time-out unless asked for
+    #[arg(long)]
+    gdb: bool,
+    /// Put in, below the driver, the fault that this check of the self-check must find
+    #[arg(long, value_name = "CHECK", value_parser = check_name)]
+    sabotage: Option<String>,
+    /// Boot arguments for the image
+    #[arg(long, value_name = "STRING")]
+    append: Option<String>,
+    /// End the run after so many seconds [default: 120]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
+    timeout: Option<u64>,
+    /// Everything after `--` goes to QEMU
+    #[arg(last = true, value_name = "QEMU ARGS")]
+    qemu: Vec<OsString>,
+}
+
+/// A check's name: nothing that could smuggle a second boot argument in.
+fn check_name(text: &str) -> Result<String, String> {
+    let is_name = !text.is_empty()
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
+    if is_name {
+        return Ok(text.to_owned());
+    }
+    Err("a check's name has lower-case letters, digits and hyphens only".into())
+}
+
+impl Arguments {
+    fn kind(&self) -> Kind {
+        self.sabotage
+            .as_ref()
+            .map_or(Kind::Plain, |_| Kind::Sabotage)
+    }
+
+    fn boot_arguments(&self) -> String {
+        let sabotage = self.sabotage.as_ref().map(|check| sabotage(check));
+        sabotage
+            .into_iter()
+            .chain(self.append.clone())
+            .collect::<Vec<_>>()
+            .join(" ")
+    }
+
+    fn limit(&self) -> Option<Duration> {
+        let asked = self.timeout.map(Duration::from_secs);
+        asked.or((!self.gdb).then_some(LIMIT))
+    }
+
+    fn command_line(&self, board: &Board, image: &Image) -> Result<Command, Stop> {
+        let machine = qemu::machine(board.qemu()?, self.cpus);
+        let mut qemu = qemu::with_kernel(machine, &image.raw, &self.boot_arguments());
+        if self.gdb {
+            qemu.args(["-s", "-S"]);
+        }
+        qemu.args(&self.qemu);
+        Ok(qemu)
+    }
+}
+
+/// The boot argument that puts the fault for `check` in.
+pub(crate) fn sabotage(check: &str) -> String {
+    format!("sabotage={check}")
+}
+
+fn say_how_to_connect(board: &Board, image: &Image) -> Result<(), Stop> {
+    let found = gdb::find();
+    if found.is_none() {
+        progress(&format!("no gdb for aarch64 here: {}", gdb::REMEDY));
+    }
+    let mut connect = Command::new(found.unwrap_or(gdb::PREFERRED));
+    connect
+        .args(["-ex", "set architecture aarch64"])
+        .args(["-ex", "target remote :1234", "-ex"])
+        .arg(format!(
+            "symbol-file {} -o {:#x}",
+            image.symbols.display(),
+            board.qemu()?.image_address
+        ));
+    progress("QEMU waits for a debugger; in another terminal:");
+    progress(&format!("  {}", tool::as_typed(&connect)));
+    Ok(())
+}
+
+/// Builds and boots.
+///
+/// # Errors
+///
+/// `CouldNotRun` for an unknown board, a missing target or QEMU; `Failed` if the image does not
+/// build or does not end with `end: ok`.
+pub(crate) fn command(arguments: &Arguments) -> Result<(), Stop> {
+    let board = board::load(&arguments.board)?;
+    let kind = arguments.kind();
+    if arguments.print {
+        let qemu = arguments.command_line(&board, &image::path(&board, kind))?;
+        println!("{}", tool::as_typed(&qemu));
+        return Ok(());
+    }
+    board.qemu()?;
+    qemu::ensure()?;
+    let image = image::build(&board, kind)?;
+    let qemu = arguments.command_line(&board, &image)?;
+    if arguments.gdb {
+        say_how_to_connect(&board, &image)?;
+    }
+    progress(&format!(
+        "booting {} with {} CPUs",
+        board.name, arguments.cpus
+    ));
+    let ran = guest::run(qemu, arguments.limit(), Echo::Live)?;
+    match ran.end().map_err(Stop::Failed)? {
+        End::Done => Ok(()),
+        End::Refused(reason) => Err(Stop::Failed(format!("the image ended with: {reason}"))),
+        End::Missing(last) => Err(Stop::Failed(format!(
+            "the image did not end with a line `end: REASON` but with `{last}`"
+        ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Harness {
+        #[command(flatten)]
+        boot: Arguments,
+    }
+
+    fn parse(words: &[&str]) -> Arguments {
+        let words = ["boot"].iter().chain(words);
+        Harness::try_parse_from(words).expect("arguments").boot
+    }
+
+    #[test]
+    fn what_follows_the_dashes_ends_the_command_line_of_qemu() {
+        let arguments = parse(&["--cpus", "2", "--gdb", "--", "-d", "int"]);
+        let board = board::load("qemu-virt").expect("the board");
+        let image = image::path(&board, Kind::Plain);
+        let qemu = arguments
+            .command_line(&board, &image)
+            .expect("a QEMU board");
+        let words: Vec<_> = qemu.get_args().collect();
+        assert!(words.ends_with(&["-s".as_ref(), "-S".as_ref(), "-d".as_ref(), "int".as_ref()]));
+        assert!(words.windows(2).any(|two| two == ["-smp", "2"]));
+        assert!(!words.contains(&"-append".as_ref()));
+    }
+
+    #[test]
+    fn sabotage_is_a_boot_argument_of_the_image_that_can_be_sabotaged() {
+        let arguments = parse(&["--sabotage", "stage2-dma", "--append", "log=all"]);
+        assert_eq!(arguments.kind(), Kind::Sabotage);
+        assert_eq!(arguments.boot_arguments(), "sabotage=stage2-dma log=all");
+        assert_eq!(parse(&[]).kind(), Kind::Plain);
+        assert_eq!(parse(&[]).boot_arguments(), "");
+    }
+
+    #[test]
+    fn a_checks_name_holds_no_second_boot_argument() {
+        assert!(check_name("stage2-dma").is_ok());
+        for text in ["", "a b", "a=b", "A", "a\n"] {
+            assert!(check_name(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn only_a_debugger_may_take_for_ever() {
+        assert_eq!(parse(&[]).limit(), Some(Duration::from_secs(120)));
+        assert_eq!(parse(&["--gdb"]).limit(), None);
+        let both = parse(&["--gdb", "--timeout", "5"]);
+        assert_eq!(both.limit(), Some(Duration::from_secs(5)));
+    }
+}

@@ -1,0 +1,121 @@
+//! Building the image.
+
+use std::fs;
+use std::path::PathBuf;
+
+use crate::board::{self, Board};
+use crate::flatten::flatten;
+use crate::rust::{self, Part, TARGET};
+use crate::stop::{EXIT_STATUS, Stop, progress};
+use crate::tool;
+
+/// Which image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// What is deployed.
+    Plain,
+    /// With the faults that the boot argument `sabotage=CHECK` chooses from.
+    Sabotage,
+}
+
+impl Kind {
+    fn feature(self) -> &'static str {
+        match self {
+            Self::Plain => "image",
+            Self::Sabotage => "sabotage",
+        }
+    }
+
+    fn suffix(self) -> &'static str {
+        match self {
+            Self::Plain => "",
+            Self::Sabotage => "-sabotage",
+        }
+    }
+}
+
+/// Where a build lies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Image {
+    /// The arm64 Image.
+    pub(crate) raw: PathBuf,
+    /// The ELF that it was made of, linked at 0: symbols and line numbers.
+    pub(crate) symbols: PathBuf,
+}
+
+/// `cargo xtask image`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXIT_STATUS)]
+pub(crate) struct Arguments {
+    /// The board to build for; `cargo xtask boards` lists them
+    #[arg(long, value_name = "NAME", default_value = "qemu-virt")]
+    board: String,
+}
+
+fn target_folder() -> PathBuf {
+    let chosen = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
+    // A relative one is relative to where Cargo was started.
+    chosen
+        .and_then(|folder| std::path::absolute(folder).ok())
+        .unwrap_or_else(|| tool::root().join("target"))
+}
+
+/// Where the image for `board` is, or will be once it is built.
+pub(crate) fn path(board: &Board, kind: Kind) -> Image {
+    let folder = target_folder().join(TARGET).join("release");
+    let name = format!("portcullis-{}{}", board.name, kind.suffix());
+    Image {
+        raw: folder.join(format!("{name}.img")),
+        symbols: folder.join(format!("{name}.elf")),
+    }
+}
+
+/// Builds the image for `board`.
+///
+/// # Errors
+///
+/// `CouldNotRun` if the target is missing and cannot be installed; `Failed` if it does not build
+/// or what is built is no arm64 Image.
+pub(crate) fn build(board: &Board, kind: Kind) -> Result<Image, Stop> {
+    rust::ensure(&[Part::Target])?;
+    progress(&format!(
+        "building the image for {} (feature `{}`)",
+        board.name,
+        kind.feature()
+    ));
+    let mut cargo = tool::cargo();
+    cargo
+        .args(["build", "--release", "--package", "portcullis"])
+        .args(["--bin", "portcullis", "--target", TARGET])
+        .args(["--features", kind.feature(), "--target-dir"])
+        .arg(target_folder())
+        .env("PORTCULLIS_BOARD", &board.name)
+        // They would replace the flags that make the image position independent.
+        .env_remove("RUSTFLAGS")
+        .env_remove("CARGO_ENCODED_RUSTFLAGS");
+    tool::run(&mut cargo)?;
+    let image = path(board, kind);
+    let built = target_folder().join(TARGET).join("release/portcullis");
+    let broken = |error: std::io::Error| Stop::Failed(format!("{}: {error}", built.display()));
+    let elf = fs::read(&built).map_err(broken)?;
+    let raw = flatten(&elf).map_err(|why| Stop::Failed(format!("{}: {why}", built.display())))?;
+    // The next build for another board overwrites Cargo's file.
+    fs::write(&image.symbols, elf).map_err(broken)?;
+    fs::write(&image.raw, raw).map_err(broken)?;
+    Ok(image)
+}
+
+/// Builds, and says where the image is and how it gets onto the board.
+///
+/// # Errors
+///
+/// As [`build`], or an unknown board.
+pub(crate) fn command(arguments: &Arguments) -> Result<(), Stop> {
+    let board = board::load(&arguments.board)?;
+    let image = build(&board, Kind::Plain)?;
+    let size_bytes = fs::metadata(&image.raw).map_or(0, |data| data.len());
+    println!("image:   {} ({size_bytes} bytes)", image.raw.display());
+    println!("symbols: {} (linked at 0)", image.symbols.display());
+    println!("\n{}", board.deploy.trim_end());
+    Ok(())
+}
