@@ -145,13 +145,10 @@ pub(crate) fn command(arguments: &Arguments) -> Result<(), Stop> {
         "booting {} with {} CPUs",
         board.name, arguments.cpus
     ));
-    let ran = guest::run(qemu, arguments.limit(), Echo::Live)?;
+    let ran = guest::run(qemu, arguments.limit(), Echo::Live, || ())?;
     match ran.end().map_err(Stop::Failed)? {
         End::Done => Ok(()),
-        End::Refused(reason) => Err(Stop::Failed(format!("the image ended with: {reason}"))),
-        End::Missing(last) => Err(Stop::Failed(format!(
-            "the image did not end with a line `end: REASON` but with `{last}`"
-        ))),
+        other => Err(Stop::Failed(format!("the image ended with {other}"))),
     }
 }
 

@@ -3,6 +3,8 @@
 //! The image prints lines of its own from the first column; what guests print is prefixed. So a
 //! guest can print `end: ok`, but not as the console's last line.
 
+use std::fmt;
+
 /// What an image ends with when its job is done.
 const DONE: &str = "ok";
 
@@ -15,6 +17,16 @@ pub(crate) enum End {
     Refused(String),
     /// The last line is not an `end:` line; here it is.
     Missing(String),
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Done => write!(out, "`end: {DONE}`"),
+            Self::Refused(reason) => write!(out, "`end: {reason}`"),
+            Self::Missing(last) => write!(out, "no `end:` line but `{last}`"),
+        }
+    }
 }
 
 /// The reason in `line` if it is an `end:` line.

@@ -82,12 +82,17 @@ impl Drop for Running {
 }
 
 /// Runs `qemu` until it ends, its time is over, or its last word is said. `limit` of `None` waits
-/// for ever.
+/// for ever. `look` is called at the end; a QEMU that does not end by itself is then still there.
 ///
 /// # Errors
 ///
 /// `CouldNotRun` if it does not start.
-pub(crate) fn run(mut qemu: Command, limit: Option<Duration>, echo: Echo) -> Result<Ran, Stop> {
+pub(crate) fn run(
+    mut qemu: Command,
+    limit: Option<Duration>,
+    echo: Echo,
+    look: impl FnOnce(),
+) -> Result<Ran, Stop> {
     let program = qemu.get_program().to_string_lossy().into_owned();
     let broken = |error| Stop::CouldNotRun(format!("`{program}` does not start: {error}"));
     if echo == Echo::Quiet {
@@ -100,6 +105,7 @@ pub(crate) fn run(mut qemu: Command, limit: Option<Duration>, echo: Echo) -> Res
     }
     let mut bytes = Vec::new();
     let ended_by_us = listen(&receiver, limit, echo, &mut bytes);
+    look();
     let stopped = match ended_by_us {
         Some(stopped) => stopped,
         // It has closed its stdout: it is ending.
@@ -184,7 +190,7 @@ mod tests {
     fn shell(script: &str, limit: Duration) -> Ran {
         let mut command = Command::new("sh");
         command.args(["-c", script]);
-        run(command, Some(limit), Echo::Quiet).expect("sh starts")
+        run(command, Some(limit), Echo::Quiet, || ()).expect("sh starts")
     }
 
     const LONG: Duration = Duration::from_secs(60);
@@ -232,7 +238,7 @@ mod tests {
     #[test]
     fn a_qemu_that_is_not_there_could_not_run() {
         let missing = Command::new("portcullis-no-such-program");
-        let stop = run(missing, None, Echo::Quiet).expect_err("no such program");
+        let stop = run(missing, None, Echo::Quiet, || ()).expect_err("no such program");
         assert!(matches!(stop, Stop::CouldNotRun(_)));
     }
 }
