@@ -5,7 +5,6 @@
 
 use core::fmt::{self, Write as _};
 use core::ptr::{NonNull, without_provenance_mut};
-use core::sync::atomic::{AtomicBool, Ordering};
 
 use spin::{Mutex, Once};
 
@@ -44,9 +43,6 @@ static NAMED: Once<Mmio> = Once::new();
 /// Held while a line is written.
 static LINE: Mutex<()> = Mutex::new(());
 
-/// Set once the caches are on: before that a lock may not work.
-static LOCKS_WORK: AtomicBool = AtomicBool::new(false);
-
 /// Prints from now on to the UART at `base`, the one that the device tree names; only the first
 /// call has an effect.
 ///
@@ -61,17 +57,13 @@ pub fn switch_to(base: Pa) -> Result<(), MapError> {
     Ok(())
 }
 
-/// From now on a line takes the lock.
-pub(super) fn locks_work() {
-    LOCKS_WORK.store(true, Ordering::Relaxed);
-}
-
 /// Writes `text` and an end of line, whole.
 ///
 /// Once the image is ending, a line waits only so long for one that does not end, such as the one
 /// that this very CPU died in.
 pub fn print(text: fmt::Arguments<'_>) {
-    if !LOCKS_WORK.load(Ordering::Relaxed) {
+    if !mmu::is_on() {
+        // One CPU, and a lock may not work.
         return write_line(text);
     }
     let start_us = cpu::now_us();

@@ -1,11 +1,12 @@
 //! The last words: every way out of the image leads through here.
 
-use core::fmt::{self, Write};
+use core::fmt;
 use core::panic::PanicInfo;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use spin::Mutex;
 
+use super::one_line::OneLine;
 use super::{console, cpu, mmu, psci};
 
 /// What is called before the end, to leave the SMMUs shut.
@@ -49,8 +50,8 @@ pub(super) struct Ending {
 }
 
 impl Ending {
-    /// Begins to end the image. Of several CPUs, the first does, and the others stay here, so as not to cut it
-    /// short.
+    /// Begins to end the image. Of several CPUs the first does, and the others stay here, so as
+    /// not to cut it short.
     pub(super) fn begin() -> Self {
         if !mmu::is_on() {
             // One CPU, no hook, and atomics may not work.
@@ -90,30 +91,6 @@ fn call_hook() {
     let hook = HOOK.try_lock().and_then(|hook| *hook);
     if let Some(hook) = hook {
         hook();
-    }
-}
-
-/// Text with every control character shown as a space.
-struct OneLine<'a>(fmt::Arguments<'a>);
-
-impl fmt::Display for OneLine<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        struct Spaced<'a, 'b>(&'a mut fmt::Formatter<'b>);
-        impl Write for Spaced<'_, '_> {
-            fn write_str(&mut self, text: &str) -> fmt::Result {
-                for part in text.split_inclusive(char::is_control) {
-                    match part.strip_suffix(char::is_control) {
-                        Some(line) => {
-                            self.0.write_str(line)?;
-                            self.0.write_char(' ')?;
-                        }
-                        None => self.0.write_str(part)?,
-                    }
-                }
-                Ok(())
-            }
-        }
-        Spaced(f).write_fmt(self.0)
     }
 }
 

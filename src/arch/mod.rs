@@ -14,6 +14,7 @@
 )]
 
 pub mod image;
+pub mod one_line;
 pub mod ram;
 pub mod syndrome;
 pub mod tables;

@@ -30,8 +30,8 @@ impl FreeRam {
     /// What of `memory` nobody has `taken`, below `2^pa_bits`.
     ///
     /// Both may overlap among themselves and come in any order. A page counts as memory when all
-    /// of it is, and as taken when a byte of it is. The page at 0 is never free: to Rust it would be a
-    /// null pointer.
+    /// of it is, and as taken when a byte of it is. The page at 0 is never free: to Rust it would
+    /// be a null pointer.
     ///
     /// # Errors
     ///

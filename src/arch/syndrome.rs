@@ -184,3 +184,83 @@ impl fmt::Display for FaultStatus {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::string::ToString;
+
+    use super::*;
+
+    fn words(esr: u64) -> std::string::String {
+        Syndrome::new(esr).to_string()
+    }
+
+    /// By hand from DDI 0487, D24.2: EC 31:26, IL 25, WnR 6, DFSC 5:0.
+    #[test]
+    fn an_abort_says_what_where_and_how() {
+        assert_eq!(
+            words(0x9600_0006),
+            "data abort: translation fault at level 2 on a read"
+        );
+        assert_eq!(
+            words(0x9600_004f),
+            "data abort: permission fault at level 3 on a write"
+        );
+        assert_eq!(
+            words(0x9600_0144),
+            "data abort: translation fault at level 0 on cache maintenance"
+        );
+        assert_eq!(
+            words(0x8600_000f),
+            "instruction abort: permission fault at level 3"
+        );
+        assert_eq!(words(0x9600_0021), "data abort: alignment fault on a read");
+        assert_eq!(
+            words(0x9200_0010),
+            "data abort below EL2: external abort on a read"
+        );
+        assert_eq!(
+            words(0x9600_003f),
+            "data abort: fault of reserved status 0x3f on a read"
+        );
+    }
+
+    #[test]
+    fn calls_and_traps_name_their_operand() {
+        assert_eq!(words(0x5a00_0005), "HVC #0x5");
+        assert_eq!(words(0xf200_0007), "BRK #0x7");
+        // MSR ICC_SRE_EL2 (S3_4_C12_C9_5): Op0 21:20, Op2 19:17, Op1 16:14, CRn 13:10, CRm 4:1.
+        assert_eq!(
+            words(0x623b_3012),
+            "trapped system register access, write of S3_4_C12_C9_5"
+        );
+        assert_eq!(
+            words(0x623b_3013),
+            "trapped system register access, read of S3_4_C12_C9_5"
+        );
+    }
+
+    #[test]
+    fn an_serror_says_how_bad_it_is() {
+        assert_eq!(words(0xbe00_0011), "SError, uncontainable");
+        assert_eq!(words(0xbe00_0c11), "SError, recoverable");
+        assert_eq!(words(0xbf00_0abc), "SError, implementation defined 0xabc");
+        assert_eq!(words(0xbe00_0000), "SError");
+    }
+
+    #[test]
+    fn a_reserved_class_shows_its_number() {
+        assert_eq!(words(0xfe00_0000), "exception of reserved class 0x3f");
+    }
+
+    #[test]
+    fn the_fault_address_counts_only_where_it_is_set() {
+        let has_far = |esr| Syndrome::new(esr).has_far();
+        assert!(has_far(0x9600_0006));
+        assert!(has_far(0x9600_0010));
+        assert!(!has_far(0x9600_0410));
+        assert!(has_far(0x8a00_0000));
+        assert!(!has_far(0x0200_0000));
+        assert!(!has_far(0xbe00_0011));
+    }
+}

@@ -6,9 +6,9 @@
 //! # Why not `aarch64-paging`
 //!
 //! Its tables come from a hook that cannot fail, so firmware that describes more than the pool
-//! holds would end in a panic, and it is made to change and take down live maps. Here nothing is ever
-//! unmapped, so no invalidation exists to get wrong, and the whole is small. The tests compare
-//! every descriptor with that crate's.
+//! holds would end in a panic, and most of it is for changing and taking down live maps. Here
+//! nothing is ever unmapped, so no invalidation exists to get wrong, and the whole is small. The
+//! tests compare every descriptor with that crate's.
 
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -47,7 +47,7 @@ const NORMAL: u64 = 1 << 2;
 const VALID: u64 = 1;
 /// A table at levels 0 to 2, a page at level 3; clear in a block.
 const TABLE_OR_PAGE: u64 = 1 << 1;
-/// AP[1], RES1 in a regime with one exception level.
+/// `AP[1]`, RES1 in a regime with one exception level.
 const AP1: u64 = 1 << 6;
 const READ_ONLY: u64 = 1 << 7;
 const INNER_SHAREABLE: u64 = 0b11 << 8;
@@ -87,9 +87,9 @@ pub enum MapError {
         /// How many bits there are.
         pa_bits: u8,
     },
-    /// Something is mapped at `at` already.
+    /// Something is mapped already.
     AlreadyMapped {
-        /// The first address that is.
+        /// Where, or the start of the 2 MiB or 1 GiB in which it is.
         at: Pa,
     },
     /// The range needs more tables than are left.

@@ -10,6 +10,9 @@ pub const TREE_MAX_BYTES: u32 = 2 << 20;
 /// How many bytes of the header are looked at: `magic` and `totalsize`.
 pub const HEADER_BYTES: u64 = 8;
 
+/// How many bytes a whole header has.
+const FULL_HEADER_BYTES: u32 = 40;
+
 /// `magic` of a flattened device tree (Devicetree Specification 0.4, 5.2).
 const MAGIC: u32 = 0xd00d_feed;
 
@@ -61,7 +64,8 @@ impl fmt::Display for TreeError {
             ),
             Self::Size { size_bytes } => write!(
                 f,
-                "the device tree says it has {size_bytes} bytes, {TREE_MAX_BYTES} are the most"
+                "the device tree says it has {size_bytes} bytes, \
+                 {FULL_HEADER_BYTES} to {TREE_MAX_BYTES} are possible"
             ),
         }
     }
@@ -94,7 +98,6 @@ pub fn whole(at: Pa, header: [u8; 8], image: Extent<Pa>) -> Result<Extent<Pa>, T
     if found != MAGIC {
         return Err(TreeError::NoMagic { at, found });
     }
-    const FULL_HEADER_BYTES: u32 = 40;
     if !(FULL_HEADER_BYTES..=TREE_MAX_BYTES).contains(&size_bytes) {
         return Err(TreeError::Size { size_bytes });
     }
