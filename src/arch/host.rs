@@ -11,7 +11,7 @@ use spin::Mutex;
 use super::tables::{Kind, MapError};
 use super::{cpu, mmu};
 use crate::addr::{Extent, Pa};
-use crate::hw::{Frames, Platform};
+use crate::hw::{Clock, Frames, Platform};
 
 #[cfg(not(feature = "sabotage"))]
 pub use crate::hw::Mmio as Registers;
@@ -155,6 +155,12 @@ fn pointer(at: u64) -> NonNull<AtomicU64> {
     NonNull::new(with_exposed_provenance_mut(at as usize)).unwrap_or(NonNull::dangling())
 }
 
+impl Clock for Host {
+    fn now_us(&self) -> u64 {
+        cpu::now_us()
+    }
+}
+
 // SAFETY: frames come from memory that `Host::new` took for itself alone, mapped as Normal
 // write-back memory, one to one, for ever; the heap gives each out once until it comes back.
 unsafe impl Platform for Host {
@@ -190,10 +196,6 @@ unsafe impl Platform for Host {
 
     fn pointer(&self, at: Pa) -> NonNull<AtomicU64> {
         pointer(at.as_u64())
-    }
-
-    fn now_us(&self) -> u64 {
-        cpu::now_us()
     }
 
     fn clean(&self, words: &[AtomicU64]) {

@@ -23,7 +23,7 @@ mod wait;
 
 pub use frame::Frames;
 pub use mmio::{Mmio, Registers};
-pub use platform::{Barrier, Platform};
+pub use platform::{Barrier, Clock, Platform};
 pub(crate) use pool::Chain;
 pub use pool::{NoTables, PoolShape};
 pub(crate) use tree::{EditNode, Node, Orphan, Tree};

@@ -25,6 +25,17 @@ pub enum Barrier {
     Release,
 }
 
+/// Time, for waits: all that a wait needs, before there is any memory to hand out.
+pub trait Clock {
+    /// Microseconds since some fixed moment; never runs backwards.
+    fn now_us(&self) -> u64;
+
+    /// Called in every turn of a wait: a spin hint, or a way to let others run.
+    fn relax(&self) {
+        core::hint::spin_loop();
+    }
+}
+
 /// What the host supplies: memory, time, and the few instructions that a device can notice.
 ///
 /// All methods take `&self` and may be called from any CPU at once.
@@ -39,7 +50,7 @@ pub enum Barrier {
 ///   rest of these frames, the same each time;
 /// - [`store`](Self::store) and [`load`](Self::load), where overridden, access that word and
 ///   nothing else.
-pub unsafe trait Platform: Sync {
+pub unsafe trait Platform: Clock + Sync {
     /// How an SMMU's registers are reached; [`Mmio`](super::Mmio) unless it is a test.
     type Registers: Registers;
 
@@ -53,14 +64,6 @@ pub unsafe trait Platform: Sync {
 
     /// Where this CPU sees the memory at `at`, which lies in frames from `allocate`.
     fn pointer(&self, at: Pa) -> NonNull<AtomicU64>;
-
-    /// Microseconds since some fixed moment; never runs backwards.
-    fn now_us(&self) -> u64;
-
-    /// Called in every turn of a wait: a spin hint, or a way to let others run.
-    fn relax(&self) {
-        core::hint::spin_loop();
-    }
 
     /// Cleans these words to the point of coherency, for an SMMU that does not snoop.
     ///

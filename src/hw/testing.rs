@@ -13,7 +13,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 use std::vec::Vec;
 
-use super::{Barrier, Frames, Mmio, Platform};
+use super::{Barrier, Clock, Frames, Mmio, Platform};
 use crate::addr::Pa;
 
 /// Something that a device could notice.
@@ -124,6 +124,12 @@ fn address(word: &AtomicU64) -> Pa {
     Pa::new(core::ptr::from_ref(word).addr() as u64)
 }
 
+impl Clock for HostPlatform {
+    fn now_us(&self) -> u64 {
+        self.start.elapsed().as_micros() as u64
+    }
+}
+
 // SAFETY: frames are fresh memory of the host's allocator, of which it makes no reference; they
 // are out until `free`; a physical address is the pointer; `store` stores to the word.
 unsafe impl Platform for HostPlatform {
@@ -158,10 +164,6 @@ unsafe impl Platform for HostPlatform {
     fn pointer(&self, at: Pa) -> NonNull<AtomicU64> {
         let pointer = core::ptr::with_exposed_provenance_mut(at.as_u64() as usize);
         NonNull::new(pointer).expect("no frame is at address 0")
-    }
-
-    fn now_us(&self) -> u64 {
-        self.start.elapsed().as_micros() as u64
     }
 
     fn clean(&self, words: &[AtomicU64]) {

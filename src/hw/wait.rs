@@ -1,6 +1,6 @@
 //! Every wait is bounded.
 
-use super::Platform;
+use super::Clock;
 
 /// A wait ended because its time was up.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -15,20 +15,20 @@ pub struct TimedOut {
 ///
 /// [`TimedOut`] when the time is up. `poll` is asked once more after that, so that a CPU that was
 /// held up meanwhile does not report a failure that never was.
-pub fn wait_until<P: Platform, T>(
-    platform: &P,
+pub fn wait_until<T>(
+    clock: &impl Clock,
     timeout_us: u64,
     mut poll: impl FnMut() -> Option<T>,
 ) -> Result<T, TimedOut> {
-    let start_us = platform.now_us();
+    let start_us = clock.now_us();
     loop {
-        let waited_us = platform.now_us().saturating_sub(start_us);
+        let waited_us = clock.now_us().saturating_sub(start_us);
         if let Some(answer) = poll() {
             return Ok(answer);
         }
         if waited_us >= timeout_us {
             return Err(TimedOut { waited_us });
         }
-        platform.relax();
+        clock.relax();
     }
 }

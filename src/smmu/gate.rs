@@ -2,7 +2,7 @@
 
 use super::error::HandshakeTimeout;
 use super::io::handshake;
-use crate::hw::{Platform, Registers, TimedOut, wait_until};
+use crate::hw::{Clock, Registers, TimedOut, wait_until};
 use crate::spec::registers::{CR0, GBPA, offset};
 
 /// How long a register may take to answer unless the caller says otherwise: 100 ms.
@@ -19,24 +19,24 @@ pub const REGISTER_TIMEOUT_US: u64 = 100_000;
 ///
 /// [`HandshakeTimeout`] if GBPA or CR0 does not answer within `timeout_us`, each. The other of the
 /// two was still tried, so all that could be closed is closed.
-pub fn close_gate<P: Platform>(
-    platform: &P,
-    registers: &P::Registers,
+pub fn close_gate<R: Registers>(
+    clock: &impl Clock,
+    registers: &R,
     timeout_us: u64,
 ) -> Result<(), HandshakeTimeout> {
-    let aborting = abort_bypass(platform, registers, timeout_us);
-    let stopped = stop(platform, registers, timeout_us);
+    let aborting = abort_bypass(clock, registers, timeout_us);
+    let stopped = stop(clock, registers, timeout_us);
     aborting.and(stopped)
 }
 
 /// GBPA: wait until no update is under way, write the whole register with Update, wait again.
-fn abort_bypass<P: Platform>(
-    platform: &P,
-    registers: &P::Registers,
+fn abort_bypass<R: Registers>(
+    clock: &impl Clock,
+    registers: &R,
     timeout_us: u64,
 ) -> Result<(), HandshakeTimeout> {
     let settled = || {
-        wait_until(platform, timeout_us, || {
+        wait_until(clock, timeout_us, || {
             let value = registers.read32(offset::GBPA);
             (value & GBPA::UPDATE::SET.value == 0).then_some(value)
         })
@@ -53,9 +53,9 @@ fn abort_bypass<P: Platform>(
 
 /// CR0 := 0. A change that is still under way comes first: a field may not be changed again before
 /// it is acknowledged.
-fn stop<P: Platform>(
-    platform: &P,
-    registers: &P::Registers,
+fn stop<R: Registers>(
+    clock: &impl Clock,
+    registers: &R,
     timeout_us: u64,
 ) -> Result<(), HandshakeTimeout> {
     let handled = (CR0::SMMUEN::SET
@@ -64,13 +64,13 @@ fn stop<P: Platform>(
         + CR0::CMDQEN::SET
         + CR0::ATSCHK::SET)
         .value;
-    let settled = wait_until(platform, timeout_us, || {
+    let settled = wait_until(clock, timeout_us, || {
         let difference = registers.read32(offset::CR0) ^ registers.read32(offset::CR0ACK);
         (difference & handled == 0).then_some(())
     });
     // Even if it never settled: writing 0 is the best that is left to do.
     let closed = handshake(
-        platform,
+        clock,
         registers,
         "CR0",
         (offset::CR0, offset::CR0ACK),

@@ -5,7 +5,7 @@ use core::sync::atomic::AtomicU64;
 use spin::Mutex;
 
 use super::error::HandshakeTimeout;
-use crate::hw::{Barrier, Platform, Registers, TimedOut, wait_until};
+use crate::hw::{Barrier, Clock, Platform, Registers, TimedOut, wait_until};
 use crate::spec::registers::{GERROR, offset};
 
 /// One SMMU's registers and the platform that it is reached through.
@@ -107,16 +107,16 @@ impl<'p, P: Platform> Io<'p, P> {
 
 /// Writes `value` to `register` and waits until `ack` reads the same (§6.3.9: a field is in
 /// transition until then, and may not be changed again).
-pub(super) fn handshake<P: Platform>(
-    platform: &P,
-    registers: &P::Registers,
+pub(super) fn handshake<R: Registers>(
+    clock: &impl Clock,
+    registers: &R,
     name: &'static str,
     (register, ack): (usize, usize),
     value: u32,
     timeout_us: u64,
 ) -> Result<(), HandshakeTimeout> {
     registers.write32(register, value);
-    wait_until(platform, timeout_us, || {
+    wait_until(clock, timeout_us, || {
         (registers.read32(ack) == value).then_some(())
     })
     .map_err(|TimedOut { waited_us }| HandshakeTimeout {
