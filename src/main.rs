@@ -20,9 +20,12 @@ fn boot(start: Start) -> ! {
 
 fn run(start: Start) -> Result<(), Refusal> {
     banner();
-    let base = start.tree_base();
     let tree = start.device_tree().map_err(Refusal::Tree)?;
-    println!("device tree: {} bytes at {base}", tree.len());
+    println!(
+        "device tree: {} bytes at {}",
+        tree.bytes.len(),
+        tree.extent.base()
+    );
     Ok(())
 }
 

@@ -6,8 +6,8 @@ use core::sync::atomic::AtomicU64;
 
 use aarch64_cpu::asm::barrier;
 use aarch64_cpu::registers::{
-    CNTFRQ_EL0, CNTPCT_EL0, CPTR_EL2, DAIF, HCR_EL2, ID_AA64MMFR0_EL1, MIDR_EL1, MPIDR_EL1,
-    Readable, SCTLR_EL2, Writeable,
+    CNTFRQ_EL0, CNTPCT_EL0, CPTR_EL2, HCR_EL2, ID_AA64MMFR0_EL1, MIDR_EL1, MPIDR_EL1, Readable,
+    SCTLR_EL2, Writeable,
 };
 
 /// Why the image cannot run on this CPU.
@@ -47,7 +47,8 @@ pub(super) fn settle() -> Result<(), CpuError> {
     if HCR_EL2.is_set(HCR_EL2::E2H) {
         return Err(CpuError::E2hFixed);
     }
-    // With E2H = 0, bits 13, 12, 9 to 0 are RES1, 8 (TZ) and 12 (TSM) are so or trap; 10 is TFP.
+    // The bits that are RES1 with E2H = 0, some of which trap SVE and SME where those exist, and
+    // TFP, which traps FP and SIMD.
     CPTR_EL2.set(0x33ff | 1 << 10);
     if CNTFRQ_EL0.get() == 0 {
         return Err(CpuError::NoCounterFrequency);
@@ -63,11 +64,6 @@ pub(super) fn settle() -> Result<(), CpuError> {
 pub(super) fn unmask_serror() {
     // SAFETY: the vectors are installed, and an SError only prints and ends.
     unsafe { asm!("msr daifclr, #4", options(nomem, nostack)) };
-}
-
-/// Whether SErrors are let in.
-pub fn serror_unmasked() -> bool {
-    !DAIF.is_set(DAIF::A)
 }
 
 /// Does nothing, for ever, with little power.

@@ -23,7 +23,8 @@ el1_step_over:
     "#
 );
 
-const PSCI_SYSTEM_OFF: u64 = 0x8400_0008;
+/// PSCI's function (DEN 0022, 5.10).
+const PSCI_SYSTEM_OFF: u32 = 0x8400_0008;
 
 /// Prints that `level` is not EL2, and powers off or parks.
 ///
@@ -39,11 +40,14 @@ pub(super) fn refuse(level: u64) -> ! {
                 "add x9, x9, :lo12:el1_step_over",
                 "msr vbar_el1, x9",
                 "isb",
-                "mov x0, {off}",
+                "mov w0, #{low}",
+                "movk w0, #{high}, lsl #16",
                 "hvc #0",
-                "mov x0, {off}",
+                "mov w0, #{low}",
+                "movk w0, #{high}, lsl #16",
                 "smc #0",
-                off = in(reg) PSCI_SYSTEM_OFF,
+                low = const PSCI_SYSTEM_OFF & 0xffff,
+                high = const PSCI_SYSTEM_OFF >> 16,
                 out("x0") _, out("x9") _,
                 clobber_abi("C"),
             );

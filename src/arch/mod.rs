@@ -48,10 +48,10 @@ pub use death::{Hook, end, on_death, panicked};
 #[cfg(target_os = "none")]
 pub use host::{Host, HostError, Registers, map_registers};
 #[cfg(target_os = "none")]
-pub use start::Start;
+pub use start::{DeviceTree, Start};
 
 #[cfg(target_os = "none")]
-pub use crate::{__arch_end as end, __arch_entry as entry, __arch_println as println};
+pub use super::{__arch_end as end, __arch_entry as entry, __arch_println as println};
 
 /// The board that the image is built for (`boards/`).
 #[cfg(target_os = "none")]

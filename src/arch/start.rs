@@ -11,12 +11,16 @@ pub struct Start {
     pub(super) tree: Pa,
 }
 
-impl Start {
-    /// Where the loader says the device tree is.
-    pub fn tree_base(&self) -> Pa {
-        self.tree
-    }
+/// A device tree that can be read; its content is not checked yet.
+#[derive(Clone, Copy, Debug)]
+pub struct DeviceTree {
+    /// Where it is: not free memory.
+    pub extent: Extent<Pa>,
+    /// What it says.
+    pub bytes: &'static [u8],
+}
 
+impl Start {
     /// Maps the device tree, read-only, for as long as the image runs, and gives its bytes.
     ///
     /// Only its place, its magic number and its size have been checked.
@@ -24,14 +28,15 @@ impl Start {
     /// # Errors
     ///
     /// Each [`TreeError`].
-    pub fn device_tree(self) -> Result<&'static [u8], TreeError> {
+    pub fn device_tree(self) -> Result<DeviceTree, TreeError> {
         let at = self.tree;
         let image = image::layout().whole;
         let header = read_only(tree::header(at, image)?, None)?;
         let mut first = [0; tree::HEADER_BYTES as usize];
         first.copy_from_slice(header);
-        let whole = tree::whole(at, first, image)?;
-        read_only(whole, Some(header))
+        let extent = tree::whole(at, first, image)?;
+        let bytes = read_only(extent, Some(header))?;
+        Ok(DeviceTree { extent, bytes })
     }
 }
 

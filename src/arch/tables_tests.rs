@@ -112,6 +112,10 @@ fn a_refusal_changes_nothing() {
             out_of_reach(0xffff_ffff_f000, 0x2000),
         ),
         (
+            range(0xc000_1000, 0x1000),
+            MapError::OutOfTables { needed: 2, left: 1 },
+        ),
+        (
             range(0x80_0000_1000, 0x1000),
             MapError::OutOfTables { needed: 3, left: 1 },
         ),

@@ -13,7 +13,7 @@ use crate::addr::Pa;
 struct Frame {
     /// x0 to x30.
     x: [u64; 31],
-    /// The stack pointer of the code that was interrupted, where that was ours.
+    /// `SP_EL0`: the stack pointer of all code of the image outside of exceptions.
     sp: u64,
     elr: u64,
     spsr: u64,
