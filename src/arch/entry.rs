@@ -43,7 +43,7 @@ _start:
     lsr     x21, x21, #2
 
     // Firmware may have left dirty lines of what we now write past the cache.
-    adrp    x0, __text_end
+    adrp    x0, __image_start
     adrp    x1, __image_end
     bl      clean_and_invalidate
 

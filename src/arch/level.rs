@@ -23,7 +23,7 @@ el1_step_over:
     "#
 );
 
-/// PSCI's function (DEN 0022, 5.10).
+/// PSCI's `SYSTEM_OFF` (DEN 0022).
 const PSCI_SYSTEM_OFF: u32 = 0x8400_0008;
 
 /// Prints that `level` is not EL2, and powers off or parks.

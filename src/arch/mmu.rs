@@ -94,7 +94,7 @@ unsafe fn turn_on(root: Pa, pa_bits: u8) {
     // the cache, and goes first.
     unsafe {
         asm!(
-            "adrp x0, __text_end",
+            "adrp x0, __image_start",
             "adrp x1, __image_end",
             "bl clean_and_invalidate",
             "msr mair_el2, {mair}",
