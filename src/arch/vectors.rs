@@ -5,7 +5,7 @@ use core::fmt;
 
 use super::death::{self, Ending};
 use super::syndrome::Syndrome;
-use super::{console, cpu, image};
+use super::{cpu, image};
 use crate::addr::Pa;
 
 /// What an exception found.
@@ -109,7 +109,7 @@ extern "C" fn exception(frame: &Frame, slot: u64) -> ! {
     }
     let ending = Ending::begin();
     let taken = Taken { frame, slot };
-    console::print(format_args!("{taken:#}"));
+    ending.report(format_args!("{taken:#}"));
     ending.end(format_args!("exception at EL2: {taken}"))
 }
 
