@@ -16,6 +16,8 @@ pub mod arch;
 pub mod discover;
 pub mod hw;
 pub mod id;
+#[cfg(feature = "discover")]
+pub mod pci;
 pub mod smmu;
 pub mod space;
 pub mod spec;

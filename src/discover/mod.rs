@@ -12,16 +12,17 @@
 //! says which node and why. Nothing here allocates, writes memory other than what it is given, or
 //! touches a device.
 
+mod bridge;
 mod device_tree;
 mod list;
 mod machine;
 mod refusal;
 
+pub use bridge::{Bridge, Rid, StreamMap, Window, WindowKind};
 pub use device_tree::{DeviceTree, FoundSmmu, Search, smmus, tree_bytes};
 pub use list::{Full, List, Text};
 pub use machine::{
-    Bridge, Conduit, Console, ConsoleKind, Cpu, Device, Gic, Interrupt, Kept, Machine, Mpidr,
-    Quirks, Reserved, Rid, Smmu, SmmuIndex, SmmuInterrupts, Start, Stream, StreamMap, StreamsOf,
-    Trigger, Window, WindowKind,
+    Conduit, Console, ConsoleKind, Cpu, Device, Gic, Interrupt, Kept, Machine, Mpidr, Quirks,
+    Reserved, Smmu, SmmuIndex, SmmuInterrupts, Start, Stream, StreamsOf, Trigger,
 };
 pub use refusal::{Block, Fault, NodeName, Refusal};

@@ -6,8 +6,9 @@ use super::node::Node;
 use super::pci;
 use super::smmu::Iommus;
 use crate::addr::{Extent, Iova, Pa};
+use crate::discover::bridge::{Rid, StreamMap};
 use crate::discover::list::{List, Text};
-use crate::discover::machine::{Device, Kept, Machine, Rid, Stream, StreamMap};
+use crate::discover::machine::{Device, Kept, Machine, Stream};
 use crate::discover::refusal::Refusal;
 use crate::id::StreamId;
 

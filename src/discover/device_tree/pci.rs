@@ -4,8 +4,9 @@ use super::cells::{Cells, Words};
 use super::node::Node;
 use super::smmu::Iommus;
 use crate::addr::{Extent, Pa};
+use crate::discover::bridge::{Bridge, StreamMap, Window, WindowKind};
 use crate::discover::list::List;
-use crate::discover::machine::{Bridge, Machine, Stream, StreamMap, Window, WindowKind};
+use crate::discover::machine::{Machine, Stream};
 use crate::discover::refusal::Refusal;
 use crate::id::StreamId;
 
