@@ -13,6 +13,8 @@ pub mod addr;
 ))]
 pub mod arch;
 #[cfg(feature = "discover")]
+pub mod check;
+#[cfg(feature = "discover")]
 pub mod discover;
 pub mod hw;
 pub mod id;

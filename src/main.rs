@@ -2,13 +2,22 @@
 #![no_std]
 #![no_main]
 
-use core::fmt;
+mod image;
+
 use core::panic::PanicInfo;
 
-use portcullis::arch::tree::TreeError;
-use portcullis::arch::{self, Start, board, cpu, end, entry, image, println, psci};
+use image::devices::Functions;
+use image::{Refusal, devices, gates, memory, report};
+use portcullis::arch::{self, Start, console, end, entry, println};
+use portcullis::check;
+use portcullis::discover::{DeviceTree, Machine};
+use spin::Mutex;
 
 entry!(boot);
+
+// What would not fit on the stack.
+static MACHINE: Mutex<Machine> = Mutex::new(Machine::new());
+static FUNCTIONS: Mutex<Functions> = Mutex::new(Functions::new());
 
 /// Entered with the CPU settled, the image mapped, and the board's early console.
 fn boot(start: Start) -> ! {
@@ -19,51 +28,50 @@ fn boot(start: Start) -> ! {
 }
 
 fn run(start: Start) -> Result<(), Refusal> {
-    banner();
-    let tree = start.device_tree().map_err(Refusal::Tree)?;
+    report::banner();
+    let arch::DeviceTree { extent, bytes } = start.device_tree().map_err(Refusal::Tree)?;
     println!(
         "device tree: {} bytes at {}",
-        tree.bytes.len(),
-        tree.extent.base()
+        extent.size_bytes(),
+        extent.base()
     );
-    Ok(())
-}
+    gates::shut_all(bytes)?;
 
-fn banner() {
-    let image = image::layout().whole;
-    println!(
-        "Portcullis {} for {}",
-        env!("CARGO_PKG_VERSION"),
-        board::NAME
-    );
-    println!(
-        "image: {:#x} bytes at {}, EL2",
-        image.size_bytes(),
-        image.base()
-    );
-    println!(
-        "cpu {:#x}: MIDR_EL1 {:#010x}, {} bits of physical address",
-        cpu::affinity(),
-        cpu::midr(),
-        cpu::pa_bits(),
-    );
-    match psci::version() {
-        Some(version) => println!("firmware: PSCI {version}"),
-        None => println!("firmware: no PSCI, the machine stays on at the end"),
+    let mut machine = MACHINE.lock();
+    let tree = DeviceTree::new(bytes).map_err(Refusal::Machine)?;
+    machine.read_device_tree(&tree).map_err(Refusal::Machine)?;
+    if machine.smmus.is_empty() {
+        return Err(Refusal::NoSmmu);
+    }
+    if let Some(console) = machine.console {
+        // Where it is not a PL011, or cannot be mapped, the board's goes on.
+        let _ = console::switch_to(console.base);
+    }
+    report::machine(&machine);
+    report::smmus(&machine)?;
+
+    let host = memory::take(&machine, extent)?;
+    let mut functions = FUNCTIONS.lock();
+    let ecams = devices::scan_all(&machine, &mut functions)?;
+    report::devices(&machine, &functions);
+
+    let driven = devices::bring_up(&machine, &ecams, &functions)?;
+    let bench = devices::for_self_check(&host, &machine, &driven).ok_or(Refusal::NoSmmu)?;
+    let argument = |word: &'static str| argument(machine.bootargs.as_str(), word);
+    let summary = check::run(&bench, argument("sabotage="), &mut |line| {
+        println!("{line}")
+    });
+    match summary.failed {
+        0 => Ok(()),
+        failed => Err(Refusal::SelfCheck { failed }),
     }
 }
 
-/// Why the image ends before its work is done.
-enum Refusal {
-    Tree(TreeError),
-}
-
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Tree(refusal) => refusal.fmt(f),
-        }
-    }
+/// What follows `word` in the boot arguments, up to the next space.
+fn argument<'a>(bootargs: &'a str, word: &str) -> Option<&'a str> {
+    bootargs
+        .split(' ')
+        .find_map(|argument| argument.strip_prefix(word))
 }
 
 #[panic_handler]

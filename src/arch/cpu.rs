@@ -10,6 +10,8 @@ use aarch64_cpu::registers::{
     SCTLR_EL2, Writeable,
 };
 
+use crate::hw::Clock;
+
 /// Why the image cannot run on this CPU.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum CpuError {
@@ -93,6 +95,16 @@ pub fn pa_bits() -> u8 {
         3 => 42,
         4 => 44,
         _ => 48,
+    }
+}
+
+/// The CPU's counter as a clock, before there is a [`Host`](super::Host).
+#[derive(Clone, Copy, Debug)]
+pub struct Timer;
+
+impl Clock for Timer {
+    fn now_us(&self) -> u64 {
+        now_us()
     }
 }
 

@@ -164,7 +164,7 @@ impl Clock for Host {
 // SAFETY: frames come from memory that `Host::new` took for itself alone, mapped as Normal
 // write-back memory, one to one, for ever; the heap gives each out once until it comes back.
 unsafe impl Platform for Host {
-    type Registers = Registers;
+    type Registers = &'static Registers;
 
     fn allocate(&self, log2_bytes: u8) -> Option<Frames> {
         let mut memory = self.memory.lock();

@@ -44,6 +44,8 @@ mod start;
 mod vectors;
 
 #[cfg(target_os = "none")]
+pub use cpu::Timer;
+#[cfg(target_os = "none")]
 pub use death::{Hook, end, on_death, panicked};
 #[cfg(target_os = "none")]
 pub use host::{Host, HostError, Registers, map_registers};

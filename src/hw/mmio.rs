@@ -19,6 +19,24 @@ pub trait Registers: Sync {
     fn write64(&self, offset: usize, value: u64);
 }
 
+impl<R: Registers> Registers for &R {
+    fn read32(&self, offset: usize) -> u32 {
+        R::read32(self, offset)
+    }
+
+    fn write32(&self, offset: usize, value: u32) {
+        R::write32(self, offset, value);
+    }
+
+    fn read64(&self, offset: usize) -> u64 {
+        R::read64(self, offset)
+    }
+
+    fn write64(&self, offset: usize, value: u64) {
+        R::write64(self, offset, value);
+    }
+}
+
 /// A register frame at a fixed place, accessed by single load and store instructions.
 ///
 /// No reference to the frame is ever made, and on aarch64 each access is one `LDR` or `STR`

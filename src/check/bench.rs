@@ -1,0 +1,222 @@
+//! What every check starts from: an SMMU freshly taken over, a stage 2, pages to aim DMA at.
+
+use core::cell::RefCell;
+
+use super::edu::Edu;
+use super::{Failure, Rig};
+use crate::addr::{Iova, Ipa, Pa};
+use crate::hw::{Frames, Platform, PoolShape, wait_until};
+use crate::id::{StreamId, Vmid};
+use crate::smmu::{Settings, Smmu, Unpublished, Unsynced, invalidate};
+use crate::space::stage2::{PageSizes, Reclaim, Stage2, Stage2Config};
+use crate::spec::event::Event;
+use crate::spec::vmsa::{Attributes, Granule, Permissions, WalkCoherency};
+
+/// How long an event may take after the DMA that caused it.
+const EVENT_TIMEOUT_US: u64 = 100_000;
+/// What a page holds before DMA is aimed at it.
+pub(super) const UNTOUCHED: u64 = 0x5555_5555_5555_5555;
+
+const PAGE_BYTES: u64 = 1 << LOG2_PAGE_BYTES;
+const LOG2_PAGE_BYTES: u8 = 12;
+/// The guest's addresses are 39 bits wide, as small a root as there is with 4 KiB pages.
+const IPA_BITS: u8 = 39;
+const TABLES: PoolShape = PoolShape {
+    quota_pages: 64,
+    log2_pages_per_chunk: 4,
+};
+
+/// An SMMU, a stage 2 that no stream uses yet, and the devices.
+pub(super) struct Bench<'p, P: Platform> {
+    pub(super) platform: &'p P,
+    pub(super) smmu: Smmu<'p, P>,
+    pub(super) stage2: RefCell<Stage2<'p, P>>,
+}
+
+/// A page of memory, mapped nowhere yet.
+pub(super) struct Page<'p, P: Platform> {
+    platform: &'p P,
+    frames: Frames,
+}
+
+impl<'p, P: Platform> Page<'p, P> {
+    pub(super) fn new(platform: &'p P) -> Result<Self, Failure> {
+        let frames = platform
+            .allocate(LOG2_PAGE_BYTES)
+            .ok_or(Failure::NoMemory)?;
+        frames.fill(platform, UNTOUCHED);
+        Ok(Self { platform, frames })
+    }
+
+    pub(super) const fn frames(&self) -> &Frames {
+        &self.frames
+    }
+
+    pub(super) const fn pa(&self) -> Pa {
+        self.frames.base()
+    }
+
+    pub(super) fn first(&self) -> u64 {
+        self.frames
+            .words(self.platform)
+            .first()
+            .map_or(0, |word| self.platform.load(word))
+    }
+
+    pub(super) fn free(self) {
+        self.platform.free(self.frames);
+    }
+}
+
+impl<'p, P: Platform<Registers: Clone>> Bench<'p, P> {
+    /// Takes over the SMMU that the devices are behind, with `settings` changed by `adjust`.
+    pub(super) fn with(
+        rig: &Rig<'_, '_, 'p, P>,
+        adjust: impl FnOnce(&mut Settings),
+    ) -> Result<Self, Failure> {
+        let devices = rig.devices;
+        let platform = devices.platform;
+        let mut settings = Settings::new(devices.last_stream);
+        settings.unpublished = Unpublished::Recorded;
+        adjust(&mut settings);
+        let registers = devices.registers.clone();
+        let smmu = Smmu::take_over(platform, registers, devices.firmware, settings)?;
+        let config = Stage2Config {
+            granule: Granule::Kib4,
+            ipa_bits: IPA_BITS,
+            oas_bits: smmu.features().output_bits.min(devices.cpu_output_bits),
+            coherency: WalkCoherency::Coherent,
+            tables: TABLES,
+            vmid: Vmid::new(7),
+        };
+        let stage2 = RefCell::new(Stage2::new(platform, config)?);
+        Ok(Self {
+            platform,
+            smmu,
+            stage2,
+        })
+    }
+
+    pub(super) fn new(rig: &Rig<'_, '_, 'p, P>) -> Result<Self, Failure> {
+        Self::with(rig, |_| {})
+    }
+
+    /// Maps `page` at `ipa`, readable and writable.
+    pub(super) fn map(&self, ipa: Ipa, page: &Page<'_, P>) -> Result<(), Failure> {
+        let mut stage2 = self.stage2.borrow_mut();
+        Ok(stage2.map(
+            ipa,
+            page.pa(),
+            PAGE_BYTES,
+            Attributes::MEMORY,
+            PageSizes::PagesOnly,
+        )?)
+    }
+
+    /// Unmaps the page at `ipa`, and waits until the SMMU has forgotten it.
+    pub(super) fn unmap(&self, ipa: Ipa) -> Result<(), Failure> {
+        let change = self.stage2.borrow_mut().unmap(ipa, PAGE_BYTES)?;
+        let tables = self.confirm(change)?;
+        self.reclaim(tables)
+    }
+
+    /// Leaves the page at `ipa` readable alone, and waits until the SMMU knows.
+    pub(super) fn protect(&self, ipa: Ipa) -> Result<(), Failure> {
+        let change = self
+            .stage2
+            .borrow_mut()
+            .protect(ipa, PAGE_BYTES, Permissions::READ_ONLY)?;
+        self.confirm(change)
+    }
+
+    fn confirm<T>(&self, change: Unsynced<T>) -> Result<T, Failure> {
+        invalidate(&[&self.smmu], change).map_err(|refused| Failure::Command(refused.error))
+    }
+
+    fn reclaim(&self, tables: Reclaim<'p, P>) -> Result<(), Failure> {
+        let mut stage2 = self.stage2.borrow_mut();
+        stage2
+            .reclaim(tables)
+            .map_err(|_| Failure::Not("its own stage 2 takes the tables back"))
+    }
+
+    /// Lets the traffic of `stream` through the stage 2.
+    pub(super) fn publish(&self, stream: StreamId) -> Result<(), Failure> {
+        let walk = self.stage2.borrow().walk();
+        Ok(self.smmu.publish(&[stream], &walk)?)
+    }
+
+    /// Has `edu` write `value` at `ipa`, and wants to find it in `page`.
+    pub(super) fn lands(
+        &self,
+        edu: &Edu<'_>,
+        ipa: Ipa,
+        page: &Page<'_, P>,
+        value: u16,
+    ) -> Result<(), Failure> {
+        edu.write(Iova::new(ipa.as_u64()), value)?;
+        let found = page.first();
+        if found & 0xffff_ffff == u64::from(value) {
+            Ok(())
+        } else {
+            Err(Failure::DidNotLand {
+                at: page.pa(),
+                found,
+            })
+        }
+    }
+
+    /// Has `edu` write at `iova`, and wants `page` to stay as it was.
+    pub(super) fn is_blocked(
+        &self,
+        edu: &Edu<'_>,
+        iova: Iova,
+        page: &Page<'_, P>,
+    ) -> Result<(), Failure> {
+        let before = page.first();
+        edu.write(iova, !(before as u16))?;
+        if page.first() == before {
+            Ok(())
+        } else {
+            Err(Failure::Landed { at: page.pa() })
+        }
+    }
+
+    /// Waits for an event of `stream` and wants it to be what `is_wanted` says.
+    pub(super) fn event(
+        &self,
+        stream: StreamId,
+        wanted: &'static str,
+        is_wanted: impl Fn(&Event) -> bool,
+    ) -> Result<(), Failure> {
+        let mut first = None;
+        let arrived = wait_until(self.platform, EVENT_TIMEOUT_US, || {
+            self.smmu.service(u32::MAX, |event| {
+                if event.stream == stream && first.is_none() {
+                    first = Some(event);
+                }
+            });
+            first
+        });
+        match arrived {
+            Ok(event) if is_wanted(&event) => Ok(()),
+            Ok(found) => Err(Failure::WrongEvent { wanted, found }),
+            Err(_) => Err(Failure::NoEvent { wanted }),
+        }
+    }
+
+    /// Retracts `streams`, and gives everything back.
+    pub(super) fn close(self, streams: &[StreamId]) -> Result<(), Failure> {
+        if !streams.is_empty() {
+            self.smmu.retract(streams)?;
+        }
+        let change = self.stage2.into_inner().dismantle();
+        let stage2 =
+            invalidate(&[&self.smmu], change).map_err(|refused| Failure::Command(refused.error))?;
+        if stage2.free() != 0 {
+            return Err(Failure::Not("the stage 2 gives all its tables back"));
+        }
+        self.smmu.shut_down()?;
+        Ok(())
+    }
+}

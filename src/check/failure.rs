@@ -1,0 +1,108 @@
+//! Why a check did not hold.
+
+use core::fmt;
+
+use super::nvme::NvmeError;
+use crate::addr::Pa;
+use crate::pci;
+use crate::smmu::{CommandError, HandshakeTimeout, StreamError, TakeOverError};
+use crate::space::stage2::Stage2Error;
+use crate::spec::event::Event;
+
+/// Why a check did not hold.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Failure {
+    /// The machine lacks a device that the check needs.
+    Missing(&'static str),
+    /// There was no memory for the check.
+    NoMemory,
+    /// The SMMU was not taken over.
+    TakeOver(TakeOverError),
+    /// The SMMU did not shut down.
+    ShutDown(HandshakeTimeout),
+    /// A stream was not changed.
+    Stream(StreamError),
+    /// Commands were not confirmed.
+    Command(CommandError),
+    /// A stage 2 was not made or changed.
+    Stage2(Stage2Error),
+    /// A device was not reached.
+    Pci(pci::Refusal),
+    /// A DMA write reached memory that it should not have.
+    Landed {
+        /// Where.
+        at: Pa,
+    },
+    /// A DMA write did not reach the memory that it should have.
+    DidNotLand {
+        /// Where.
+        at: Pa,
+        /// What is there instead.
+        found: u64,
+    },
+    /// A DMA read did not bring what is in memory.
+    ReadOther {
+        /// What came.
+        found: u64,
+    },
+    /// No event came.
+    NoEvent {
+        /// What was waited for.
+        wanted: &'static str,
+    },
+    /// An event came that says something else.
+    WrongEvent {
+        /// What was waited for.
+        wanted: &'static str,
+        /// What came.
+        found: Event,
+    },
+    /// The controller did not identify itself.
+    Nvme(NvmeError),
+    /// What was expected did not happen.
+    Not(&'static str),
+}
+
+macro_rules! from {
+    ($($error:ty => $variant:ident),*) => {
+        $(impl From<$error> for Failure {
+            fn from(error: $error) -> Self {
+                Self::$variant(error)
+            }
+        })*
+    };
+}
+
+from!(
+    TakeOverError => TakeOver,
+    HandshakeTimeout => ShutDown,
+    StreamError => Stream,
+    CommandError => Command,
+    Stage2Error => Stage2,
+    pci::Refusal => Pci,
+    NvmeError => Nvme
+);
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Missing(what) => write!(f, "there is no {what}"),
+            Self::NoMemory => f.write_str("no memory for it"),
+            Self::TakeOver(error) => write!(f, "taking over: {error}"),
+            Self::ShutDown(error) => write!(f, "shutting down: {error}"),
+            Self::Stream(error) => error.fmt(f),
+            Self::Command(error) => error.fmt(f),
+            Self::Stage2(error) => write!(f, "stage 2: {error:?}"),
+            Self::Pci(error) => error.fmt(f),
+            Self::Landed { at } => write!(f, "DMA reached {at}"),
+            Self::DidNotLand { at, found } => {
+                write!(f, "DMA did not reach {at}: {found:#x} is there")
+            }
+            Self::ReadOther { found } => write!(f, "DMA read {found:#x}"),
+            Self::NoEvent { wanted } => write!(f, "no event came; wanted: {wanted}"),
+            Self::WrongEvent { wanted, found } => write!(f, "wanted: {wanted}; came: {found}"),
+            Self::Nvme(error) => error.fmt(f),
+            Self::Not(what) => write!(f, "{what}: it did not"),
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! One fault for each check, put in below the driver: so that the tests see each check fail.
+
+use crate::addr::Pa;
+
+/// Looks at a store to shared memory or a register, and says what is stored in its place; `None`:
+/// nothing.
+pub type Hook = fn(at: Pa, value: u64) -> Option<u64>;
+
+const OPCODE_S2_IPA: u64 = 0x2a;
+const OPCODE_S12_VMALL: u64 = 0x28;
+const OPCODE_SYNC: u64 = 0x46;
+const OPCODE_RESERVED: u64 = 0xff;
+
+/// Where a register of an SMMU is within its 128 KiB, whatever SMMU it is.
+const fn register(at: Pa) -> u64 {
+    at.as_u64() & 0x1_ffff
+}
+
+/// Stage 2: a leaf of 4 KiB, by its low bits: page, access flag, inner shareable, write-back.
+const fn is_page(value: u64) -> bool {
+    value & 0xf3f == 0x73f & 0xf3f
+}
+
+/// Entries that abort become entries that let everything through untranslated.
+fn bypass_unused(at: Pa, value: u64) -> Option<u64> {
+    const BYPASS: u64 = 0b1001;
+    Some(if value == 0 && at.is_aligned(6) {
+        BYPASS
+    } else {
+        value
+    })
+}
+
+/// Pages are mapped one page further on.
+fn shift_pages(_: Pa, value: u64) -> Option<u64> {
+    Some(if is_page(value) {
+        value + 0x1000
+    } else {
+        value
+    })
+}
+
+/// Pages are mapped read-only.
+fn write_protect_pages(_: Pa, value: u64) -> Option<u64> {
+    Some(if is_page(value) {
+        value & !(1 << 7)
+    } else {
+        value
+    })
+}
+
+/// STEs say that faults are not recorded: S2R, bit 58 of the third word, beside S2PTW and S2AA64.
+fn mute_faults(_: Pa, value: u64) -> Option<u64> {
+    const STE_WORD_2: u64 = 1 << 58 | 1 << 54 | 1 << 51;
+    Some(if value & STE_WORD_2 == STE_WORD_2 {
+        value & !(1 << 58)
+    } else {
+        value
+    })
+}
+
+/// TLB invalidations become CMD_SYNCs.
+fn forget_tlbi(_: Pa, value: u64) -> Option<u64> {
+    Some(match value & 0xff {
+        OPCODE_S2_IPA | OPCODE_S12_VMALL if value >> 32 == 7 => OPCODE_SYNC,
+        _ => value,
+    })
+}
+
+/// L1 descriptors of 256 entries are not stored.
+fn swallow_l1(_: Pa, value: u64) -> Option<u64> {
+    const SPAN_OF_256: u64 = 9;
+    if value & 0x3f == SPAN_OF_256 && value >> 14 != 0 {
+        None
+    } else {
+        Some(value)
+    }
+}
+
+/// The event queue's slots are not given back, and its abort is not acknowledged.
+fn keep_events(at: Pa, value: u64) -> Option<u64> {
+    const EVENTQ_CONS: u64 = 0x1_00ac;
+    const GERRORN: u64 = 0x64;
+    if matches!(register(at), EVENTQ_CONS | GERRORN) && value < 0x100 {
+        None
+    } else {
+        Some(value)
+    }
+}
+
+/// The reserved command becomes a CMD_SYNC.
+fn make_legal(_: Pa, value: u64) -> Option<u64> {
+    Some(if value == OPCODE_RESERVED {
+        OPCODE_SYNC
+    } else {
+        value
+    })
+}
+
+/// GBPA says bypass where it should say abort.
+fn open_gate(at: Pa, value: u64) -> Option<u64> {
+    const GBPA: u64 = 0x44;
+    const ABORT: u64 = 1 << 20;
+    const UPDATE: u64 = 1 << 31;
+    let is_gate = register(at) == GBPA && value & UPDATE != 0;
+    Some(if is_gate { value & !ABORT } else { value })
+}
+
+/// The fault for the check of this name.
+pub(super) fn hook_for(check: &str) -> Option<Hook> {
+    Some(match check {
+        "unbound-stream-aborts" => bypass_unused,
+        "stage2-dma" => shift_pages,
+        "stage2-fault-decoded" => mute_faults,
+        "stage2-unmap-blocks" | "stage2-protect-read-only" => forget_tlbi,
+        "nvme-identify-stage2" => write_protect_pages,
+        "two-level-stream-table" => swallow_l1,
+        "event-overflow-survived" => keep_events,
+        "illegal-command-recovered" => make_legal,
+        "shutdown-leaves-abort" => open_gate,
+        _ => return None,
+    })
+}
+
+/// Whether the check puts its fault in itself, at a later point than its beginning.
+pub(super) fn waits(check: &str) -> bool {
+    matches!(
+        check,
+        "unbound-stream-aborts"
+            | "two-level-stream-table"
+            | "event-overflow-survived"
+            | "illegal-command-recovered"
+    )
+}

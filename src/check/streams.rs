@@ -1,0 +1,98 @@
+//! Checks of the stream table and of the gate.
+
+use super::bench::{Bench, Page};
+use super::{Failure, Rig};
+use crate::addr::{Iova, Ipa, Pa};
+use crate::hw::Platform;
+use crate::spec::event::EventKind;
+
+/// An address at which a guest sees the page at `pa`: the same, so that traffic that passes the
+/// SMMU untranslated would hit it too.
+const fn one_to_one(pa: Pa) -> Ipa {
+    Ipa::new(pa.as_u64())
+}
+
+const fn untranslated(pa: Pa) -> Iova {
+    Iova::new(pa.as_u64())
+}
+
+/// A stream that nobody published aborts, and is named: without an array of entries, and with one.
+pub(super) fn unbound_aborts<P: Platform<Registers: Clone>>(
+    rig: &Rig<'_, '_, '_, P>,
+) -> Result<(), Failure> {
+    let (edu, neighbour) = (rig.edu(0)?, rig.edu(1)?);
+    let bench = Bench::new(rig)?;
+    let page = Page::new(rig.platform())?;
+    bench.is_blocked(edu, untranslated(page.pa()), &page)?;
+    bench.event(edu.stream(), "C_BAD_STREAMID", |event| {
+        event.kind == EventKind::BadStreamid
+    })?;
+    rig.sabotage();
+    bench.publish(neighbour.stream())?;
+    bench.is_blocked(edu, untranslated(page.pa()), &page)?;
+    bench.event(edu.stream(), "C_BAD_STE", |event| {
+        event.kind == EventKind::BadSte
+    })?;
+    let knocks = bench.smmu.knocks();
+    if !knocks
+        .streams()
+        .any(|knock| knock.stream == edu.stream() && knock.attempts >= 2)
+    {
+        return Err(Failure::Not("the stream is among those that knocked"));
+    }
+    bench.close(&[neighbour.stream()])?;
+    page.free();
+    Ok(())
+}
+
+/// Streams under two L1 descriptors, the second made when its first stream is published; until then
+/// that stream has no entry at all.
+pub(super) fn two_levels<P: Platform<Registers: Clone>>(
+    rig: &Rig<'_, '_, '_, P>,
+) -> Result<(), Failure> {
+    let near = rig.edu(0)?;
+    let far = rig.far_edu()?;
+    let bench = Bench::new(rig)?;
+    let page = Page::new(rig.platform())?;
+    let ipa = Ipa::new(0x1000_0000);
+    bench.map(ipa, &page)?;
+    let before = bench.smmu.size_bytes();
+    bench.publish(near.stream())?;
+    bench.lands(near, ipa, &page, 0x7777)?;
+    let one_array = bench.smmu.size_bytes();
+    bench.is_blocked(far, Iova::new(ipa.as_u64()), &page)?;
+    bench.event(far.stream(), "C_BAD_STREAMID", |event| {
+        event.kind == EventKind::BadStreamid
+    })?;
+    rig.sabotage();
+    bench.publish(far.stream())?;
+    bench.lands(far, ipa, &page, 0x8888)?;
+    if one_array <= before || bench.smmu.size_bytes() <= one_array {
+        return Err(Failure::Not("the table grows at each first stream"));
+    }
+    bench.close(&[near.stream(), far.stream()])?;
+    page.free();
+    Ok(())
+}
+
+/// After shutting down nothing passes; after taking over again what is published does.
+pub(super) fn shutdown_aborts<P: Platform<Registers: Clone>>(
+    rig: &Rig<'_, '_, '_, P>,
+) -> Result<(), Failure> {
+    let edu = rig.edu(0)?;
+    let page = Page::new(rig.platform())?;
+    for value in [0x9999, 0xaaaa] {
+        let bench = Bench::new(rig)?;
+        bench.map(one_to_one(page.pa()), &page)?;
+        bench.publish(edu.stream())?;
+        bench.lands(edu, one_to_one(page.pa()), &page, value)?;
+        bench.close(&[edu.stream()])?;
+        let before = page.first();
+        edu.write(untranslated(page.pa()), !value)?;
+        if page.first() != before {
+            return Err(Failure::Landed { at: page.pa() });
+        }
+    }
+    page.free();
+    Ok(())
+}

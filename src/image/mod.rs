@@ -1,0 +1,9 @@
+//! What the image does with the library, in the order in which it happens.
+
+pub(crate) mod devices;
+pub(crate) mod gates;
+pub(crate) mod memory;
+mod refusal;
+pub(crate) mod report;
+
+pub(crate) use refusal::Refusal;

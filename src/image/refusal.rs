@@ -1,0 +1,55 @@
+//! Why the image ends before its work is done: what stands behind `end:`.
+
+use core::fmt;
+
+use portcullis::addr::Pa;
+use portcullis::arch::HostError;
+use portcullis::arch::ram::TooManyPieces;
+use portcullis::arch::tables::MapError;
+use portcullis::arch::tree::TreeError;
+use portcullis::smmu::{self, HandshakeTimeout};
+use portcullis::{discover, pci};
+
+/// Why the image ends before its work is done. Every SMMU known by then is left in abort.
+pub(crate) enum Refusal {
+    /// There is no device tree to read.
+    Tree(TreeError),
+    /// The device tree is damaged or makes no sense.
+    Machine(discover::Refusal),
+    /// The device tree has no SMMUv3 that may be used.
+    NoSmmu,
+    /// An SMMU's registers cannot be mapped.
+    Registers { at: Pa, why: MapError },
+    /// An SMMU does not answer.
+    Gate { at: Pa, why: HandshakeTimeout },
+    /// An SMMU cannot be driven.
+    Smmu { at: Pa, why: smmu::Refusal },
+    /// Memory is in too many pieces.
+    Memory(TooManyPieces),
+    /// There is too little memory, or it cannot be mapped.
+    Host(HostError),
+    /// Configuration space cannot be mapped.
+    Ecam(MapError),
+    /// There are more PCI functions than fit.
+    Pci(pci::Refusal),
+    /// Checks failed.
+    SelfCheck { failed: u32 },
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tree(why) => why.fmt(f),
+            Self::Machine(why) => write!(f, "device tree: {why}"),
+            Self::NoSmmu => f.write_str("no SMMUv3 in the device tree"),
+            Self::Registers { at, why } => write!(f, "SMMU at {at}: {why}"),
+            Self::Gate { at, why } => write!(f, "SMMU at {at}: {why}"),
+            Self::Smmu { at, why } => write!(f, "SMMU at {at}: {why}"),
+            Self::Memory(why) => why.fmt(f),
+            Self::Host(why) => why.fmt(f),
+            Self::Ecam(why) => write!(f, "PCI configuration space: {why}"),
+            Self::Pci(why) => write!(f, "PCI: {why}"),
+            Self::SelfCheck { failed } => write!(f, "{failed} checks failed"),
+        }
+    }
+}
