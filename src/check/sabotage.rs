@@ -11,9 +11,11 @@ const OPCODE_S12_VMALL: u64 = 0x28;
 const OPCODE_SYNC: u64 = 0x46;
 const OPCODE_RESERVED: u64 = 0xff;
 
-/// Where a register of an SMMU is within its 128 KiB, whatever SMMU it is.
+/// Where a register of an SMMU is within its page of 64 KiB, whatever SMMU and page it is.
+///
+/// Those asked for here lie at odd multiples of 4, where no 64-bit word of memory does.
 const fn register(at: Pa) -> u64 {
-    at.as_u64() & 0x1_ffff
+    at.as_u64() & 0xffff
 }
 
 /// Stage 2: a leaf of 4 KiB, by its low bits: page, access flag, inner shareable, write-back.
@@ -49,11 +51,14 @@ fn write_protect_pages(_: Pa, value: u64) -> Option<u64> {
     })
 }
 
-/// STEs say that faults are not recorded: S2R, bit 58 of the third word, beside S2PTW and S2AA64.
-fn mute_faults(_: Pa, value: u64) -> Option<u64> {
-    const STE_WORD_2: u64 = 1 << 58 | 1 << 54 | 1 << 51;
-    Some(if value & STE_WORD_2 == STE_WORD_2 {
-        value & !(1 << 58)
+/// The event queue is placed where there is no memory.
+fn misplace_events(_: Pa, value: u64) -> Option<u64> {
+    const WRITE_ALLOCATE: u64 = 1 << 62;
+    const LOG2_EVENTS: u64 = 11;
+    const NOWHERE: u64 = 1 << 43;
+    let is_event_queue = value >> 56 == WRITE_ALLOCATE >> 56 && value & 0x1f == LOG2_EVENTS;
+    Some(if is_event_queue {
+        value | NOWHERE
     } else {
         value
     })
@@ -79,7 +84,7 @@ fn swallow_l1(_: Pa, value: u64) -> Option<u64> {
 
 /// The event queue's slots are not given back, and its abort is not acknowledged.
 fn keep_events(at: Pa, value: u64) -> Option<u64> {
-    const EVENTQ_CONS: u64 = 0x1_00ac;
+    const EVENTQ_CONS: u64 = 0xac;
     const GERRORN: u64 = 0x64;
     if matches!(register(at), EVENTQ_CONS | GERRORN) && value < 0x100 {
         None
@@ -111,7 +116,7 @@ pub(super) fn hook_for(check: &str) -> Option<Hook> {
     Some(match check {
         "unbound-stream-aborts" => bypass_unused,
         "stage2-dma" => shift_pages,
-        "stage2-fault-decoded" => mute_faults,
+        "stage2-fault-decoded" => misplace_events,
         "stage2-unmap-blocks" | "stage2-protect-read-only" => forget_tlbi,
         "nvme-identify-stage2" => write_protect_pages,
         "two-level-stream-table" => swallow_l1,

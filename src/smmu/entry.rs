@@ -30,6 +30,9 @@ pub(super) trait Entry: Copy {
     const VALID: u64;
 }
 
+/// The most steps that there are between any two entries: interrupt, prepare, switch.
+pub(super) const MAX_STEPS: usize = 3;
+
 /// What to store next.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Step {
@@ -129,7 +132,7 @@ mod tests {
     /// either of the two. Answers how many steps it took and whether it was interrupted.
     fn walk(mut current: Toy, target: Toy) -> (usize, bool) {
         let mut was_interrupted = false;
-        for steps in 0..8 {
+        for steps in 0..=MAX_STEPS {
             let before = current;
             match next_step(current, target) {
                 Step::Done => {

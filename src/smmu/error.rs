@@ -118,6 +118,10 @@ pub enum StreamError {
         /// How many it may have.
         limit: usize,
     },
+    /// The entries do not hold what was stored: somebody else writes there, or memory fails.
+    ///
+    /// The streams are lost.
+    NotHeld,
     /// The SMMU did not confirm the change.
     ///
     /// The old entry, the new one and an abort are all possible from now on; the streams are lost.
@@ -284,6 +288,7 @@ impl fmt::Display for StreamError {
             Self::TooManyArrays { limit } => {
                 write!(f, "the stream table has its {limit} arrays already")
             }
+            Self::NotHeld => f.write_str("the entries do not hold what was stored"),
             Self::NotConfirmed(error) => write!(f, "not confirmed: {error}"),
         }
     }

@@ -2,6 +2,7 @@
 
 use super::Smmu;
 use super::command_queue::Ticket;
+use super::entry::MAX_STEPS;
 use super::error::{CommandError, StreamError, Unwalkable};
 use super::probe::Features;
 use super::stream_table::{Expected, forget};
@@ -105,7 +106,7 @@ impl<P: Platform> PendingChange<'_, '_, P> {
     ///
     /// # Errors
     ///
-    /// [`StreamError::NotConfirmed`]: the streams are lost.
+    /// [`StreamError::NotConfirmed`], [`StreamError::NotHeld`]: the streams are lost.
     pub fn finish(mut self) -> Result<(), StreamError> {
         let outcome = self.run();
         let mark = if outcome.is_ok() {
@@ -114,18 +115,19 @@ impl<P: Platform> PendingChange<'_, '_, P> {
             Mark::Lost
         };
         self.smmu.streams.end(&self.smmu.io, self.streams, mark);
-        outcome.map_err(StreamError::NotConfirmed)
+        outcome
     }
 
-    fn run(&mut self) -> Result<(), CommandError> {
-        loop {
+    fn run(&mut self) -> Result<(), StreamError> {
+        for _ in 0..=MAX_STEPS {
             let step = core::mem::replace(&mut self.ticket, Ok(None));
-            match step? {
-                Some(ticket) => self.smmu.wait(ticket)?,
+            match step.map_err(StreamError::NotConfirmed)? {
+                Some(ticket) => self.smmu.wait(ticket).map_err(StreamError::NotConfirmed)?,
                 None => return Ok(()),
             }
             self.ticket = self.step();
         }
+        Err(StreamError::NotHeld)
     }
 
     /// Stores the next step of every entry, and asks the SMMU to look at them afresh; `None` if
