@@ -93,24 +93,34 @@ impl Apt {
     }
 
     fn add_suite(&self, codename: &str, suite: &str) -> Result<(), Stop> {
-        let known = sources()?;
-        // A second entry for one suite, with another key, is an error to apt.
-        if known.iter().any(|source| source.suite == suite) {
+        let Some(line) = missing_source(&sources()?, codename, suite)? else {
             return Ok(());
-        }
-        let Some(release) = known.iter().find(|source| source.suite == codename) else {
-            return Err(Stop::Failed(format!(
-                "apt's sources do not name the suite {codename}"
-            )));
         };
         progress(&format!("adding the suite {suite} in {SOURCE_FILE}"));
-        let line = format!("deb [signed-by={KEYRING}] {} {suite} main\n", release.uri);
         tool::feed(self.as_root("tee").arg(SOURCE_FILE), &line)?;
         progress(&format!("reading the package lists of {suite}"));
         self.apt_get(&["update"]).inspect_err(|_| {
             let _ = tool::read(self.as_root("rm").args(["-f", SOURCE_FILE]));
         })
     }
+}
+
+/// The line that makes `suite` known, from the archive that has `codename`; `None` if `suite` is
+/// known already: to apt a second entry for one suite, with another key, is an error.
+///
+/// # Errors
+///
+/// `Failed` if no source has `codename`.
+fn missing_source(known: &[Source], codename: &str, suite: &str) -> Result<Option<String>, Stop> {
+    if known.iter().any(|source| source.suite == suite) {
+        return Ok(None);
+    }
+    let release = known.iter().find(|source| source.suite == codename);
+    let Source { uri, .. } = release
+        .ok_or_else(|| Stop::Failed(format!("apt's sources do not name the suite {codename}")))?;
+    Ok(Some(format!(
+        "deb [signed-by={KEYRING}] {uri} {suite} main\n"
+    )))
 }
 
 /// The codename of this Debian release; `None` on anything else.
@@ -187,6 +197,21 @@ mod tests {
         assert_eq!(sources[0].uri, "http://deb.example.org/debian/");
         assert_eq!(sources[0].suite, "bookworm");
         assert_eq!(sources[1].suite, "bookworm-security");
+    }
+
+    #[test]
+    fn backports_come_from_the_archive_of_the_release_and_only_once() {
+        let release = "http://deb.example.org/debian-security/ bookworm-security\n\
+                       http://deb.example.org/debian/ bookworm\n";
+        let line = missing_source(&sources_of(release), "bookworm", "bookworm-backports");
+        let expected = "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] \
+                        http://deb.example.org/debian/ bookworm-backports main\n";
+        assert_eq!(line, Ok(Some(expected.into())));
+        let both = format!("{release}http://deb.example.org/debian/ bookworm-backports\n");
+        let line = missing_source(&sources_of(&both), "bookworm", "bookworm-backports");
+        assert_eq!(line, Ok(None));
+        let other = missing_source(&sources_of(release), "trixie", "trixie-backports");
+        assert!(matches!(other, Err(Stop::Failed(_))));
     }
 
     #[test]
