@@ -10,13 +10,14 @@ use crate::gdb;
 use crate::guest::{self, Echo};
 use crate::image::{self, Image, Kind};
 use crate::qemu;
-use crate::stop::{EXIT_STATUS, Stop, progress};
+use crate::stop::{Stop, progress};
 use crate::tool;
 
 /// How long a boot may take when nobody says otherwise.
 const LIMIT: Duration = Duration::from_secs(120);
 
-const ABOUT: &str = "\
+/// What `--help` says first.
+pub(crate) const ABOUT: &str = "\
 Builds the image, boots it in QEMU and shows its console. The image checks itself and ends with a
 line `end: REASON`; `end: ok` is exit status 0, any other reason, no such line or a time-out is 1.
 
@@ -24,7 +25,6 @@ Ctrl-C ends the run.";
 
 /// The arguments.
 #[derive(Debug, clap::Args)]
-#[command(long_about = ABOUT, after_help = EXIT_STATUS)]
 pub(crate) struct Arguments {
     /// The board to boot on; `cargo xtask boards` lists them
     #[arg(long, value_name = "NAME", default_value = "qemu-virt")]

@@ -10,6 +10,11 @@ use crate::stop::Stop;
 use crate::tool;
 use crate::version::Version;
 
+/// What `--help` says first.
+pub(crate) const ABOUT: &str = "\
+Says what this machine has and what it lacks of what the commands need, a line each with the
+remedy. Installs nothing: `boot`, `image` and `test` install what they need where they may.";
+
 /// What `--help` says of the exit status.
 pub(crate) const HELP: &str = "\
 Exit status:

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use crate::board::{self, Board};
 use crate::flatten::flatten;
 use crate::rust::{self, Part, TARGET};
-use crate::stop::{EXIT_STATUS, Stop, progress};
+use crate::stop::{Stop, progress};
 use crate::tool;
 
 /// Which image.
@@ -43,9 +43,13 @@ pub(crate) struct Image {
     pub(crate) symbols: PathBuf,
 }
 
+/// What `--help` says first.
+pub(crate) const ABOUT: &str = "\
+Builds the image for one board and says where it is, how long it is, and how it gets onto the
+board.";
+
 /// `cargo xtask image`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = EXIT_STATUS)]
 pub(crate) struct Arguments {
     /// The board to build for; `cargo xtask boards` lists them
     #[arg(long, value_name = "NAME", default_value = "qemu-virt")]

@@ -34,16 +34,19 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// Build the image and boot it in QEMU
+    #[command(long_about = boot::ABOUT, after_help = EXIT_STATUS)]
     Boot(boot::Arguments),
     /// Build the image and say how to deploy it
+    #[command(long_about = image::ABOUT, after_help = EXIT_STATUS)]
     Image(image::Arguments),
     /// List the boards
     #[command(after_help = EXIT_STATUS)]
     Boards,
     /// Say what this machine has and what it lacks
-    #[command(after_help = doctor::HELP)]
+    #[command(long_about = doctor::ABOUT, after_help = doctor::HELP)]
     Doctor,
     /// Run every check of the project
+    #[command(long_about = steps::ABOUT, after_help = EXIT_STATUS)]
     Test(steps::Arguments),
 }
 
@@ -76,6 +79,9 @@ mod tests {
         command.clone().debug_assert();
         for sub in command.get_subcommands() {
             assert!(sub.get_about().is_some(), "{}", sub.get_name());
+            let help = sub.clone().render_long_help().to_string();
+            let tells = help.contains("Exit status:") || sub.get_name() == "help";
+            assert!(tells, "{help}");
             for argument in sub.get_arguments() {
                 assert!(argument.get_help().is_some(), "{}", argument.get_id());
             }

@@ -7,7 +7,7 @@ use clap::builder::PossibleValuesParser;
 
 use crate::qemu_tests;
 use crate::rust::{self, Part, TARGET};
-use crate::stop::{EXIT_STATUS, Stop, progress};
+use crate::stop::{Stop, progress};
 use crate::tool;
 
 /// One step.
@@ -67,13 +67,13 @@ const STEPS: &[Step] = &[
     },
 ];
 
-const ABOUT: &str = "\
+/// What `--help` says first.
+pub(crate) const ABOUT: &str = "\
 Runs every check of the project, as named steps in order. A step that fails does not keep the
 later ones from running. The last line counts them: `N passed, N failed`.";
 
 /// The arguments.
 #[derive(Debug, clap::Args)]
-#[command(long_about = ABOUT, after_help = EXIT_STATUS)]
 pub(crate) struct Arguments {
     /// Run only this step (may be given more than once)
     #[arg(long, value_name = "STEP", value_parser = PossibleValuesParser::new(STEPS.iter().map(|step| step.name)))]
