@@ -10,7 +10,7 @@ use image::devices::Functions;
 use image::{Refusal, devices, gates, memory, report};
 use portcullis::arch::{self, Start, console, end, entry, println};
 use portcullis::check;
-use portcullis::discover::{DeviceTree, Machine};
+use portcullis::discover::{DeviceTree, Machine, Text};
 use spin::Mutex;
 
 entry!(boot);
@@ -57,21 +57,25 @@ fn run(start: Start) -> Result<(), Refusal> {
 
     let driven = devices::bring_up(&machine, &ecams, &functions)?;
     let bench = devices::for_self_check(&host, &machine, &driven).ok_or(Refusal::NoSmmu)?;
-    let argument = |word: &'static str| argument(machine.bootargs.as_str(), word);
-    let summary = check::run(&bench, argument("sabotage="), &mut |line| {
-        println!("{line}")
-    });
+    let sabotaged = sabotaged(machine.bootargs.as_str())?;
+    let summary = check::run(&bench, sabotaged, &mut |line| println!("{line}"));
     match summary.failed {
         0 => Ok(()),
         failed => Err(Refusal::SelfCheck { failed }),
     }
 }
 
-/// What follows `word` in the boot arguments, up to the next space.
-fn argument<'a>(bootargs: &'a str, word: &str) -> Option<&'a str> {
-    bootargs
-        .split(' ')
-        .find_map(|argument| argument.strip_prefix(word))
+/// The check for which the boot arguments ask a fault (`sabotage=CHECK`).
+fn sabotaged(bootargs: &str) -> Result<Option<&str>, Refusal> {
+    let mut arguments = bootargs.split(' ');
+    let Some(name) = arguments.find_map(|it| it.strip_prefix("sabotage=")) else {
+        return Ok(None);
+    };
+    if cfg!(feature = "sabotage") && check::can_sabotage(name) {
+        Ok(Some(name))
+    } else {
+        Err(Refusal::Sabotage(Text::start_of(name)))
+    }
 }
 
 #[panic_handler]

@@ -96,6 +96,11 @@ pub struct Summary {
     pub failed: u32,
 }
 
+/// Whether `name` is a check that a fault can be put in for.
+pub fn can_sabotage(name: &str) -> bool {
+    sabotage::hook_for(name).is_some()
+}
+
 /// The devices, while one check runs.
 struct Rig<'a, 'm, 'p, P: Platform> {
     devices: &'a Devices<'m, 'p, P>,

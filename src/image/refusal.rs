@@ -7,6 +7,7 @@ use portcullis::arch::HostError;
 use portcullis::arch::ram::TooManyPieces;
 use portcullis::arch::tables::MapError;
 use portcullis::arch::tree::TreeError;
+use portcullis::discover::Text;
 use portcullis::smmu::{self, HandshakeTimeout};
 use portcullis::{discover, pci};
 
@@ -32,6 +33,8 @@ pub(crate) enum Refusal {
     Ecam(MapError),
     /// There are more PCI functions than fit.
     Pci(pci::Refusal),
+    /// The boot arguments ask for a fault that this image cannot put in.
+    Sabotage(Text<48>),
     /// Checks failed.
     SelfCheck { failed: u32 },
 }
@@ -49,6 +52,12 @@ impl fmt::Display for Refusal {
             Self::Host(why) => why.fmt(f),
             Self::Ecam(why) => write!(f, "PCI configuration space: {why}"),
             Self::Pci(why) => write!(f, "PCI: {why}"),
+            Self::Sabotage(name) if cfg!(feature = "sabotage") => {
+                write!(f, "sabotage={name}: there is no such check")
+            }
+            Self::Sabotage(name) => {
+                write!(f, "sabotage={name}: this image is not built for it")
+            }
             Self::SelfCheck { failed } => write!(f, "{failed} checks failed"),
         }
     }

@@ -3,7 +3,7 @@
 use core::fmt;
 
 use portcullis::arch::{board, cpu, image, println, psci};
-use portcullis::discover::{Bridge, Machine, StreamsOf};
+use portcullis::discover::{Bridge, Device, Machine, StreamsOf};
 use portcullis::pci::Kind;
 use portcullis::smmu::{Features, StallModel, probe};
 
@@ -98,16 +98,7 @@ pub(crate) fn devices(machine: &Machine, functions: &Functions) {
             println!("  not used: {why}");
         }
     }
-    for device in &machine.devices {
-        match machine.streams_of_device(device) {
-            StreamsOf::Behind(streams) => {
-                println!("device {}: {} streams", device.name, streams.len());
-            }
-            StreamsOf::Unprotected => {
-                println!("device {}: UNPROTECTED, behind no SMMU", device.name);
-            }
-        }
-    }
+    platform_devices(machine);
     for bridge in machine
         .bridges
         .iter()
@@ -117,6 +108,37 @@ pub(crate) fn devices(machine: &Machine, functions: &Functions) {
             "{}: not ECAM, nothing behind it was looked at",
             Name(bridge)
         );
+    }
+}
+
+/// A line for each run of devices of one kind that are alike.
+fn platform_devices(machine: &Machine) {
+    let streams = |device: &Device| machine.known_streams_of_device(device).len();
+    let is_alike = |one: &Device, other: &Device| {
+        one.compatible == other.compatible && streams(one) == streams(other)
+    };
+    for alike in machine.devices.chunk_by(is_alike) {
+        let Some(first) = alike.first() else { continue };
+        let more = More(alike.len() - 1);
+        match machine.streams_of_device(first) {
+            StreamsOf::Behind(streams) => {
+                println!("device {}{more}: {} streams", first.name, streams.len());
+            }
+            StreamsOf::Unprotected => {
+                println!("device {}{more}: UNPROTECTED, behind no SMMU", first.name);
+            }
+        }
+    }
+}
+
+struct More(usize);
+
+impl fmt::Display for More {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            0 => Ok(()),
+            count => write!(f, " and {count} more like it"),
+        }
     }
 }
 
