@@ -9,7 +9,7 @@ use crate::id::StreamId;
 
 /// What firmware says the machine has; neutral to whether a device tree or ACPI said it.
 ///
-/// Everything is inline and bounded: about 110 KiB, so keep it in a `static` and fill it in place.
+/// Everything is inline and bounded: about 90 KiB, so keep it in a `static` and fill it in place.
 /// Limits are those of the largest board known (eight SMMUs, 128 CPUs, twelve bridges on a two
 /// socket Kunpeng 920) with room to grow; more is refused by name, never cut.
 ///

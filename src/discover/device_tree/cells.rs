@@ -16,8 +16,22 @@ impl Cells {
         size: 1,
     };
     /// PCI's addresses have three words, of which the first says which kind of space it is.
-    pub(super) const MAX_ADDRESS: u32 = 3;
-    pub(super) const MAX_SIZE: u32 = 2;
+    pub(super) const PCI_ADDRESS: usize = 3;
+
+    /// What `#address-cells` and `#size-cells` say; `None` if that makes no sense.
+    pub(super) fn read(address: Option<&[u8]>, size: Option<&[u8]>) -> Option<Self> {
+        let count = |value: Option<&[u8]>, default, limit| {
+            let Some(value) = value else {
+                return Some(default);
+            };
+            let count = Words::new(value).word().filter(|_| value.len() == 4)? as usize;
+            Some(count).filter(|&count| count <= limit)
+        };
+        Some(Self {
+            address: count(address, Self::DEFAULT.address, Self::PCI_ADDRESS)?,
+            size: count(size, Self::DEFAULT.size, 2)?,
+        })
+    }
 
     /// How many bytes one `reg` entry has.
     pub(super) const fn entry_bytes(self) -> usize {
@@ -63,6 +77,11 @@ impl<'t> Words<'t> {
         self.0 = self.0.get(cells.checked_mul(4)?..)?;
         Some(())
     }
+}
+
+/// Whether a `status` says that the node may be used (Devicetree Specification §2.3.4).
+pub(super) fn is_okay(status: &[u8]) -> bool {
+    matches!(status, b"okay\0" | b"ok\0")
 }
 
 /// One bus on the way up.

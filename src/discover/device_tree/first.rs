@@ -1,6 +1,6 @@
 //! The first look: where the SMMUs are, before anything else is believed.
 
-use super::cells::{Bus, Cells, Words};
+use super::cells::{Bus, Cells, Words, is_okay};
 use super::tokens::{Header, MAX_DEPTH, Token, Tokens};
 use crate::addr::{Extent, Pa};
 use crate::discover::list::Text;
@@ -61,18 +61,19 @@ pub struct Search<'t> {
 #[derive(Clone, Copy)]
 struct Level<'t> {
     name: &'t str,
-    is_smmu: bool,
+    compatible: Option<&'t [u8]>,
     is_enabled: bool,
     quirks: Quirks,
     reg: Option<&'t [u8]>,
     ranges: Option<&'t [u8]>,
-    children: Cells,
+    address_cells: Option<&'t [u8]>,
+    size_cells: Option<&'t [u8]>,
 }
 
 impl<'t> Level<'t> {
     const ROOT: Self = Self {
         name: "/",
-        is_smmu: false,
+        compatible: None,
         is_enabled: true,
         quirks: Quirks {
             has_broken_prefetch: false,
@@ -80,26 +81,44 @@ impl<'t> Level<'t> {
         },
         reg: None,
         ranges: None,
-        children: Cells::DEFAULT,
+        address_cells: None,
+        size_cells: None,
     };
 
+    /// Notes a property. Where a node has one twice, the first holds.
     fn learn(&mut self, property: &str, value: &'t [u8]) {
-        // A count too large to be one passes no address, which is then said of the SMMU below.
-        let count = || Words::new(value).word().unwrap_or(u32::MAX) as usize;
-        match property {
-            "compatible" => {
-                let mut texts = value.split(|&byte| byte == 0);
-                self.is_smmu = texts.any(|text| text == COMPATIBLE.as_bytes());
+        let slot = match property {
+            "compatible" => &mut self.compatible,
+            "reg" => &mut self.reg,
+            "ranges" => &mut self.ranges,
+            "#address-cells" => &mut self.address_cells,
+            "#size-cells" => &mut self.size_cells,
+            "status" => {
+                self.is_enabled &= is_okay(value);
+                return;
             }
-            "status" => self.is_enabled &= matches!(value, b"okay\0" | b"ok\0"),
-            "reg" => self.reg = Some(value),
-            "ranges" => self.ranges = Some(value),
-            "#address-cells" => self.children.address = count(),
-            "#size-cells" => self.children.size = count(),
-            BROKEN_PREFETCH => self.quirks.has_broken_prefetch = true,
-            BROKEN_PAGE1 => self.quirks.has_broken_page1 = true,
-            _ => {}
-        }
+            BROKEN_PREFETCH => {
+                self.quirks.has_broken_prefetch = true;
+                return;
+            }
+            BROKEN_PAGE1 => {
+                self.quirks.has_broken_page1 = true;
+                return;
+            }
+            _ => return,
+        };
+        *slot = slot.or(Some(value));
+    }
+
+    fn is_smmu(&self) -> bool {
+        let mut texts = self.compatible.unwrap_or(&[]).split(|&byte| byte == 0);
+        // What stands behind the last NUL is no text.
+        texts.next_back();
+        texts.any(|text| text == COMPATIBLE.as_bytes())
+    }
+
+    fn cells(&self) -> Option<Cells> {
+        Cells::read(self.address_cells, self.size_cells)
     }
 }
 
@@ -112,7 +131,7 @@ impl<'t> Search<'t> {
         let is_enabled = self.innermost().is_none_or(|above| above.is_enabled);
         let level = self.levels.get_mut(self.depth).ok_or(Fault::TooDeep)?;
         *level = Level {
-            name,
+            name: if name.is_empty() { "/" } else { name },
             is_enabled,
             ..Level::ROOT
         };
@@ -122,10 +141,10 @@ impl<'t> Search<'t> {
 
     /// What to say of the node at `depth`, whose properties are all read, once.
     fn tell(&mut self, depth: usize) -> Option<Result<FoundSmmu, Refusal>> {
-        let level = self.levels.get_mut(depth)?;
-        let is_smmu = core::mem::replace(&mut level.is_smmu, false);
-        let level = *level;
-        is_smmu.then(|| {
+        let told = self.levels.get_mut(depth)?;
+        let level = *told;
+        told.compatible = None;
+        level.is_smmu().then(|| {
             Ok(FoundSmmu {
                 name: Text::start_of(level.name),
                 registers: self.registers(depth, &level)?,
@@ -140,7 +159,17 @@ impl<'t> Search<'t> {
         let property = "reg";
         let reg = level.reg.ok_or(Refusal::Missing { node, property })?;
         let above = self.levels.get(..depth).unwrap_or(&[]);
-        let cells = above.last().map_or(Cells::DEFAULT, |bus| bus.children);
+        let cells = match above.last() {
+            Some(bus) => bus.cells().ok_or(Refusal::Value {
+                node: Text::start_of(bus.name),
+                property: "#address-cells or #size-cells",
+                found: Words::new(bus.address_cells.unwrap_or(&[]))
+                    .word()
+                    .unwrap_or(u32::MAX)
+                    .into(),
+            })?,
+            None => Cells::DEFAULT,
+        };
         let mut words = Words::new(reg);
         let entry = words.number(cells.address).zip(words.number(cells.size));
         let (address, size_bytes) = entry.ok_or(Refusal::Length {
@@ -163,8 +192,8 @@ impl<'t> Search<'t> {
             .try_fold(address, |at, pair| {
                 let [parent, bus] = pair else { return None };
                 let way = Bus {
-                    children: bus.children,
-                    own: parent.children,
+                    children: bus.cells()?,
+                    own: parent.cells()?,
                     ranges: bus.ranges,
                 };
                 way.pass(at, size_bytes)

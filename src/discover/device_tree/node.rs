@@ -2,7 +2,7 @@
 
 use fdt::node::FdtNode;
 
-use super::cells::{Bus, Cells, Words};
+use super::cells::{Bus, Cells, Words, is_okay};
 use crate::addr::{Extent, Pa};
 use crate::discover::list::Text;
 use crate::discover::refusal::{NodeName, Refusal};
@@ -38,31 +38,22 @@ impl<'p, 't> Node<'p, 't> {
             is_enabled: parent.is_none_or(|parent| parent.is_enabled),
             is_coherent: parent.is_some_and(|parent| parent.is_coherent),
             ranges: None,
-            cells: Some(Cells::DEFAULT),
+            cells: None,
         };
+        let (mut address, mut size) = (None, None);
         for property in node.properties() {
-            match (property.name, property.value) {
-                ("status", status) => found.is_enabled &= matches!(status, b"okay\0" | b"ok\0"),
-                ("dma-coherent", _) => found.is_coherent = true,
-                ("dma-noncoherent", _) => found.is_coherent = false,
-                ("ranges", ranges) => found.ranges = Some(ranges),
-                ("#address-cells", value) => {
-                    let count = count(value, Cells::MAX_ADDRESS);
-                    found.cells = found
-                        .cells
-                        .zip(count)
-                        .map(|(cells, address)| Cells { address, ..cells });
-                }
-                ("#size-cells", value) => {
-                    let count = count(value, Cells::MAX_SIZE);
-                    found.cells = found
-                        .cells
-                        .zip(count)
-                        .map(|(cells, size)| Cells { size, ..cells });
-                }
+            let value = property.value;
+            match property.name {
+                "status" => found.is_enabled &= is_okay(value),
+                "dma-coherent" => found.is_coherent = true,
+                "dma-noncoherent" => found.is_coherent = false,
+                "ranges" => found.ranges = found.ranges.or(Some(value)),
+                "#address-cells" => address = address.or(Some(value)),
+                "#size-cells" => size = size.or(Some(value)),
                 _ => {}
             }
         }
+        found.cells = Cells::read(address, size);
         found
     }
 
@@ -157,16 +148,14 @@ impl<'p, 't> Node<'p, 't> {
     /// What its children's addresses look like.
     pub(super) fn cells(&self) -> Result<Cells, Refusal> {
         self.cells.ok_or_else(|| {
-            let bad = |property: &'static str, limit| {
-                let value = self.property(property)?;
-                let found = Words::new(value).word().unwrap_or(u32::MAX);
-                count(value, limit)
-                    .is_none()
-                    .then(|| self.value(property, found.into()))
-            };
-            bad("#address-cells", Cells::MAX_ADDRESS)
-                .or_else(|| bad("#size-cells", Cells::MAX_SIZE))
-                .unwrap_or(self.missing("#address-cells"))
+            let (address, size) = ("#address-cells", "#size-cells");
+            let is_address = Cells::read(self.property(address), None).is_none();
+            let property = if is_address { address } else { size };
+            let value = self.property(property).unwrap_or(&[]);
+            match Words::new(value).word() {
+                Some(found) if value.len() == 4 => self.value(property, found.into()),
+                _ => self.length(property, value, 4),
+            }
         })
     }
 
@@ -276,12 +265,4 @@ impl<'p, 't> Node<'p, 't> {
             address,
         }
     }
-}
-
-/// The count of cells in `value`, if it is one and at most `limit`.
-fn count(value: &[u8], limit: u32) -> Option<usize> {
-    let bytes = value.first_chunk().filter(|_| value.len() == 4)?;
-    Some(u32::from_be_bytes(*bytes))
-        .filter(|&count| count <= limit)
-        .map(|count| count as usize)
 }

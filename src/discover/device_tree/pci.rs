@@ -94,7 +94,7 @@ fn windows(node: &Node<'_, '_>) -> Result<List<Window, 8>, Refusal> {
     let value = node.property("ranges").unwrap_or(&[]);
     let (children, own) = (node.cells()?, node.own_cells()?);
     let entry_bytes = (children.address + own.address + children.size) * 4;
-    if children.address != Cells::MAX_ADDRESS as usize && !value.is_empty() {
+    if children.address != Cells::PCI_ADDRESS && !value.is_empty() {
         return Err(node.value("#address-cells", children.address as u64));
     }
     if !value.len().is_multiple_of(entry_bytes.max(4)) {
