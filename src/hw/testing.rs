@@ -72,6 +72,20 @@ impl HostPlatform {
         self.books().out.values().map(|log2| 1 << log2).sum()
     }
 
+    /// The `count` words at `at`, as a device finds them; `None` if not all of them are out.
+    pub fn read(&self, at: Pa, count: usize) -> Option<Vec<u64>> {
+        let books = self.books();
+        let (base, log2_bytes) = books.out.range(..=at.as_u64()).next_back()?;
+        let end = at.as_u64() + 8 * count as u64;
+        if !at.is_aligned(3) || end > base + (1 << log2_bytes) {
+            return None;
+        }
+        let first = self.pointer(at);
+        // SAFETY: these words lie in frames that are out, which the lock keeps so meanwhile.
+        let words = unsafe { core::slice::from_raw_parts(first.as_ptr(), count) };
+        Some(words.iter().map(|word| self.load(word)).collect())
+    }
+
     /// How many allocations were asked for so far.
     pub fn allocations(&self) -> u64 {
         self.books().allocations

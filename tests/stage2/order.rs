@@ -1,0 +1,1 @@
+//! What a walker can see, and when.
