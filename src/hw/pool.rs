@@ -62,10 +62,12 @@ const RETIRED: u64 = 3 << 56;
 /// At most as many pages as the smallest first page has records for.
 const LOG2_PAGES_MAX: u8 = 8;
 
+#[inline]
 fn get(word: &AtomicU64) -> u64 {
     word.load(Ordering::Relaxed)
 }
 
+#[inline]
 fn set(word: &AtomicU64, value: u64) {
     word.store(value, Ordering::Relaxed);
 }
@@ -73,7 +75,6 @@ fn set(word: &AtomicU64, value: u64) {
 /// Pages that left the tree and may still be walked; a list through the books.
 ///
 /// Dropping it leaks the pages.
-#[derive(Debug)]
 pub(crate) struct Chain<'p, P> {
     platform: &'p P,
     log2_page: u8,
@@ -84,12 +85,14 @@ pub(crate) struct Chain<'p, P> {
     last: u64,
 }
 
-impl<P: Platform> Chain<'_, P> {
+impl<P> Chain<'_, P> {
     /// How many pages it has.
     pub(crate) const fn count(&self) -> u64 {
         self.count as u64
     }
+}
 
+impl<P: Platform> Chain<'_, P> {
     /// Puts the pages of `more` behind its own.
     ///
     /// # Errors
@@ -125,6 +128,7 @@ struct Books<'a>(&'a [AtomicU64]);
 
 impl<'a> Books<'a> {
     /// The books of the chunk that has `page`, one of a living pool or chain.
+    #[inline]
     fn of<P: Platform>(platform: &'a P, page: u64, log2_chunk: u8) -> Self {
         let chunk = page >> (log2_chunk - 12) << log2_chunk;
         let first = platform.pointer(Pa::new(chunk));
@@ -134,10 +138,12 @@ impl<'a> Books<'a> {
         Self(unsafe { core::slice::from_raw_parts(first.as_ptr(), 512) })
     }
 
+    #[inline]
     fn word(&self, index: usize) -> &'a AtomicU64 {
         &self.0[index]
     }
 
+    #[inline]
     fn record(&self, page: u64, log2_page: u8) -> &'a AtomicU64 {
         let number = page >> (log2_page - 12) & ((1 << LOG2_PAGES_MAX) - 1);
         &self.0[RECORDS + number as usize]
@@ -173,7 +179,6 @@ pub(super) fn allocate<P: Platform>(
 }
 
 /// The pages of one tree.
-#[derive(Debug)]
 pub(super) struct Pool<'p, P> {
     platform: &'p P,
     log2_page: u8,
@@ -220,10 +225,12 @@ impl<'p, P: Platform> Pool<'p, P> {
         self.used_pages
     }
 
+    #[inline]
     fn books(&self, page: u64) -> Books<'p> {
         Books::of(self.platform, page, self.log2_chunk)
     }
 
+    #[inline]
     fn record(&self, page: u64) -> &'p AtomicU64 {
         self.books(page).record(page, self.log2_page)
     }
@@ -302,11 +309,17 @@ impl<'p, P: Platform> Pool<'p, P> {
         }
     }
 
+    /// Whether `chain` is for pages of this pool.
+    #[inline]
+    pub(super) fn owns(&self, chain: &Chain<'p, P>) -> bool {
+        chain.is_like(&self.chain())
+    }
+
     /// Moves a page from the tree to `chain`; nothing happens if it was not in the tree any more.
     pub(super) fn retire(&self, at: Pa, chain: &mut Chain<'p, P>) {
         let page = at.as_u64() >> 12;
         let record = self.record(page);
-        if !chain.is_like(&self.chain()) || get(record) & STATE != IN_TREE {
+        if !self.owns(chain) || get(record) & STATE != IN_TREE {
             return;
         }
         set(record, RETIRED | chain.first);
@@ -323,7 +336,7 @@ impl<'p, P: Platform> Pool<'p, P> {
     ///
     /// `chain`, if it is another pool's.
     pub(super) fn reclaim(&mut self, chain: Chain<'p, P>) -> Result<(), Chain<'p, P>> {
-        if !chain.is_like(&self.chain()) {
+        if !self.owns(&chain) {
             return Err(chain);
         }
         let mut page = chain.first;
@@ -339,12 +352,18 @@ impl<'p, P: Platform> Pool<'p, P> {
         Ok(())
     }
 
-    /// How many entries of the table at `at` are valid, changed by `change`.
-    pub(super) fn count_live(&self, at: Pa, change: i64) -> u64 {
+    /// How many entries of the table at `at` are valid.
+    #[inline]
+    pub(super) fn live(&self, at: Pa) -> u64 {
+        (get(self.record(at.as_u64() >> 12)) & LIVE) >> LINK_BITS
+    }
+
+    /// Notes that `change` more entries of the table at `at` are valid.
+    #[inline]
+    pub(super) fn change_live(&self, at: Pa, change: i64) {
         let record = self.record(at.as_u64() >> 12);
         let changed = get(record).wrapping_add((change as u64).wrapping_mul(LIVE_ONE));
         set(record, changed);
-        (changed & LIVE) >> LINK_BITS
     }
 
     fn take(&mut self) -> Result<u64, NoTables> {

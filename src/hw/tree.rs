@@ -17,7 +17,6 @@ use crate::spec::vmsa::{Descriptor, Geometry, Leaves, Level, Permissions, WalkCo
 /// A root, and the tables below it.
 ///
 /// Dropping it leaks all of them.
-#[derive(Debug)]
 pub(crate) struct Tree<'p, P> {
     platform: &'p P,
     geometry: Geometry,
@@ -105,6 +104,12 @@ impl<'p, P: Platform> Tree<'p, P> {
         self.pool.chain()
     }
 
+    /// Whether `chain` is for pages of this tree.
+    #[inline]
+    pub(crate) fn owns(&self, chain: &Chain<'p, P>) -> bool {
+        self.pool.owns(chain)
+    }
+
     /// Frees pages that no walker can reach.
     ///
     /// # Errors
@@ -133,7 +138,6 @@ impl<'p, P: Platform> Tree<'p, P> {
 }
 
 /// A table of the tree, to read.
-#[derive(Debug)]
 pub(crate) struct Node<'t, 'p, P> {
     tree: &'t Tree<'p, P>,
     words: &'t [AtomicU64],
@@ -219,7 +223,6 @@ impl<'t, 'p, P: Platform> Node<'t, 'p, P> {
 ///
 /// Holds the tree mutably and stays on its thread, so that all such nodes of one tree are in one
 /// hand.
-#[derive(Debug)]
 pub(crate) struct EditNode<'t, 'p, P> {
     node: Node<'t, 'p, P>,
     alone: PhantomData<*const ()>,
@@ -266,10 +269,10 @@ impl<'t, 'p, P: Platform> EditNode<'t, 'p, P> {
             .store(&self.words[index], descriptor.as_u64());
     }
 
-    fn change_live(&self, change: i64) -> u64 {
-        match self.page {
-            Some(page) => self.tree.pool.count_live(page, change),
-            None => u64::MAX,
+    #[inline]
+    fn change_live(&self, change: i64) {
+        if let Some(page) = self.page {
+            self.tree.pool.change_live(page, change);
         }
     }
 
@@ -343,6 +346,7 @@ impl<'t, 'p, P: Platform> EditNode<'t, 'p, P> {
     }
 
     /// Clears the leaves among `count` entries from `first`; says how many there were.
+    #[inline]
     pub(crate) fn clear(&self, first: usize, count: usize) -> usize {
         self.change(
             first,
@@ -385,10 +389,10 @@ impl<'t, 'p, P: Platform> EditNode<'t, 'p, P> {
         changed
     }
 
-    /// How many of its entries are valid; the root does not count and is never empty.
+    /// Whether none of its entries is valid; the root is never said to be empty.
     #[inline]
-    pub(crate) fn live(&self) -> u64 {
-        self.change_live(0)
+    pub(crate) fn is_empty(&self) -> bool {
+        self.page.is_some_and(|page| self.tree.pool.live(page) == 0)
     }
 
     /// Puts a table in the place of a leaf, in one store: nobody may walk there, or break before

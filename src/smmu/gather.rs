@@ -81,15 +81,18 @@ impl StaleRange {
         self.base & Self::TABLES != 0
     }
 
+    #[inline]
     const fn end(&self) -> u64 {
         self.base().as_u64() + self.size_bytes
     }
 
+    #[inline]
     fn touches(&self, other: &Self) -> bool {
         self.base().as_u64() <= other.end() && other.base().as_u64() <= self.end()
     }
 
     /// Grows to hold `other`, and what lies between.
+    #[inline]
     fn stretch(&mut self, other: &Self) {
         let base = self.base().min(other.base());
         let end = self.end().max(other.end());
@@ -144,11 +147,13 @@ impl Gathered {
     }
 
     /// The tag of all the entries.
+    #[inline]
     pub const fn vmid(&self) -> Vmid {
         self.vmid
     }
 
     /// The granule of the tables.
+    #[inline]
     pub const fn granule(&self) -> Granule {
         self.granule
     }
@@ -165,6 +170,7 @@ impl Gathered {
     }
 
     /// Adds `size_bytes` bytes from `base`, with leaves of `levels` (a bit for each).
+    #[inline]
     pub(crate) fn add(&mut self, base: Ipa, size_bytes: u64, levels: u8, removed: Removed) {
         self.add_range(&StaleRange::new(base, size_bytes, levels, removed));
     }
@@ -252,6 +258,12 @@ impl<T> Unsynced<T> {
     #[inline]
     pub(crate) fn open(self) -> T {
         self.payload
+    }
+
+    /// What must be invalidated and what is held back, to add to both.
+    #[inline]
+    pub(crate) const fn parts(&mut self) -> (&mut Gathered, &mut T) {
+        (&mut self.gathered, &mut self.payload)
     }
 
     /// The payload, as if every SMMU had confirmed: for host tests that have none.

@@ -1,6 +1,6 @@
 //! Changing what is mapped: unmapping, protecting, and splitting where nobody walks.
 
-use super::{Range, Stage2Error, Walkers, find, level_bit};
+use super::{Range, Stage2Error, Walkers, find, level_bit, one_table};
 use crate::addr::Ipa;
 use crate::hw::{Chain, EditNode, Node, Platform, Tree};
 use crate::smmu::{Gathered, Removed};
@@ -41,7 +41,6 @@ impl Straddled {
     }
 }
 
-#[inline]
 fn straddled<P: Platform>(tree: &Tree<'_, P>, at: u64) -> Option<Straddled> {
     if !tree.geometry().holds_input(Ipa::new(at), 1) {
         return None;
@@ -59,7 +58,6 @@ fn straddled<P: Platform>(tree: &Tree<'_, P>, at: u64) -> Option<Straddled> {
 }
 
 /// Makes both ends of the range ends of leaves, or refuses.
-#[inline]
 pub(super) fn divide<P: Platform>(
     tree: &mut Tree<'_, P>,
     range: Range,
@@ -142,63 +140,82 @@ fn halves<P: Platform>(node: &EditNode<'_, '_, P>, index: usize) -> Option<(Leav
     Some((leaves, 1 << geometry.granule().bits_per_level()))
 }
 
-/// Clears every leaf of the range, and takes tables away that have none left.
+/// As [`clear`], if that is a matter of one last-level table; says whether it was.
 #[inline]
+pub(super) fn clear_in_one_table<'p, P: Platform>(
+    tree: &mut Tree<'p, P>,
+    range: Range,
+    gathered: &mut Gathered,
+    chain: &mut Chain<'p, P>,
+) -> bool {
+    let Some(node) = one_table(tree.edit(), range) else {
+        return false;
+    };
+    let count = (range.size_bytes() >> node.log2_span()) as usize;
+    if node.clear(node.index(range.base()), count) != 0 {
+        let bit = level_bit(Level::L3);
+        gathered.add(range.base(), range.size_bytes(), bit, Removed::Leaves);
+        if node.is_empty() {
+            sweep(tree.edit(), range, gathered, chain);
+        }
+        tree.publish();
+    }
+    true
+}
+
+/// Clears every leaf of the range, and takes tables away that have none left.
 pub(super) fn clear<'p, P: Platform>(
     tree: &mut Tree<'p, P>,
     range: Range,
     gathered: &mut Gathered,
     chain: &mut Chain<'p, P>,
 ) {
-    sweep(tree.edit(), range, gathered, chain);
-    if !gathered.is_nothing() {
+    if sweep(tree.edit(), range, gathered, chain) != 0 {
         tree.publish();
     }
 }
 
+/// Clears below `node`; says how many descriptors it cleared, at any level.
 fn sweep<'p, P: Platform>(
     node: EditNode<'_, 'p, P>,
     range: Range,
     gathered: &mut Gathered,
     chain: &mut Chain<'p, P>,
-) {
+) -> usize {
     let (level, log2_span) = (node.level(), node.log2_span());
     let first = node.index(range.base());
+    let bit = level_bit(level);
     if level == Level::L3 {
-        let count = (range.size_bytes() >> log2_span) as usize;
-        if node.clear(first, count) != 0 {
-            gathered.add(
-                range.base(),
-                range.size_bytes(),
-                level_bit(level),
-                Removed::Leaves,
-            );
+        let cleared = node.clear(first, (range.size_bytes() >> log2_span) as usize);
+        if cleared != 0 {
+            gathered.add(range.base(), range.size_bytes(), bit, Removed::Leaves);
         }
-        return;
+        return cleared;
     }
+    let mut cleared = 0;
     for (index, part) in (first..).zip(range.entries(log2_span)) {
         let Some(child) = node.edit_child(index) else {
             if node.clear(index, 1) != 0 {
-                gathered.add(
-                    part.base(),
-                    part.size_bytes(),
-                    level_bit(level),
-                    Removed::Leaves,
-                );
+                gathered.add(part.base(), part.size_bytes(), bit, Removed::Leaves);
+                cleared += 1;
             }
             continue;
         };
         if !part.is_whole(log2_span) {
-            sweep(child, part, gathered, chain);
-            if child.live() != 0 {
+            cleared += sweep(child, part, gathered, chain);
+            if !child.is_empty() {
                 continue;
             }
         }
-        // A table that was swept empty is cut off like one that goes whole.
+        // A table that was swept empty is cut off like one that goes whole. Its part is noted as
+        // whole entries, so that a range of blocks stays one of blocks.
+        let part = part.widened(child.log2_span());
         if let Some(levels) = node.retire(index, chain) {
             gathered.add(part.base(), part.size_bytes(), levels, Removed::Tables);
+            cleared += 1;
         }
     }
+    cleared
 }
 
 /// Gives every leaf of the range these permissions.

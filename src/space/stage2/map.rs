@@ -1,6 +1,6 @@
 //! Mapping: look, take, build, publish.
 
-use super::{PageSizes, Range, Stage2Error};
+use super::{PageSizes, Range, Stage2Error, one_table};
 use crate::addr::{Ipa, Pa};
 use crate::hw::{EditNode, Node, Orphan, Platform, Tree};
 use crate::spec::vmsa::{Attributes, Geometry, Leaves, Level};
@@ -98,6 +98,12 @@ impl Plan {
 
 /// Maps what the plan says, or nothing.
 pub(super) fn map<P: Platform>(tree: &mut Tree<'_, P>, plan: &Plan) -> Result<(), Stage2Error> {
+    if let Some(node) = one_table(tree.edit(), plan.range) {
+        survey(*node, plan.range, plan)?;
+        extend(node, plan.range, plan);
+        tree.publish();
+        return Ok(());
+    }
     let tables = survey(tree.root(), plan.range, plan)?;
     tree.reserve(tables).map_err(Stage2Error::NoTables)?;
     extend(tree.edit(), plan.range, plan);

@@ -17,8 +17,10 @@
 mod change;
 mod map;
 
+use core::fmt;
+
 use crate::addr::{Ipa, Pa};
-use crate::hw::{Chain, NoTables, Node, Platform, PoolShape, Tree};
+use crate::hw::{Chain, EditNode, NoTables, Node, Platform, PoolShape, Tree};
 use crate::id::Vmid;
 use crate::smmu::{Gathered, Unsynced};
 use crate::spec::vmsa::{
@@ -100,6 +102,8 @@ pub enum Stage2Error {
         /// How large it is, as a power of two.
         log2_bytes: u8,
     },
+    /// The change to be continued is another stage 2's.
+    ForeignChange,
     /// There are no pages for the tables.
     NoTables(NoTables),
 }
@@ -117,7 +121,6 @@ pub struct Mapping {
 
 /// Tables that were removed, and that nobody walks any more.
 #[must_use = "dropping it leaks the tables; give them back with `Stage2::reclaim`"]
-#[derive(Debug)]
 pub struct Reclaim<'p, P>(Chain<'p, P>);
 
 impl<P: Platform> Reclaim<'_, P> {
@@ -141,7 +144,6 @@ impl<P: Platform> Unsynced<Reclaim<'_, P>> {
 /// The stage-2 tables of one guest.
 ///
 /// Dropping it leaks the tables; [`dismantle`](Self::dismantle) gives them back.
-#[derive(Debug)]
 pub struct Stage2<'p, P> {
     tree: Tree<'p, P>,
     vmid: Vmid,
@@ -249,12 +251,40 @@ impl<'p, P: Platform> Stage2<'p, P> {
         ipa: Ipa,
         size_bytes: u64,
     ) -> Result<Unsynced<Reclaim<'p, P>>, Stage2Error> {
+        let mut change = self.nothing_owed();
+        self.unmap_into(&mut change, ipa, size_bytes)?;
+        Ok(change)
+    }
+
+    /// A change that changes nothing, for [`unmap_into`](Self::unmap_into).
+    #[inline]
+    pub fn nothing_owed(&self) -> Unsynced<Reclaim<'p, P>> {
+        Unsynced::new(self.nothing(), Reclaim(self.tree.chain()))
+    }
+
+    /// As [`unmap`](Self::unmap), as part of a change that is already there: what is unmapped
+    /// piece by piece is invalidated once.
+    ///
+    /// # Errors
+    ///
+    /// As [`unmap`](Self::unmap), and [`ForeignChange`](Stage2Error::ForeignChange).
+    pub fn unmap_into(
+        &mut self,
+        change: &mut Unsynced<Reclaim<'p, P>>,
+        ipa: Ipa,
+        size_bytes: u64,
+    ) -> Result<(), Stage2Error> {
         let range = self.range(ipa, size_bytes)?;
-        let mut gathered = self.nothing();
-        change::divide(&mut self.tree, range, self.walkers, &mut gathered)?;
-        let mut chain = self.tree.chain();
-        change::clear(&mut self.tree, range, &mut gathered, &mut chain);
-        Ok(Unsynced::new(gathered, Reclaim(chain)))
+        let tag = (self.vmid, self.geometry().granule());
+        let (gathered, Reclaim(chain)) = change.parts();
+        if !self.tree.owns(chain) || (gathered.vmid(), gathered.granule()) != tag {
+            return Err(Stage2Error::ForeignChange);
+        }
+        if !change::clear_in_one_table(&mut self.tree, range, gathered, chain) {
+            change::divide(&mut self.tree, range, self.walkers, gathered)?;
+            change::clear(&mut self.tree, range, gathered, chain);
+        }
+        Ok(())
     }
 
     /// Gives what is mapped at `[ipa, ipa + size_bytes)` these permissions.
@@ -363,7 +393,6 @@ impl<'p, P: Platform> Stage2<'p, P> {
 
 /// A stage 2 that is no more, and that nobody walks.
 #[must_use = "dropping it leaks the tables; give them back with `free`"]
-#[derive(Debug)]
 pub struct Dismantled<'p, P>(Stage2<'p, P>);
 
 impl<P: Platform> Dismantled<'_, P> {
@@ -376,6 +405,30 @@ impl<P: Platform> Dismantled<'_, P> {
         // They are its own: `lose` refused others.
         let _ = tree.reclaim(lost);
         tree.destroy()
+    }
+}
+
+impl<P> fmt::Debug for Reclaim<'_, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let pages = self.0.count();
+        f.debug_struct("Reclaim").field("pages", &pages).finish()
+    }
+}
+
+impl<P: Platform> fmt::Debug for Stage2<'_, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Stage2")
+            .field("walk", &self.walk())
+            .field("walkers", &self.walkers)
+            .field("table_pages", &self.table_pages())
+            .field("lost_pages", &self.lost_pages())
+            .finish()
+    }
+}
+
+impl<P: Platform> fmt::Debug for Dismantled<'_, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Dismantled").field(&self.0).finish()
     }
 }
 
@@ -402,6 +455,15 @@ impl Range {
         self.end - self.first == 1 << log2_span
     }
 
+    /// The entries of `2^log2_span` bytes that it has a part of.
+    const fn widened(self, log2_span: u8) -> Self {
+        let mask = (1 << log2_span) - 1;
+        Self {
+            first: self.first & !mask,
+            end: (self.end + mask) & !mask,
+        }
+    }
+
     const fn base(self) -> Ipa {
         Ipa::new(self.first)
     }
@@ -422,6 +484,26 @@ fn find<'t, 'p, P: Platform>(root: Node<'t, 'p, P>, ipa: Ipa) -> (Node<'t, 'p, P
             None => return (node, index),
         }
     }
+}
+
+/// The last-level table that translates all of `range`, and more than that, if there is one.
+///
+/// The way of all changes of single pages: one descent, and no leaf can be cut.
+#[inline]
+fn one_table<'t, 'p, P: Platform>(
+    root: EditNode<'t, 'p, P>,
+    range: Range,
+) -> Option<EditNode<'t, 'p, P>> {
+    let mut node = root;
+    while node.level() != Level::L3 {
+        let log2_span = node.log2_span();
+        let is_split = (range.first ^ (range.end - 1)) >> log2_span != 0;
+        if is_split || range.is_whole(log2_span) {
+            return None;
+        }
+        node = node.edit_child(node.index(range.base()))?;
+    }
+    Some(node)
 }
 
 const fn level_bit(level: Level) -> u8 {

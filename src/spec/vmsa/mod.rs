@@ -54,21 +54,21 @@ impl Level {
     }
 }
 
-/// The size of a page, and of a table.
+/// The size of a page, and of a table; the number of each is the address bits within one.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[repr(u8)]
 pub enum Granule {
     /// 4 KiB pages; tables of 512 entries.
-    Kib4,
+    Kib4 = 12,
     /// 16 KiB pages; tables of 2048 entries.
-    Kib16,
+    Kib16 = 14,
     /// 64 KiB pages; tables of 8192 entries.
-    Kib64,
+    Kib64 = 16,
 }
 
 /// What there is to know about a granule.
 #[derive(Clone, Copy)]
 struct Row {
-    log2_bytes: u8,
     /// The outermost level there is.
     outermost: Level,
     /// The widest addresses, in and out, without `DS`.
@@ -89,7 +89,6 @@ impl Granule {
     const fn row(self) -> Row {
         match self {
             Self::Kib4 => Row {
-                log2_bytes: 12,
                 outermost: Level::L0,
                 address_bits: 48,
                 outermost_block: Level::L1,
@@ -99,7 +98,6 @@ impl Granule {
                 tlbi_tg: 1,
             },
             Self::Kib16 => Row {
-                log2_bytes: 14,
                 outermost: Level::L1,
                 address_bits: 48,
                 outermost_block: Level::L2,
@@ -109,7 +107,6 @@ impl Granule {
                 tlbi_tg: 2,
             },
             Self::Kib64 => Row {
-                log2_bytes: 16,
                 outermost: Level::L1,
                 address_bits: 52,
                 outermost_block: Level::L2,
@@ -122,16 +119,19 @@ impl Granule {
     }
 
     /// How many bytes a page and a table have, as a power of two.
+    #[inline]
     pub const fn log2_bytes(self) -> u8 {
-        self.row().log2_bytes
+        self as u8
     }
 
     /// How many bytes a page and a table have.
+    #[inline]
     pub const fn size_bytes(self) -> u64 {
         1 << self.log2_bytes()
     }
 
     /// How many address bits one level resolves; a table has `2^bits` entries of 8 bytes.
+    #[inline]
     pub const fn bits_per_level(self) -> u8 {
         self.log2_bytes() - 3
     }
