@@ -6,9 +6,8 @@ use crate::hw::{EditNode, Node, Orphan, Platform, Tree};
 use crate::spec::vmsa::{Attributes, Geometry, Leaves, Level};
 
 /// What is to be mapped.
-pub(super) struct Plan {
+struct Plan {
     geometry: Geometry,
-    range: Range,
     /// What to add to an input address, wrapping.
     delta: u64,
     attributes: Attributes,
@@ -17,24 +16,15 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    pub(super) fn new(
+    /// To map `range`, which is whole pages, to as many from `pa`.
+    fn new(
         geometry: &Geometry,
         range: Range,
         pa: Pa,
         attributes: Attributes,
         sizes: PageSizes,
-    ) -> Result<Self, Stage2Error> {
+    ) -> Self {
         let granule = geometry.granule();
-        if !pa.is_aligned(granule.log2_bytes()) {
-            return Err(Stage2Error::NotWholePages {
-                ipa: range.base(),
-                size_bytes: range.size_bytes(),
-            });
-        }
-        if !geometry.holds_output(pa, range.size_bytes()) {
-            let output_bits = geometry.output_bits();
-            return Err(Stage2Error::PastOutput { output_bits });
-        }
         let delta = pa.as_u64().wrapping_sub(range.first);
         let fits = |level: &Level| {
             geometry.has_leaves(*level) && Ipa::new(delta).is_aligned(granule.log2_span(*level))
@@ -43,13 +33,12 @@ impl Plan {
             PageSizes::PagesOnly => Level::L3,
             PageSizes::Largest => Level::ALL.into_iter().find(fits).unwrap_or(Level::L3),
         };
-        Ok(Self {
+        Self {
             geometry: *geometry,
-            range,
             delta,
             attributes,
             outermost,
-        })
+        }
     }
 
     fn log2_span(&self, level: Level) -> u8 {
@@ -96,24 +85,47 @@ impl Plan {
     }
 }
 
-/// Maps what the plan says, or nothing.
-pub(super) fn map<P: Platform>(tree: &mut Tree<'_, P>, plan: &Plan) -> Result<(), Stage2Error> {
-    if let Some(node) = one_table(tree.edit(), plan.range) {
-        survey(*node, plan.range, plan)?;
-        extend(node, plan.range, plan);
+/// Maps `range`, which is whole pages, to as many from `pa`, or changes nothing.
+pub(super) fn map<P: Platform>(
+    tree: &mut Tree<'_, P>,
+    range: Range,
+    pa: Pa,
+    attributes: Attributes,
+    sizes: PageSizes,
+) -> Result<(), Stage2Error> {
+    if let Some(node) = one_table(tree.edit(), range)
+        && let Some(pages) = Leaves::new(node.geometry(), Level::L3, pa, attributes)
+    {
+        expect_unmapped(*node, range)?;
+        let count = (range.size_bytes() >> node.log2_span()) as usize;
+        node.fill(node.index(range.base()), count, &pages);
         tree.publish();
         return Ok(());
     }
-    let tables = survey(tree.root(), plan.range, plan)?;
+    let plan = &Plan::new(tree.geometry(), range, pa, attributes, sizes);
+    let tables = survey(tree.root(), range, plan)?;
     tree.reserve(tables).map_err(Stage2Error::NoTables)?;
-    extend(tree.edit(), plan.range, plan);
+    extend(tree.edit(), range, plan);
     tree.publish();
     if tables != 0 {
         // Only now are the new tables complete for every walker.
-        arm(tree.edit(), plan.range, plan);
+        arm(tree.edit(), range, plan);
         tree.publish();
     }
     Ok(())
+}
+
+/// Refuses if a page of the range, all in this last-level table, is mapped.
+#[inline]
+fn expect_unmapped<P: Platform>(node: Node<'_, '_, P>, range: Range) -> Result<(), Stage2Error> {
+    let first = node.index(range.base());
+    let count = (range.size_bytes() >> node.log2_span()) as usize;
+    match (0..count).find(|offset| node.descriptor(first + offset).is_valid()) {
+        Some(offset) => Err(Stage2Error::AlreadyMapped {
+            ipa: Ipa::new(range.first + ((offset as u64) << node.log2_span())),
+        }),
+        None => Ok(()),
+    }
 }
 
 /// How many tables the range takes below `node`, of which nothing may be mapped.
@@ -127,13 +139,7 @@ fn survey<P: Platform>(
     let first = node.index(range.base());
     let mut tables = 0;
     if level == Level::L3 {
-        let count = (range.size_bytes() >> log2_span) as usize;
-        return match (0..count).find(|offset| node.descriptor(first + offset).is_valid()) {
-            Some(offset) => Err(Stage2Error::AlreadyMapped {
-                ipa: Ipa::new(range.first + ((offset as u64) << log2_span)),
-            }),
-            None => Ok(0),
-        };
+        return expect_unmapped(node, range).map(|()| 0);
     }
     for (index, part) in (first..).zip(range.entries(log2_span)) {
         match node.child(index) {

@@ -75,6 +75,11 @@ pub enum Stage2Error {
         /// The size given.
         size_bytes: u64,
     },
+    /// The memory does not begin where a page could.
+    NotAPage {
+        /// The output address given.
+        pa: Pa,
+    },
     /// The range runs past the input addresses.
     PastInput {
         /// How wide they are.
@@ -218,8 +223,8 @@ impl<'p, P: Platform> Stage2<'p, P> {
     ///
     /// # Errors
     ///
-    /// [`NotWholePages`](Stage2Error::NotWholePages), [`PastInput`](Stage2Error::PastInput),
-    /// [`PastOutput`](Stage2Error::PastOutput); [`AlreadyMapped`](Stage2Error::AlreadyMapped) if
+    /// [`NotWholePages`](Stage2Error::NotWholePages), [`NotAPage`](Stage2Error::NotAPage),
+    /// [`PastInput`](Stage2Error::PastInput), [`PastOutput`](Stage2Error::PastOutput); [`AlreadyMapped`](Stage2Error::AlreadyMapped) if
     /// anything in the range is, to whatever; [`NoTables`](Stage2Error::NoTables).
     pub fn map(
         &mut self,
@@ -230,8 +235,15 @@ impl<'p, P: Platform> Stage2<'p, P> {
         sizes: PageSizes,
     ) -> Result<(), Stage2Error> {
         let range = self.range(ipa, size_bytes)?;
-        let plan = map::Plan::new(self.geometry(), range, pa, attributes, sizes)?;
-        map::map(&mut self.tree, &plan)
+        let geometry = self.geometry();
+        if !pa.is_aligned(geometry.granule().log2_bytes()) {
+            return Err(Stage2Error::NotAPage { pa });
+        }
+        if !geometry.holds_output(pa, size_bytes) {
+            let output_bits = geometry.output_bits();
+            return Err(Stage2Error::PastOutput { output_bits });
+        }
+        map::map(&mut self.tree, range, pa, attributes, sizes)
     }
 
     /// Maps nothing at `[ipa, ipa + size_bytes)` any more, whatever was mapped there, holes or not.
