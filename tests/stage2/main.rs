@@ -3,6 +3,7 @@
 mod model;
 mod oracle;
 mod order;
+mod refusals;
 mod walker;
 
 use portcullis::hw::PoolShape;

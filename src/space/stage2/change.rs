@@ -1,6 +1,7 @@
 //! Changing what is mapped: unmapping, protecting, and splitting where nobody walks.
 
-use super::{Range, Stage2Error, Walkers, find, level_bit, one_table};
+use super::range::{Range, find, level_bit, one_table};
+use super::{Stage2Error, Walkers};
 use crate::addr::Ipa;
 use crate::hw::{Chain, EditNode, Node, Platform, Tree};
 use crate::smmu::{Gathered, Removed};

@@ -1,6 +1,7 @@
 //! Mapping: look, take, build, publish.
 
-use super::{PageSizes, Range, Stage2Error, one_table};
+use super::range::{Range, one_table};
+use super::{PageSizes, Stage2Error};
 use crate::addr::{Ipa, Pa};
 use crate::hw::{EditNode, Node, Orphan, Platform, Tree};
 use crate::spec::vmsa::{Attributes, Geometry, Leaves, Level};

@@ -16,16 +16,18 @@
 
 mod change;
 mod map;
+mod range;
+
+use range::{Range, find};
 
 use core::fmt;
 
 use crate::addr::{Ipa, Pa};
-use crate::hw::{Chain, EditNode, NoTables, Node, Platform, PoolShape, Tree};
+use crate::hw::{Chain, NoTables, Platform, PoolShape, Tree};
 use crate::id::Vmid;
 use crate::smmu::{Gathered, Unsynced};
 use crate::spec::vmsa::{
-    Attributes, Decoded, Geometry, GeometryError, Granule, Level, Permissions, Stage2Walk,
-    WalkCoherency,
+    Attributes, Decoded, Geometry, GeometryError, Granule, Permissions, Stage2Walk, WalkCoherency,
 };
 
 /// Which leaves a mapping is made of.
@@ -442,82 +444,4 @@ impl<P: Platform> fmt::Debug for Dismantled<'_, P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Dismantled").field(&self.0).finish()
     }
-}
-
-/// Input addresses: whole pages, at least one, none past the input size.
-#[derive(Clone, Copy, Debug)]
-struct Range {
-    first: u64,
-    end: u64,
-}
-
-impl Range {
-    /// Its parts, cut where entries of `2^log2_span` bytes meet.
-    #[inline]
-    fn entries(self, log2_span: u8) -> impl Iterator<Item = Self> {
-        let numbers = self.first >> log2_span..=(self.end - 1) >> log2_span;
-        numbers.map(move |number| Self {
-            first: self.first.max(number << log2_span),
-            end: self.end.min((number + 1) << log2_span),
-        })
-    }
-
-    /// Whether it is all of an entry of `2^log2_span` bytes, one of those it was cut at.
-    const fn is_whole(self, log2_span: u8) -> bool {
-        self.end - self.first == 1 << log2_span
-    }
-
-    /// The entries of `2^log2_span` bytes that it has a part of.
-    const fn widened(self, log2_span: u8) -> Self {
-        let mask = (1 << log2_span) - 1;
-        Self {
-            first: self.first & !mask,
-            end: (self.end + mask) & !mask,
-        }
-    }
-
-    const fn base(self) -> Ipa {
-        Ipa::new(self.first)
-    }
-
-    const fn size_bytes(self) -> u64 {
-        self.end - self.first
-    }
-}
-
-/// The innermost table that translates `ipa`, and the entry.
-#[inline]
-fn find<'t, 'p, P: Platform>(root: Node<'t, 'p, P>, ipa: Ipa) -> (Node<'t, 'p, P>, usize) {
-    let mut node = root;
-    loop {
-        let index = node.index(ipa);
-        match node.child(index) {
-            Some(child) => node = child,
-            None => return (node, index),
-        }
-    }
-}
-
-/// The last-level table that translates all of `range`, and more than that, if there is one.
-///
-/// The way of all changes of single pages: one descent, and no leaf can be cut.
-#[inline]
-fn one_table<'t, 'p, P: Platform>(
-    root: EditNode<'t, 'p, P>,
-    range: Range,
-) -> Option<EditNode<'t, 'p, P>> {
-    let mut node = root;
-    while node.level() != Level::L3 {
-        let log2_span = node.log2_span();
-        let is_split = (range.first ^ (range.end - 1)) >> log2_span != 0;
-        if is_split || range.is_whole(log2_span) {
-            return None;
-        }
-        node = node.edit_child(node.index(range.base()))?;
-    }
-    Some(node)
-}
-
-const fn level_bit(level: Level) -> u8 {
-    1 << level.as_u8()
 }
