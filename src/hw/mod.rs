@@ -6,6 +6,9 @@
 //! - [`Platform`]: the frames it hands out are memory, ours alone, until they are given back;
 //! - [`Mmio::new`]: that is where the register frame is.
 //!
+//! On the first rests the one structure that leads from an address in memory to a pointer: a tree
+//! of tables whose nodes safe code reads and changes (`Tree`).
+//!
 //! Everything an SMMU can see goes through [`Platform::store`], [`Platform::barrier`],
 //! [`Platform::clean`] and [`Registers`]. That is one seam for three purposes: the image uses the
 //! instructions, the tests put a hostile SMMU behind it, and the necessity test drops one step at

@@ -118,9 +118,9 @@ fn split<P: Platform>(root: EditNode<'_, '_, P>, at: u64) {
     let mut node = root;
     while !Ipa::new(at).is_aligned(node.log2_span()) {
         let index = node.index(Ipa::new(at));
-        if let Some(leaves) = halves(&node, index)
-            && let Some(table) = node.build(0, leaves.1, Some(&leaves.0))
-        {
+        if let Some((leaves, count)) = halves(&node, index) {
+            let table = node.build(0, count, Some(&leaves));
+            let table = table.expect("as many tables were reserved as `tables_to_divide` counted");
             node.replace(index, table);
         }
         let Some(child) = node.edit_child(index) else {
