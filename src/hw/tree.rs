@@ -121,7 +121,8 @@ impl<'p, P: Platform> Tree<'p, P> {
 
     /// Frees the root and every table of the tree, none of which a walker can reach any more.
     ///
-    /// Says how many pages were not in the tree, retired and not reclaimed: they stay out of use.
+    /// Says how many pages were not in the tree, retired and not reclaimed. They stay out of use
+    /// then, and the root with them: its address is what tells their chain from others.
     pub(crate) fn destroy(mut self) -> u64 {
         let mut chain = self.chain();
         let root = self.edit();
@@ -132,7 +133,9 @@ impl<'p, P: Platform> Tree<'p, P> {
         let _ = self.pool.reclaim(chain);
         let missing = self.pool.used_pages();
         self.pool.close();
-        self.platform.free(self.root);
+        if missing == 0 {
+            self.platform.free(self.root);
+        }
         missing
     }
 }

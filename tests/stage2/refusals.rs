@@ -67,34 +67,36 @@ fn tables_of_another_stage_2_are_not_taken() {
 
 #[test]
 fn what_a_holder_still_has_stays_out_of_use_when_the_stage_2_goes() {
-    let platform = HostPlatform::new();
-    let mut one = stage2(&platform, Granule::Kib4, 39);
-    one.map(
-        Ipa::new(0),
-        Pa::new(0),
-        0x1000,
-        Attributes::MEMORY,
-        PageSizes::Largest,
-    )
-    .expect("it is free");
-    let held = one
-        .unmap(Ipa::new(0), 0x1000)
-        .expect("it is mapped")
-        .without_any_smmu();
-    let root = one.walk().root;
-    assert_eq!(one.dismantle().without_any_smmu().free(), 2);
-    assert_eq!(
-        platform.bytes_out(),
-        16 * 4096,
-        "the chunk around the pages that are held"
-    );
-    // The next one has its root where the last one's was.
-    let mut next = stage2(&platform, Granule::Kib4, 39);
-    assert_eq!(next.walk().root, root);
-    let _ = next.reclaim(held);
-    assert_eq!(next.table_pages(), 0);
-    assert_eq!(next.dismantle().without_any_smmu().free(), 0);
-    assert_eq!(platform.bytes_out(), 16 * 4096);
+    for log2_pages_per_chunk in [1, 4] {
+        let platform = HostPlatform::new();
+        let mut shape = config(Granule::Kib4, 39);
+        shape.tables.log2_pages_per_chunk = log2_pages_per_chunk;
+        let new = || Stage2::new(&platform, shape).expect("a legal shape, and memory");
+        let mut one = new();
+        let at = Ipa::new(0);
+        one.map(
+            at,
+            Pa::new(0),
+            0x1000,
+            Attributes::MEMORY,
+            PageSizes::Largest,
+        )
+        .expect("it is free");
+        let change = one.unmap(at, 0x1000).expect("it is mapped");
+        let held = change.without_any_smmu();
+        assert_eq!(one.dismantle().without_any_smmu().free(), 2);
+        let out = platform.bytes_out();
+        assert_eq!(
+            out,
+            [0x5000, 0x1_1000][usize::from(log2_pages_per_chunk == 4)]
+        );
+        // The next one cannot be mistaken for the last one, wherever frames that come back go.
+        let mut next = new();
+        let held = next.reclaim(held).expect_err("they are not its own");
+        assert_eq!(held.pages(), 2);
+        assert_eq!(next.dismantle().without_any_smmu().free(), 0);
+        assert_eq!(platform.bytes_out(), out);
+    }
 }
 
 #[test]

@@ -413,7 +413,7 @@ impl<P: Platform> Dismantled<'_, P> {
     /// Gives all memory back to the platform, lost tables too.
     ///
     /// Says how many table pages are still held in values that were never reclaimed; the frames
-    /// around these stay out of use.
+    /// around these stay out of use, and the root.
     pub fn free(self) -> u64 {
         let Stage2 { mut tree, lost, .. } = self.0;
         // They are its own: `lose` refused others.
