@@ -463,7 +463,7 @@ fn refusal_after(text: &str, change: impl FnOnce(&mut dts::Node)) -> String {
 #[test]
 fn each_senseless_tree_is_refused_in_its_own_words() {
     type Change = fn(&mut dts::Node);
-    let cases: [(&str, Change, &str); 22] = [
+    let cases: [(&str, Change, &str); 23] = [
         (
             QEMU_VIRT,
             |root| root.at("smmuv3@9050000").remove("reg"),
@@ -572,6 +572,14 @@ fn each_senseless_tree_is_refused_in_its_own_words() {
                 root.at("pcie@10000000").set_words("iommu-map", &maps);
             },
             "iommu-map of pcie@10000000 overlaps another at 0x100",
+        ),
+        (
+            ODD_CORNERS,
+            |root| {
+                let bridge = "coherent@60000000/pcie@60000000";
+                root.at(bridge).set_words("iommu-map-mask", &[0xf00]);
+            },
+            "iommu-map of pcie@60000000 makes no sense: 0x8000000080",
         ),
         (
             QEMU_VIRT,
@@ -738,6 +746,22 @@ fn nodes_nest_32_deep_and_no_deeper() {
         matches!(&first[..], [Err(refusal)] if too_deep(refusal)),
         "{first:?}"
     );
+}
+
+#[test]
+fn the_deepest_tree_is_read_on_a_small_stack() {
+    let mut blob = nested(32).flatten();
+    let mut machine = Box::new(Machine::new());
+    let reader = std::thread::Builder::new().stack_size(48 << 10);
+    std::thread::scope(|scope| {
+        let read = reader.spawn_scoped(scope, || {
+            assert_eq!(smmus(&blob).count(), 1);
+            machine.read_device_tree(&DeviceTree::new(&mut blob)?)
+        });
+        let read = read.expect("a thread").join().expect("no panic");
+        assert_eq!(read, Ok(()));
+    });
+    assert_eq!(machine.smmus.len(), 1);
 }
 
 #[test]

@@ -229,8 +229,6 @@ impl<R: Registers> Placement<'_, R> {
             is_behind_bridge: true,
         };
         self.bus(secondary, behind)?;
-        self.low.align();
-        self.high.align();
         open(ecam, rid, MEMORY_WINDOW, low, self.low.next)?;
         if has_high {
             ecam.write_checked(rid, PREFETCHABLE_BASE_HIGH, (high >> 32) as u32, u32::MAX)?;
@@ -244,7 +242,8 @@ impl<R: Registers> Placement<'_, R> {
     }
 }
 
-/// Makes a bridge pass on the addresses from `base` to before `end`, multiples of 1 MiB.
+/// Makes a bridge pass on the addresses from `base`, a multiple of 1 MiB, to before `end`, and what
+/// is left of the last 1 MiB.
 fn open<R: Registers>(
     ecam: &Ecam<R>,
     rid: Rid,

@@ -32,7 +32,7 @@ pub struct FoundSmmu {
 /// Where the SMMUs of the tree in `blob` are, enabled or not.
 ///
 /// Needs nothing that could be missing yet: no heap, no validated tree, no writable memory, about
-/// 3 KiB of stack. Nodes are found as they come, so those in front of any damage are found. A
+/// 4 KiB of stack. Nodes are found as they come, so those in front of any damage are found. A
 /// node that makes no sense by itself gives its refusal, and the search goes on; damage to the tree
 /// gives one last refusal.
 pub fn smmus(blob: &[u8]) -> Search<'_> {
