@@ -55,7 +55,8 @@ pub fn scan<R: Registers, const N: usize>(
         last: root,
     };
     scan.bus(Bus::root(root), ecam.last_bus())?;
-    assign::place(ecam, windows, found.get_mut(start..).unwrap_or(&mut []))
+    assign::place(ecam, windows, found.get_mut(start..).unwrap_or(&mut []));
+    Ok(())
 }
 
 /// A bus on the way down.

@@ -143,14 +143,13 @@ pub(super) fn read_kept(
         let phandle = words.word().ok_or_else(cut_off)?;
         let mut is_found = false;
         root.walk(&mut |device| {
-            if is_found || device.phandle()? != Some(phandle) {
-                return Ok(!is_found);
+            if !is_found && device.phandle()? == Some(phandle) {
+                is_found = true;
+                if let Some(at) = kept_at(region, device, &mut words)? {
+                    keep(machine, device, iommus, at, memory)?;
+                }
             }
-            is_found = true;
-            if let Some(at) = kept_at(region, device, &mut words)? {
-                keep(machine, device, iommus, at, memory)?;
-            }
-            Ok(false)
+            Ok(!is_found)
         })?;
         if !is_found {
             return Err(region.value(property, phandle.into()));

@@ -3,24 +3,18 @@
 //! Each mutant has a number, and the number gives the mutant: a failure names it, and
 //! `PORTCULLIS_FUZZ_FIRST=NUMBER PORTCULLIS_FUZZ_MUTANTS=1` makes it again.
 
-#[path = "fixtures/dts.rs"]
-mod dts;
-
 use std::env;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread;
 
+use crate::dts::{Node, Tree};
+use crate::trees::{D05_LIKE, ODD_CORNERS, QEMU_VIRT};
 use dtoolkit::{Node as _, Property as _};
-use dts::{Node, Tree};
 use portcullis::discover::{
     DeviceTree, Fault, Machine, NodeName, Refusal, Rid, StreamsOf, Text, smmus,
 };
 
-const TREES: [&str; 3] = [
-    include_str!("fixtures/qemu-virt.dts"),
-    include_str!("fixtures/d05-like.dts"),
-    include_str!("fixtures/odd-corners.dts"),
-];
+const TREES: [&str; 3] = [QEMU_VIRT, D05_LIKE, ODD_CORNERS];
 const MUTANTS: u64 = 64_000;
 
 /// Numbers that look random and are the same in every run (xorshift64*).
