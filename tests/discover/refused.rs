@@ -3,7 +3,7 @@
 use crate::dts::{Node, Tree};
 use crate::trees::{D05_LIKE, ODD_CORNERS, QEMU_VIRT, read, read_blob};
 use portcullis::discover::{
-    DeviceTree, Fault, Machine, Refusal, Rid, StreamsOf, Text, smmus, tree_bytes,
+    Block, DeviceTree, Fault, Machine, Refusal, Rid, StreamsOf, Text, smmus, tree_bytes,
 };
 
 #[test]
@@ -375,6 +375,31 @@ fn one_smmu_that_makes_no_sense_does_not_hide_the_next() {
         Ok(0xd004_0000),
     ];
     assert_eq!(found, expected);
+}
+
+/// A name that lies among the nodes would change when NOPs are taken out, behind the validator's
+/// back: `fdt` then panics on a name without an end.
+#[test]
+fn names_of_properties_do_not_lie_among_the_nodes() {
+    let blob = Tree::parse(QEMU_VIRT).flatten();
+    let field = |at: usize| u32::from_be_bytes(blob[at..at + 4].try_into().expect("a field"));
+    let (structure_at, strings_at) = (field(8), field(12));
+    for (offset, size_bytes) in [
+        (structure_at, 100),
+        (strings_at - 4, field(32)),
+        (structure_at - 4, 5),
+    ] {
+        let mut overlapping = blob.clone();
+        overlapping[12..16].copy_from_slice(&offset.to_be_bytes());
+        overlapping[32..36].copy_from_slice(&size_bytes.to_be_bytes());
+        let refusal = Refusal::Block {
+            block: Block::Strings,
+            offset,
+            size_bytes,
+        };
+        assert_eq!(smmus(&overlapping).next(), Some(Err(refusal)));
+        assert_eq!(read_blob(&mut overlapping), Err(refusal));
+    }
 }
 
 #[test]
