@@ -5,7 +5,7 @@ use core::fmt;
 use super::nvme::NvmeError;
 use crate::addr::Pa;
 use crate::pci;
-use crate::smmu::{CommandError, HandshakeTimeout, StreamError, TakeOverError};
+use crate::smmu::{CommandError, ShutDownError, StreamError, TakeOverError};
 use crate::space::stage2::Stage2Error;
 use crate::spec::event::Event;
 
@@ -19,7 +19,7 @@ pub enum Failure {
     /// The SMMU was not taken over.
     TakeOver(TakeOverError),
     /// The SMMU did not shut down.
-    ShutDown(HandshakeTimeout),
+    ShutDown(ShutDownError),
     /// A stream was not changed.
     Stream(StreamError),
     /// Commands were not confirmed.
@@ -75,7 +75,7 @@ macro_rules! from {
 
 from!(
     TakeOverError => TakeOver,
-    HandshakeTimeout => ShutDown,
+    ShutDownError => ShutDown,
     StreamError => Stream,
     CommandError => Command,
     Stage2Error => Stage2,

@@ -199,6 +199,29 @@ pub enum TakeOverError {
     Command(CommandError),
 }
 
+/// Why an SMMU did not shut down.
+///
+/// What could be closed is closed. Its memory stays lost: it may still read it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ShutDownError {
+    /// A register did not answer.
+    Handshake(HandshakeTimeout),
+    /// It did not confirm that its caches are empty.
+    Command(CommandError),
+}
+
+impl From<HandshakeTimeout> for ShutDownError {
+    fn from(timeout: HandshakeTimeout) -> Self {
+        Self::Handshake(timeout)
+    }
+}
+
+impl From<CommandError> for ShutDownError {
+    fn from(error: CommandError) -> Self {
+        Self::Command(error)
+    }
+}
+
 impl From<HandshakeTimeout> for TakeOverError {
     fn from(timeout: HandshakeTimeout) -> Self {
         Self::Handshake(timeout)
@@ -324,7 +347,17 @@ impl fmt::Display for TakeOverError {
     }
 }
 
+impl fmt::Display for ShutDownError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Handshake(timeout) => timeout.fmt(f),
+            Self::Command(error) => error.fmt(f),
+        }
+    }
+}
+
 impl core::error::Error for HandshakeTimeout {}
+impl core::error::Error for ShutDownError {}
 impl core::error::Error for CommandError {}
 impl core::error::Error for StreamError {}
 impl core::error::Error for TakeOverError {}

@@ -36,7 +36,8 @@ use spin::Mutex;
 pub use bringup::{Settings, Unpublished};
 pub use command_queue::Ticket;
 pub use error::{
-    CommandError, Death, HandshakeTimeout, Refusal, StreamError, TakeOverError, Unwalkable,
+    CommandError, Death, HandshakeTimeout, Refusal, ShutDownError, StreamError, TakeOverError,
+    Unwalkable,
 };
 pub use event_queue::Drained;
 pub use gate::{REGISTER_TIMEOUT_US, close_gate};
