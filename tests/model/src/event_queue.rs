@@ -40,6 +40,7 @@ impl Core {
     }
 
     pub(crate) fn write_eventq_cons(&mut self, value: u32) {
+        self.check_given_back(Line::EventQueue);
         let queue = self.event_queue();
         if self.is_on(cr0::EVENTQEN) && !queue.is_consistent(self.registers.eventq_prod, value) {
             let prod = self.registers.eventq_prod;
@@ -86,7 +87,7 @@ impl Core {
                 stalls,
             } => (aborts, records, stalls),
         };
-        if stalls && transaction.kind == Kind::Ordinary {
+        if stalls && matches!(transaction.kind, Kind::Ordinary | Kind::Posted) {
             let event = event_of(transaction, seen, &fault);
             return self.stall(transaction, event, ticket);
         }

@@ -89,6 +89,7 @@ impl Core {
     }
 
     pub(crate) fn write_priq_cons(&mut self, value: u32) {
+        self.check_given_back(Line::PriQueue);
         let prod = self.registers.priq_prod;
         if self.is_on(cr0::PRIQEN) && !self.pri_queue().is_consistent(prod, value) {
             self.violate(

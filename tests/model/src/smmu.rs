@@ -29,6 +29,8 @@ pub struct Settings {
     pub gbpa: u32,
     /// How long a device may take to answer an `ATC_INV` before `CERROR_ATC_INV_SYNC`.
     pub atc_timeout_us: u64,
+    /// A driver that lets more time pass while one answer is pending waits without bound.
+    pub wait_limit_us: u64,
 }
 
 impl Settings {
@@ -39,6 +41,7 @@ impl Settings {
             mode,
             gbpa: 0x1000,
             atc_timeout_us: 100_000,
+            wait_limit_us: 60_000_000,
         }
     }
 }
@@ -90,7 +93,11 @@ impl Smmu {
             entries: crate::entry::Entries::default(),
             ahead: crate::prefetch::Ahead::default(),
             events: crate::event_queue::Events::default(),
+            reads: crate::strict::Reads::default(),
             stalls: crate::stall::Stalls::default(),
+            posted: Vec::new(),
+            waits: None,
+            wait_limit_us: settings.wait_limit_us,
             interrupts: Vec::new(),
             outbox: Vec::new(),
             atc_timeout_us: settings.atc_timeout_us,
@@ -222,6 +229,16 @@ impl Smmu {
             core.driver_stored(pa, old, new);
             core.became_visible(pa);
         });
+    }
+
+    /// The driver has loaded the word at `pa`; `is_stale`: not what was last written there.
+    pub(crate) fn driver_loaded(&self, pa: u64, is_stale: bool) {
+        self.core().driver_loaded(pa, is_stale);
+    }
+
+    /// The driver's loads so far are done before what follows.
+    pub(crate) fn driver_released(&self) {
+        self.core().driver_released();
     }
 
     /// Calls `each` with offset and value of every register, for a page of memory that stands for
