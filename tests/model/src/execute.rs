@@ -68,7 +68,7 @@ impl Core {
     /// Consumes what can be consumed.
     pub(crate) fn run_commands(&mut self) {
         while self.can_consume() {
-            if !self.consume_one() {
+            if self.choices.pauses() || !self.consume_one() {
                 break;
             }
         }
@@ -96,9 +96,8 @@ impl Core {
             (Ok(low), Ok(high)) => [low, high],
             _ => return self.stop(CommandError::Abort),
         };
-        match self.injected() {
-            Some(error) => return self.stop(error),
-            None => {}
+        if let Some(error) = self.injected() {
+            return self.stop(error);
         }
         if self.memory.is_unpublished(at) || self.memory.is_unpublished(at + 8) {
             self.violate(Rule::CommandNotPublished, format!("the command at {at:#x}"));
@@ -234,6 +233,7 @@ impl Core {
                 address,
                 log2_bytes,
             } => {
+                self.commands.unsynced.push((command, step));
                 self.send_invalidation(AtcInvalidation {
                     id: 0,
                     stream,

@@ -143,6 +143,11 @@ impl Choices {
         }
     }
 
+    /// Whether the SMMU stops consuming commands for a while.
+    pub(crate) fn pauses(&mut self) -> bool {
+        self.one_in(8)
+    }
+
     /// Whether a posted write lingers on its way, until the next SYNC at the latest.
     pub(crate) fn lingers(&mut self) -> bool {
         match self.mode {

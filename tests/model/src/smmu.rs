@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rustc_hash::FxHashMap;
 
 use crate::ats::{Endpoint, InvalidationAnswer, Message};
-use crate::claims::Claims;
+use crate::claims::{Claim, Claims};
 use crate::core::Core;
 use crate::fault::Faults;
 use crate::hostile::{Choices, Mode};
@@ -223,9 +223,14 @@ impl Smmu {
     }
 
     /// A store of the driver that the memory already shows: for a memory without views of its own.
-    pub fn noticed_store(&self, pa: u64, old: u64, new: u64) {
+    ///
+    /// `old` is what the word held before, where that is known; else the model takes what the SMMU
+    /// last read there, or 0. Words are aligned to 8 bytes; of a narrower store, give the word
+    /// around it.
+    pub fn noticed_store(&self, pa: u64, old: Option<u64>, new: u64) {
         self.with(|core| {
             core.record.stored(core.record.step(), pa, new);
+            let old = old.unwrap_or_else(|| core.last_seen(pa));
             core.driver_stored(pa, old, new);
             core.became_visible(pa);
         });
@@ -239,6 +244,15 @@ impl Smmu {
     /// The driver's loads so far are done before what follows.
     pub(crate) fn driver_released(&self) {
         self.core().driver_released();
+    }
+
+    /// States what only the driver knows, to this SMMU alone; [`Machine::claim`](crate::Machine::claim)
+    /// tells all of a machine.
+    pub fn claim(&self, claim: Claim) {
+        self.with(|core| {
+            core.claims.note(claim);
+            core.check_claim(claim);
+        });
     }
 
     /// Calls `each` with offset and value of every register, for a page of memory that stands for

@@ -2,8 +2,10 @@
 
 use rustc_hash::FxHashMap;
 
+use crate::cache::tlb::Regime;
 use crate::core::Core;
 use crate::registers::cr0;
+use crate::ste::World;
 
 /// What a word is used as.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -177,6 +179,40 @@ impl Core {
             }
         }
         uses
+    }
+
+    /// What the SMMU last read at `pa`, by what it keeps; 0 if it keeps nothing from there.
+    pub(crate) fn last_seen(&self, pa: u64) -> u64 {
+        let at = ((pa & 63) / 8) as usize;
+        for what in self.uses_of(pa) {
+            let seen = match what {
+                Use::Ste { stream } => self.caches.config.ste(stream).map(|copy| copy.words[at]),
+                Use::Cd { stream, substream } => self
+                    .caches
+                    .config
+                    .cd(stream, substream)
+                    .map(|copy| copy.words[at]),
+                Use::L1Std { index } => self.caches.config.l1stds.get(&index).map(|copy| copy.word),
+                Use::L1Cd { stream, index } => {
+                    self.caches.config.l1cd(stream, index).map(|copy| copy.word)
+                }
+                Use::Stage2 { vmid, ipa, .. } => self.last_seen2(vmid, ipa, pa),
+                Use::Stage1 { .. } => None,
+            };
+            if let Some(seen) = seen {
+                return seen;
+            }
+        }
+        0
+    }
+
+    fn last_seen2(&self, vmid: u16, ipa: u64, pa: u64) -> Option<u64> {
+        let regime = Regime {
+            world: World::El1,
+            vmid,
+        };
+        let origin = self.caches.tlb.entries(regime)?.find_ipa(ipa)?.leaf.origin;
+        (origin.pa == pa).then_some(origin.value)
     }
 
     /// Whether the use still holds: the structure still lies there.
