@@ -23,6 +23,7 @@ mod command;
 mod control;
 mod core;
 mod descriptor;
+pub mod device;
 mod event;
 mod event_queue;
 mod execute;

@@ -125,6 +125,21 @@ impl Smmu {
         self.with(|core| core.transact(transaction))
     }
 
+    /// Sends a device's page request.
+    pub fn page_request(&self, request: crate::PageRequest) {
+        let _ = request;
+    }
+
+    /// Connects the device of a stream.
+    pub fn attach_endpoint(&self, stream: u32, endpoint: Arc<dyn crate::Endpoint>) {
+        let _ = (stream, endpoint);
+    }
+
+    /// Answers an invalidation late.
+    pub fn answer_invalidation(&self, id: u64, answer: crate::InvalidationAnswer) {
+        let _ = (id, answer);
+    }
+
     /// Puts these faults in, in place of those before.
     pub fn set_faults(&self, faults: Faults) {
         self.with(|core| core.faults = faults);
