@@ -53,6 +53,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use crate::ats::{AtcInvalidation, Endpoint, InvalidationAnswer};
 use crate::pri::PageResponse;
 use crate::smmu::Smmu;
+use crate::stall::Finished;
 use state::State;
 
 /// How a device is built and connected.
@@ -244,10 +245,16 @@ impl Device {
         };
         for late in due {
             self.forget(&late.invalidation);
-            self.smmu
-                .answer_invalidation(late.invalidation.id, InvalidationAnswer::Done);
+            self.smmu.answer_invalidation(late.invalidation.id);
         }
         self.fire_repeating();
+    }
+
+    /// Tells the device that a stalled access has ended; ignored if it is another device's.
+    ///
+    /// Whoever calls [`Smmu::take_finished`] hands each to every device behind that SMMU.
+    pub fn finish(&self, finished: &Finished) {
+        self.take_finished(finished);
     }
 
     /// Chooses how the ATC behaves, as a store to [`frame::MISCONDUCT`] does.

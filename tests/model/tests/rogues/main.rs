@@ -8,7 +8,10 @@
 mod driver;
 mod gallery;
 mod rogue_commands;
+mod rogue_entries;
 mod rogue_registers;
+mod rogue_release;
+mod rogue_tables;
 mod step;
 mod stories;
 mod words;

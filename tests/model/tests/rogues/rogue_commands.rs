@@ -1,10 +1,11 @@
 //! Rogues that use the command queue wrongly.
 
+use smmu_model::bench::SYNC;
 use smmu_model::{Rule, offset};
 
 use super::driver::Driver;
 use super::gallery::{Mark, Rogue, Story, Where, full, incoherent, short_queue};
-use super::step::{Edit, Operation, Step, barrier, clean, command};
+use super::step::{Edit, Operation, Step, barrier, claim, clean, command};
 use super::stories;
 
 fn caught(story: Story, edit: fn() -> Edit, rule: Rule) {
@@ -52,10 +53,14 @@ fn does_not_clean_its_commands_where_the_smmu_does_not_snoop() {
     rogue.is_caught_in(Where::Hoarding);
 }
 
+/// Room for four, by the indices alone: a full queue looks like an empty one.
 fn free_by_index(driver: &Driver) -> bool {
     let mask = driver.entries() - 1;
-    let (producer, consumer) = (driver.announced(), driver.read(offset::CMDQ_CONS));
-    consumer.wrapping_sub(producer).wrapping_sub(1) & mask >= 4
+    let used = driver
+        .announced()
+        .wrapping_sub(driver.read(offset::CMDQ_CONS))
+        & mask;
+    driver.entries() - used >= 3
 }
 
 #[test]
@@ -99,15 +104,16 @@ fn waits_for_the_index_without_the_wrap_bit() {
 
 #[test]
 fn does_not_wait_for_its_commands() {
-    caught(
-        stories::a_stream_goes,
-        || {
-            Edit::forget(Operation::Finish, |step| {
-                matches!(step, Step::AwaitConsumed)
+    let edit = || {
+        Edit::new(Operation::RetractSte, |steps| {
+            let given_back = steps.iter().position(claim);
+            given_back.is_some_and(|at| {
+                steps.splice(at - 1..at, [Step::Command(SYNC), Step::Submit]);
+                true
             })
-        },
-        Rule::FrameStillCached,
-    );
+        })
+    };
+    caught(stories::a_stream_goes, edit, Rule::FrameStillCached);
 }
 
 /// Writes `words` in place of commands with `opcode`.
