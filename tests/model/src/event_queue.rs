@@ -7,7 +7,7 @@ use crate::event::{Event, EventType};
 use crate::fault::Fetch;
 use crate::interrupt::Line;
 use crate::queue::Queue;
-use crate::registers::{cr0, cr2, gerror};
+use crate::registers::{cr0, cr2, gerror, offset};
 use crate::transaction::{Kind, Outcome, Transaction};
 use crate::translate::{Fault, Policy, Seen};
 use crate::violation::Rule;
@@ -48,7 +48,7 @@ impl Core {
                 format!("EVENTQ_CONS {value:#x} with PROD {prod:#x}"),
             );
         }
-        self.registers.eventq_cons = value & 0x800f_ffff;
+        self.registers.eventq_cons = self.reserved(offset::EVENTQ_CONS, value, 0x800f_ffff);
     }
 
     /// Whether an error is active.

@@ -7,7 +7,7 @@ use crate::fault::Fetch;
 use crate::interrupt::{Interrupt, Line};
 use crate::pri::PageResponse;
 use crate::queue::Queue;
-use crate::registers::{cr0, cr2, gerror};
+use crate::registers::{cr0, cr2, gerror, offset};
 use crate::stall::Answer;
 use crate::violation::Rule;
 
@@ -44,7 +44,7 @@ impl Core {
         let queue = self.command_queue();
         let old = self.registers.cmdq_prod;
         let cons = self.registers.cmdq_cons;
-        self.registers.cmdq_prod = value & 0xf_ffff;
+        self.registers.cmdq_prod = self.reserved(offset::CMDQ_PROD, value, 0xf_ffff);
         if !self.is_on(cr0::CMDQEN) {
             return;
         }
@@ -309,7 +309,10 @@ impl Core {
             Signal::None => {}
             Signal::Event => self.interrupts.push(Interrupt::Event),
             Signal::Interrupt { address, data } => {
-                self.send(Line::CommandSync, address, data, gerror::MSI_CMDQ_ABT_ERR);
+                self.interrupts.push(Interrupt::Wired(Line::CommandSync));
+                if self.id.msi && address != 0 {
+                    self.send(Line::CommandSync, address, data, gerror::MSI_CMDQ_ABT_ERR);
+                }
             }
         }
     }

@@ -6,7 +6,7 @@ use crate::event_queue::OVERFLOW;
 use crate::fault::Fetch;
 use crate::interrupt::Line;
 use crate::queue::Queue;
-use crate::registers::{cr0, gerror};
+use crate::registers::{cr0, gerror, offset};
 use crate::violation::Rule;
 
 /// A page request of a device.
@@ -96,7 +96,7 @@ impl Core {
                 format!("PRIQ_CONS {value:#x} with PROD {prod:#x}"),
             );
         }
-        self.registers.priq_cons = value & 0x800f_ffff;
+        self.registers.priq_cons = self.reserved(offset::PRIQ_CONS, value, 0x800f_ffff);
     }
 
     /// A device's page request has arrived.

@@ -1,6 +1,7 @@
 //! The translation procedure: from a transaction to memory, or to a fault (§3.12, §15).
 
-use crate::attributes::Attributes;
+use crate::attributes::{Attributes, MemoryType, Shareability};
+use crate::bits::{bit, field};
 use crate::cache::tlb::VaEntry;
 use crate::core::Core;
 use crate::event::{Class, EventType};
@@ -197,8 +198,24 @@ impl Core {
         if self.registers.gbpa & gbpa::ABORT != 0 || too_far {
             return Outcome::Aborted;
         }
-        let route = Resolved::identity(transaction.address, Attributes::INCOMING);
+        let route = Resolved::identity(transaction.address, self.bypass_attributes());
         self.forward(transaction, &route, None)
+    }
+
+    /// The attributes of bypassing traffic while SMMUEN is 0 (§6.3.14).
+    fn bypass_attributes(&self) -> Attributes {
+        let value = u64::from(self.registers.gbpa);
+        let mut attributes = Attributes::INCOMING;
+        if !self.id.attr_types_ovr {
+            return attributes;
+        }
+        if bit(value, 4) {
+            attributes.memory = MemoryType::from_stage2(field(value, 3, 0) as u8);
+        }
+        if field(value, 13, 12) != 1 {
+            attributes.shareability = Shareability::from_bits(field(value, 13, 12));
+        }
+        attributes.settled()
     }
 
     fn ordinary(&mut self, transaction: &Transaction, ticket: Option<u64>) -> Outcome {
