@@ -38,6 +38,7 @@ pub(crate) struct Core {
     pub(crate) entries: Entries,
     pub(crate) ahead: Ahead,
     pub(crate) events: Events,
+    pub(crate) grants: crate::grants::Grants,
     pub(crate) stalls: Stalls,
     pub(crate) interrupts: Vec<Interrupt>,
     pub(crate) outbox: Vec<Message>,

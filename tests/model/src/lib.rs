@@ -32,6 +32,7 @@ mod event_queue;
 mod execute;
 mod fault;
 mod format;
+mod grants;
 mod host;
 mod hostile;
 mod ids;

@@ -90,6 +90,7 @@ impl Smmu {
             entries: crate::entry::Entries::default(),
             ahead: crate::prefetch::Ahead::default(),
             events: crate::event_queue::Events::default(),
+            grants: crate::grants::Grants::default(),
             stalls: crate::stall::Stalls::default(),
             interrupts: Vec::new(),
             outbox: Vec::new(),
@@ -168,6 +169,11 @@ impl Smmu {
             core.answer_invalidation(id);
             core.tick();
         });
+    }
+
+    /// The device of `stream` was reset: its ATC is empty.
+    pub fn endpoint_reset(&self, stream: u32) {
+        self.with(|core| core.grants_lost(stream));
     }
 
     /// Submits a device's page request. Ignored without PRI.

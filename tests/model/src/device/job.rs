@@ -20,6 +20,7 @@ impl Device {
                 }
                 command::RESET => {
                     self.state().reset();
+                    self.smmu.endpoint_reset(self.stream);
                     true
                 }
                 command::TRANSLATE => self.ask_only(),
