@@ -24,7 +24,8 @@ const EVENTQ: u64 = BASE + 0x1000;
 const PRIQ: u64 = BASE + 0x2000;
 /// The stream table: 64 entries in a row, or 4 level-1 descriptors.
 pub const STREAMS: u64 = BASE + 0x3000;
-const FREE: u64 = BASE + 0x4000;
+/// Where frames are taken from.
+pub const FREE: u64 = BASE + 0x4000;
 const EVENTQ_LOG2: u32 = 5;
 const PRIQ_LOG2: u32 = 5;
 
@@ -438,6 +439,31 @@ impl Driver {
     pub fn retract_ste_only(&mut self, stream: u32) -> Result<(), Trouble> {
         let mut steps = visible(self.ste_at(stream), 0);
         steps.extend([Step::Command(cfgi_ste(stream)), Step::Sync]);
+        self.run(Operation::RetractSte, steps)
+    }
+
+    /// Makes the entry of a stream invalid, with one barrier for the entry and the commands.
+    ///
+    /// # Errors
+    ///
+    /// [`Trouble`] of the queue.
+    pub fn retract_ste_by_one_barrier(&mut self, stream: u32) -> Result<(), Trouble> {
+        let at = self.ste_at(stream);
+        let mask = self.entries() - 1;
+        let slot = |position: u32| CMDQ + u64::from(position & mask) * 16;
+        let first = self.producer;
+        let steps = vec![
+            Step::AwaitRoom(2),
+            Step::Enter(slot(first), cfgi_ste(stream)),
+            Step::Clean(slot(first), 16),
+            Step::Enter(slot(first + 1), bench::SYNC),
+            Step::Clean(slot(first + 1), 16),
+            Step::Store(at, 0),
+            Step::Clean(at, 8),
+            Step::Barrier,
+            Step::Announce((first + 2) & (2 * self.entries() - 1)),
+            Step::AwaitConsumed,
+        ];
         self.run(Operation::RetractSte, steps)
     }
 

@@ -338,13 +338,16 @@ fn changes_two_words_of_a_live_entry() {
 }
 
 #[test]
-fn moves_a_live_context_without_breaking_it() {
-    // ASID and root are in different words; no V=0 and no SYNC between.
+fn changes_two_words_of_a_live_context() {
     caught(
-        stories::a_context_moves,
+        stories::a_context_changes,
         || {
-            Edit::new(Operation::RetractCd, |steps| {
-                steps.clear();
+            Edit::new(Operation::ChangeCd, |steps| {
+                let Some(Step::Store(at, _)) = steps.first().copied() else {
+                    return false;
+                };
+                // Word 3: MAIR0.
+                steps.insert(1, Step::Store(at + 24, 0x44));
                 true
             })
         },
@@ -353,33 +356,48 @@ fn moves_a_live_context_without_breaking_it() {
 }
 
 #[test]
+fn moves_a_context_that_it_did_not_retract() {
+    caught(
+        stories::a_context_moves,
+        || {
+            Edit::new(Operation::RetractCd, |steps| {
+                steps.clear();
+                true
+            })
+        },
+        Rule::FrameStillCached,
+    );
+}
+
+#[test]
 fn ors_into_an_entry_that_was_used() {
-    caught_on(
-        full,
+    // The new root, ORed into the old one, is the old one.
+    caught(
         stories::a_stream_moves,
         || {
-            Edit::replace(
-                Operation::PublishSte,
-                // The second time the old root and the new one differ.
-                |step| matches!(step, Step::Store(at, _) if at & 63 == 24),
-                |step| match step {
-                    Step::Store(at, root) => Step::Store(*at, root | 0x7000),
-                    step => *step,
-                },
-            )
+            Edit::new(Operation::PublishSte, |steps| {
+                let root = steps.iter_mut().find_map(|step| match step {
+                    Step::Store(at, root) if *at & 63 == 24 => Some(root),
+                    _ => None,
+                });
+                let [new, old] = stories::ROOTS;
+                root.filter(|root| **root == new).is_some_and(|root| {
+                    *root |= old;
+                    true
+                })
+            })
         },
-        Mark::Surprises("a write that was allowed did not land"),
-        Where::Hoarding,
+        Rule::FrameStillReachable,
     );
 }
 
 // Something is not visible.
 
 #[test]
-fn changes_an_entry_after_the_last_barrier() {
+fn changes_an_entry_after_the_barrier() {
     caught(
-        stories::a_stream_goes,
-        || Edit::forget(Operation::RetractSte, barrier),
+        stories::a_stream_goes_by_one_barrier,
+        || Edit::advance(Operation::RetractSte, barrier, store),
         Rule::InvalidatedBeforeVisible,
     );
 }

@@ -23,6 +23,9 @@ pub const PASID: u32 = 5;
 /// Another one.
 pub const OTHER_PASID: u32 = 6;
 
+/// The root of stage 2 of the guest that is made first, and of the one after it.
+pub const ROOTS: [u64; 2] = [super::driver::FREE, super::driver::FREE + 0x3000];
+
 /// How a story ends.
 pub type Told = Result<(), Trouble>;
 
@@ -269,6 +272,16 @@ pub fn a_stream_goes(driver: &mut Driver) -> Told {
     Ok(())
 }
 
+/// A stream goes; one barrier makes entry and command visible together.
+pub fn a_stream_goes_by_one_barrier(driver: &mut Driver) -> Told {
+    let world = plain(driver)?;
+    driver.retract_ste_by_one_barrier(STREAM)?;
+    let end = fire(&world.device, None, world.pages);
+    // What the TLB holds may still be there; the entry is not.
+    expect_abort(driver, end);
+    Ok(())
+}
+
 /// A stream of stage 1 goes, with its context table, its space and its pages.
 pub fn a_stream_with_contexts_goes(driver: &mut Driver) -> Told {
     let world = contexts(driver, STAGE1)?;
@@ -297,8 +310,10 @@ pub fn an_array_goes(driver: &mut Driver) -> Told {
 
 /// A stream moves from one stage 2 to another of the same VMID.
 pub fn a_stream_moves(driver: &mut Driver) -> Told {
+    let new = driver.guest(VMID);
     let world = plain(driver)?;
-    let (old, new) = (world.guest, driver.guest(VMID));
+    let old = world.guest;
+    driver.expect([new.root, old.root] == ROOTS, "the roots are elsewhere");
     let frame = driver.frames(12);
     driver.map_stage2(&new, world.pages, frame);
     driver.retract_ste(STREAM, VMID, &[])?;
@@ -378,6 +393,16 @@ pub fn a_shared_context_goes(driver: &mut Driver) -> Told {
     driver.unbind_shared(&world.binding, OTHER_STREAM, VMID, &world.frames())?;
     let end = fire(&other, Some(PASID), VA);
     expect_abort(driver, end);
+    Ok(())
+}
+
+/// A living context no longer records its faults: one word.
+pub fn a_context_changes(driver: &mut Driver) -> Told {
+    let world = contexts(driver, STAGE1)?;
+    let word0 = words::cd(world.space.asid, world.space.root)[0] & !words::cd::R;
+    driver.change_cd(&world.binding, VMID, word0)?;
+    let end = fire(&world.device, Some(PASID), VA);
+    expect_landing(driver, end);
     Ok(())
 }
 
@@ -486,7 +511,7 @@ pub fn a_vmid_is_used_again(driver: &mut Driver) -> Told {
     driver.take_tag(s12_vmall(VMID), Claim::VmidTaken { vmid: VMID })
 }
 
-/// A SubstreamID is given to another space.
+/// A SubstreamID is given to another space, while its old translations were in an ATC.
 pub fn a_pasid_is_used_again(driver: &mut Driver) -> Told {
     let world = with_ats(driver)?;
     driver.unbind(&world.binding, VMID, Atc::Unused, &[])?;
@@ -496,7 +521,21 @@ pub fn a_pasid_is_used_again(driver: &mut Driver) -> Told {
         stream: STREAM,
         substream: PASID,
     };
-    driver.take_tag(flush, claim)
+    driver.take_tag(flush, claim)?;
+    let new = driver.space(VMID, 2, world.guest.as_ref());
+    let frame = driver.frames(12);
+    if let Some(guest) = &world.guest {
+        driver.map_same(guest, frame);
+    }
+    driver.map(&new, VA, s1_page(frame));
+    driver.bind(STREAM, world.table, PASID, &new)?;
+    let mark = driver.machine.record().mark();
+    let end = fire(&world.device, Some(PASID), VA);
+    expect_landing(driver, end);
+    let landed = driver.machine.record().landed_since(mark);
+    let is_new = landed.iter().all(|landing| landing.pa & !0xfff == frame);
+    driver.expect(is_new, "a write went where the old space leads");
+    Ok(())
 }
 
 // Tables.
