@@ -152,7 +152,8 @@ impl Core {
     pub(crate) fn check_claim(&mut self, claim: Claim) {
         match claim {
             Claim::FrameFreed { pa, bytes } => self.check_freed(pa, pa.saturating_add(bytes)),
-            Claim::FrameTaken { .. } | Claim::ReleaseBegins { .. } => {}
+            Claim::FrameTaken { .. } => {}
+            Claim::ReleaseBegins { vmid, asid } => self.release_begins(vmid, asid),
             Claim::AsidTaken { vmid, asid } => {
                 self.check_asid(
                     vmid,
@@ -170,6 +171,9 @@ impl Core {
                     Rule::ReleasedSpaceReachable,
                     "released ASID",
                 );
+                let leads = self.release_ends(vmid, asid);
+                let what = format!("released ASID {asid} of VMID {vmid}, in ATCs");
+                self.object(Rule::ReleasedSpaceCached, &what, leads);
             }
             Claim::VmidTaken { vmid } => self.check_vmid(vmid),
             Claim::PasidTaken {
@@ -230,6 +234,7 @@ impl Core {
             }
         }
         self.tlb_leads(&inside, &mut leads);
+        leads.extend(self.grants_into(start, end));
         leads.sort_by_key(|(_, origin)| (origin.step, origin.pa));
         self.object(
             Rule::FrameStillCached,
@@ -485,7 +490,7 @@ impl Core {
 
     fn check_pasid(&mut self, stream: u32, substream: u32) {
         use crate::command::Command;
-        let mut leads = Vec::new();
+        let mut leads = self.grants_of(stream, substream);
         if let Some(copy) = self
             .caches
             .config

@@ -42,6 +42,7 @@ pub(crate) struct Core {
     pub(crate) ahead: Ahead,
     pub(crate) events: Events,
     pub(crate) reads: crate::strict::Reads,
+    pub(crate) grants: crate::grants::Grants,
     pub(crate) stalls: Stalls,
     /// Posted writes that are still on their way.
     pub(crate) posted: Vec<(Transaction, Resolved, Option<Origin>)>,

@@ -94,6 +94,7 @@ impl Smmu {
             ahead: crate::prefetch::Ahead::default(),
             events: crate::event_queue::Events::default(),
             reads: crate::strict::Reads::default(),
+            grants: crate::grants::Grants::default(),
             stalls: crate::stall::Stalls::default(),
             posted: Vec::new(),
             waits: None,
@@ -175,6 +176,11 @@ impl Smmu {
             core.answer_invalidation(id);
             core.tick();
         });
+    }
+
+    /// The device of `stream` was reset: its ATC is empty.
+    pub fn endpoint_reset(&self, stream: u32) {
+        self.with(|core| core.grants_lost(stream));
     }
 
     /// Submits a device's page request. Ignored without PRI.
