@@ -345,16 +345,17 @@ impl Words<'_> {
         };
         let (num, scale) = (field(self.dw[0], 16, 12), field(self.dw[0], 24, 20));
         let ttl = field(self.dw[1], 9, 8) as u32;
-        if num == 0 && scale == 0 && ttl == 0 {
-            return Err(Fault::Illegal);
-        }
-        let bytes = u128::from(num + 1) << (scale as u32 + granule.page_bits());
-        let last = (u128::from(first) + bytes - 1).min(u128::from(u64::MAX)) as u64;
+        // Without DS a 16 KiB granule has no level-1 leaves; TTL = 1 is reserved and acts as 0.
         let level = if granule == Granule::K16 && ttl == 1 {
             0
         } else {
             ttl
         };
+        if num == 0 && scale == 0 && level == 0 {
+            return Err(Fault::Illegal);
+        }
+        let bytes = u128::from(num + 1) << (scale as u32 + granule.page_bits());
+        let last = (u128::from(first) + bytes - 1).min(u128::from(u64::MAX)) as u64;
         Ok(Span {
             first,
             last,
