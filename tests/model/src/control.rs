@@ -1,6 +1,8 @@
 //! Register accesses: who may write what when, and the handshakes (§6.2, §6.3).
 
+use crate::bits::keep;
 use crate::core::Core;
+use crate::queue::Queue;
 use crate::registers::{Registers, cr0, gbpa, gerror, irq_ctrl, offset};
 use crate::smmu::Settings;
 use crate::violation::Rule;
@@ -135,7 +137,7 @@ impl Core {
             offset::GERRORN => self.write_gerrorn(value),
             offset::CMDQ_PROD => self.write_cmdq_prod(value),
             offset::EVENTQ_CONS => self.write_eventq_cons(value),
-            offset::PRIQ_CONS => self.registers.priq_cons = value & 0x800f_ffff,
+            offset::PRIQ_CONS => self.write_priq_cons(value),
             _ if is_read_only(at) => {
                 self.violate(Rule::ReadOnlyWritten, format!("{value:#x} to {at:#x}"))
             }
@@ -282,8 +284,9 @@ impl Core {
         for (at, field) in cr0::FIELDS.into_iter().enumerate() {
             if self.updates.cr0[at].is_some_and(|due| due <= now) {
                 self.updates.cr0[at] = None;
-                let new = self.registers.cr0 & field;
-                self.registers.cr0ack = self.registers.cr0ack & !field | new;
+                let old = self.registers.cr0ack;
+                self.registers.cr0ack = old & !field | self.registers.cr0 & field;
+                self.cr0_changed(field, old);
             }
         }
         if let Some((due, value)) = self.updates.gbpa
@@ -296,6 +299,102 @@ impl Core {
             self.updates.irq_ctrl = None;
             self.registers.irq_ctrlack = self.registers.irq_ctrl;
         }
+    }
+
+    /// A field of CR0 has taken effect.
+    fn cr0_changed(&mut self, field: u32, old: u32) {
+        let is_on = self.registers.cr0ack & field != 0;
+        let was_on = old & field != 0;
+        match (field, was_on, is_on) {
+            (cr0::SMMUEN, false, true) => {
+                self.check_stream_table();
+                self.sweep();
+            }
+            (cr0::SMMUEN, true, false) => {
+                self.check_disabled();
+                self.abort_stalls();
+            }
+            (cr0::CMDQEN, false, true) => self.check_queue(self.command_queue(), "CMDQ"),
+            (cr0::EVENTQEN, false, true) => self.check_queue(self.event_queue(), "EVENTQ"),
+            (cr0::EVENTQEN, true, false) => self.drop_events(),
+            (cr0::PRIQEN, false, true) => self.check_queue(self.pri_queue(), "PRIQ"),
+            _ => {}
+        }
+    }
+
+    fn check_queue(&mut self, queue: Queue, name: &str) {
+        let registers = &self.registers;
+        let (base, prod, cons) = match name {
+            "CMDQ" => (
+                registers.cmdq_base,
+                registers.cmdq_prod,
+                registers.cmdq_cons,
+            ),
+            "EVENTQ" => (
+                registers.eventq_base,
+                registers.eventq_prod,
+                registers.eventq_cons,
+            ),
+            _ => (
+                registers.priq_base,
+                registers.priq_prod,
+                registers.priq_cons,
+            ),
+        };
+        if keep(base, 55, 5) != queue.base {
+            self.violate(Rule::TableMisaligned, format!("{name}_BASE {base:#x}"));
+        }
+        if !queue.is_consistent(prod, cons) {
+            self.violate(
+                Rule::QueueInconsistent,
+                format!("{name} PROD {prod:#x}, CONS {cons:#x}"),
+            );
+        }
+    }
+
+    fn check_stream_table(&mut self) {
+        let (base, config) = (self.registers.strtab_base, self.registers.strtab_base_cfg);
+        if keep(base, 55, 6) != self.stream_table().base {
+            self.violate(
+                Rule::TableMisaligned,
+                format!("STRTAB_BASE {base:#x} with STRTAB_BASE_CFG {config:#x}"),
+            );
+        }
+        let format = config >> 16 & 3;
+        let split = config >> 6 & 0x1f;
+        let log2 = config & 0x3f;
+        let bad_split = format == 1 && !matches!(split, 6 | 8 | 10);
+        if format > 1
+            || (format == 1 && !self.id.st_level2)
+            || bad_split
+            || log2 > u32::from(self.id.sid_bits)
+        {
+            self.violate(
+                Rule::ReservedEncoding,
+                format!("STRTAB_BASE_CFG {config:#x}"),
+            );
+        }
+    }
+
+    /// SMMUEN has become 0: no device may still hold translations.
+    fn check_disabled(&mut self) {
+        let streams = &self.caches.config.streams;
+        let with_ats = streams.iter().find(|(_, copies)| {
+            copies
+                .ste
+                .as_ref()
+                .is_some_and(|copy| copy.decoded.is_ok_and(|ste| ste.effective_eats(true) != 0))
+        });
+        if let Some((stream, _)) = with_ats {
+            self.violate(Rule::DisabledWithAts, format!("stream {stream:#x}"));
+        }
+    }
+
+    pub(crate) fn refuse_size(&mut self, at: u64, bytes: usize) {
+        self.violate(
+            Rule::RegisterAccessSize,
+            format!("a write of {bytes} bytes at {at:#x}"),
+        );
     }
 
     /// Whether these bits of CR0 have taken effect as ones.

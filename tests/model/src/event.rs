@@ -218,6 +218,14 @@ impl Event {
         (self.is_stage2 as u64) << 39 | class << 40
     }
 
+    /// Whether two records of this kind that differ only within a page may be merged.
+    pub(crate) const fn merges_within_page(&self) -> bool {
+        matches!(
+            self.event_type,
+            EventType::TranslationForbidden | EventType::WalkAbort | EventType::TlbConflict
+        ) || self.event_type.is_translation_related()
+    }
+
     /// Reads a record; `None` if its number is none of [`EventType`]'s.
     pub fn decode(words: &[u64; 4]) -> Option<Self> {
         let event_type = EventType::from_number(field(words[0], 7, 0) as u8)?;

@@ -43,10 +43,6 @@ impl Choices {
         }
     }
 
-    pub(crate) const fn mode(&self) -> Mode {
-        self.mode
-    }
-
     pub(crate) const fn is_chaotic(&self) -> bool {
         matches!(self.mode, Mode::Chaotic { .. })
     }
@@ -105,6 +101,53 @@ impl Choices {
             Mode::Polite | Mode::Forgetful => 0,
             Mode::Hoarding => 2,
             Mode::Chaotic { .. } => self.below(8),
+        }
+    }
+
+    /// How long a SYNC takes at least, in microseconds.
+    pub(crate) fn sync_us(&mut self) -> u64 {
+        self.acknowledge_us()
+    }
+
+    /// How long a stalled transaction that was told to end may still linger, in microseconds.
+    pub(crate) fn termination_us(&mut self) -> u64 {
+        self.acknowledge_us()
+    }
+
+    /// Whether a stalled transaction is tried again before it is answered.
+    pub(crate) fn retries_early(&mut self) -> bool {
+        match self.mode {
+            Mode::Polite | Mode::Forgetful => false,
+            Mode::Hoarding => true,
+            Mode::Chaotic { .. } => self.one_in(2),
+        }
+    }
+
+    /// Whether an event is written with the abort that it tells of; else by the next SYNC at the
+    /// latest.
+    pub(crate) fn reports_at_once(&mut self) -> bool {
+        match self.mode {
+            Mode::Polite | Mode::Forgetful => true,
+            Mode::Hoarding => false,
+            Mode::Chaotic { .. } => self.one_in(2),
+        }
+    }
+
+    /// Whether an event is merged with an identical unread record, where it may be.
+    pub(crate) fn merges(&mut self) -> bool {
+        match self.mode {
+            Mode::Polite | Mode::Forgetful => false,
+            Mode::Hoarding => true,
+            Mode::Chaotic { .. } => self.one_in(2),
+        }
+    }
+
+    /// Whether a table descriptor is kept with its stage 2 combined in.
+    pub(crate) fn combines(&mut self) -> bool {
+        match self.mode {
+            Mode::Polite | Mode::Forgetful => false,
+            Mode::Hoarding => true,
+            Mode::Chaotic { .. } => self.one_in(2),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::claims::Claims;
+use crate::claims::{Claim, Claims};
 use crate::host::{Barrier, Coherence, HostMemory, Visibility};
 use crate::memory::{Abort, Memory};
 use crate::record::Record;
@@ -97,9 +97,23 @@ impl Machine {
     pub fn store(&self, pa: u64, value: u64) -> Result<(), Abort> {
         let step = self.record.next_step();
         let mut visible = Vec::new();
-        self.memory.store(pa, value, &mut visible)?;
+        let old = self.memory.store(pa, value, &mut visible)?;
         self.record.stored(step, pa, value);
+        for smmu in &self.smmus {
+            smmu.with(|core| core.driver_stored(pa, old, value));
+        }
+        self.show(&visible);
         Ok(())
+    }
+
+    /// Tells the SMMUs of words that they can see from now on.
+    fn show(&self, visible: &[u64]) {
+        if visible.is_empty() {
+            return;
+        }
+        for smmu in &self.smmus {
+            smmu.with(|core| visible.iter().for_each(|pa| core.became_visible(*pa)));
+        }
     }
 
     /// The driver loads a word.
@@ -115,6 +129,7 @@ impl Machine {
     pub fn barrier(&self, kind: Barrier) {
         let mut visible = Vec::new();
         self.memory.barrier(kind, &mut visible);
+        self.show(&visible);
     }
 
     /// The driver cleans cache lines.
@@ -130,8 +145,12 @@ impl Machine {
         }
     }
 
-    /// States what only the driver knows.
-    pub fn claim(&self, claim: crate::Claim) {
-        let _ = (&self.claims, claim);
+    /// States what only the driver knows. Each SMMU that keeps something against it objects.
+    pub fn claim(&self, claim: Claim) {
+        self.record.next_step();
+        self.claims.note(claim);
+        for smmu in &self.smmus {
+            smmu.with(|core| core.check_claim(claim));
+        }
     }
 }

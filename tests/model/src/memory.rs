@@ -35,6 +35,20 @@ pub trait Memory: Send + Sync {
         self.write64(pa, value)
     }
 
+    /// Writes the 32 bits of a message at `pa`, which is 4-byte aligned.
+    ///
+    /// # Errors
+    ///
+    /// [`Abort`] as for [`write64`](Self::write64).
+    fn write32_for_driver(&self, pa: u64, value: u32) -> Result<(), Abort> {
+        let shift = 8 * (pa & 4);
+        let word = self.read64(pa & !7)?;
+        self.write64_for_driver(
+            pa & !7,
+            word & !(0xffff_ffff << shift) | u64::from(value) << shift,
+        )
+    }
+
     /// Whether the driver has stored to the word at `pa` and nothing yet obliges the SMMU to see
     /// it. `false` where every store is seen at once.
     fn is_unpublished(&self, pa: u64) -> bool {

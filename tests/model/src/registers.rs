@@ -202,6 +202,17 @@ impl Registers {
     }
 }
 
+/// The offsets of all 32-bit words that hold a register or a reserved location among them.
+pub(crate) fn offsets() -> impl Iterator<Item = u64> {
+    let page1 = [
+        offset::EVENTQ_PROD,
+        offset::EVENTQ_CONS,
+        offset::PRIQ_PROD,
+        offset::PRIQ_CONS,
+    ];
+    (0..0x200).step_by(4).chain(page1)
+}
+
 fn irq_value(irq: &IrqConfig, at: u64) -> u32 {
     match at {
         0 => low(irq.cfg0),

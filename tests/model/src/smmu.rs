@@ -3,6 +3,9 @@
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use rustc_hash::FxHashMap;
+
+use crate::ats::{Endpoint, InvalidationAnswer, Message};
 use crate::claims::Claims;
 use crate::core::Core;
 use crate::fault::Faults;
@@ -10,7 +13,9 @@ use crate::hostile::{Choices, Mode};
 use crate::ids::Identity;
 use crate::interrupt::Interrupt;
 use crate::memory::Memory;
+use crate::pri::PageRequest;
 use crate::record::Record;
+use crate::stall::Finished;
 use crate::transaction::{Outcome, Transaction};
 
 /// How one SMMU is made.
@@ -22,6 +27,8 @@ pub struct Settings {
     pub mode: Mode,
     /// What GBPA holds after reset, Update aside.
     pub gbpa: u32,
+    /// How long a device may take to answer an `ATC_INV` before `CERROR_ATC_INV_SYNC`.
+    pub atc_timeout_us: u64,
 }
 
 impl Settings {
@@ -31,6 +38,7 @@ impl Settings {
             identity,
             mode,
             gbpa: 0x1000,
+            atc_timeout_us: 100_000,
         }
     }
 }
@@ -39,6 +47,7 @@ impl Settings {
 #[derive(Clone)]
 pub struct Smmu {
     core: Arc<Mutex<Core>>,
+    endpoints: Arc<Mutex<FxHashMap<u32, Arc<dyn Endpoint>>>>,
 }
 
 impl fmt::Debug for Smmu {
@@ -76,10 +85,19 @@ impl Smmu {
             registers: crate::control::reset(&settings),
             updates: crate::control::Updates::default(),
             commands: crate::execute::Commands::default(),
+            caches: crate::cache::Caches::default(),
+            uses: crate::watch::Uses::default(),
+            entries: crate::entry::Entries::default(),
+            ahead: crate::prefetch::Ahead::default(),
+            events: crate::event_queue::Events::default(),
+            stalls: crate::stall::Stalls::default(),
             interrupts: Vec::new(),
+            outbox: Vec::new(),
+            atc_timeout_us: settings.atc_timeout_us,
         };
         Self {
             core: Arc::new(Mutex::new(core)),
+            endpoints: Arc::new(Mutex::new(FxHashMap::default())),
         }
     }
 
@@ -87,10 +105,132 @@ impl Smmu {
         self.core.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn with<T>(&self, act: impl FnOnce(&mut Core) -> T) -> T {
+    /// Acts on the state in a step of its own, then delivers what the SMMU has to tell devices:
+    /// with no lock held, until it has nothing more to tell.
+    pub(crate) fn with<T>(&self, act: impl FnOnce(&mut Core) -> T) -> T {
         let mut core = self.core();
         core.record.next_step();
-        act(&mut core)
+        let result = act(&mut core);
+        let mut messages = std::mem::take(&mut core.outbox);
+        drop(core);
+        while !messages.is_empty() {
+            for message in messages {
+                self.deliver(message);
+            }
+            let mut core = self.core();
+            core.tick();
+            messages = std::mem::take(&mut core.outbox);
+        }
+        result
+    }
+
+    fn endpoint(&self, stream: u32) -> Option<Arc<dyn Endpoint>> {
+        let endpoints = self
+            .endpoints
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        endpoints.get(&stream).cloned()
+    }
+
+    fn deliver(&self, message: Message) {
+        match message {
+            Message::Invalidate(invalidation) => {
+                // Where no device is, the request is unsupported.
+                let answer = self
+                    .endpoint(invalidation.stream)
+                    .map_or(InvalidationAnswer::UnsupportedRequest, |endpoint| {
+                        endpoint.invalidate(invalidation)
+                    });
+                if answer != InvalidationAnswer::Later {
+                    self.core().answer_invalidation(invalidation.id);
+                }
+            }
+            Message::Respond(response) => {
+                if let Some(endpoint) = self.endpoint(response.stream) {
+                    endpoint.page_response(response);
+                }
+            }
+        }
+    }
+
+    /// Puts a device behind this SMMU, for what the SMMU has to tell it.
+    pub fn attach_endpoint(&self, stream: u32, endpoint: Arc<dyn Endpoint>) {
+        let mut endpoints = self
+            .endpoints
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        endpoints.insert(stream, endpoint);
+    }
+
+    /// A device answers an invalidation that it had put off; a second answer is ignored.
+    pub fn answer_invalidation(&self, id: u64) {
+        self.with(|core| {
+            core.answer_invalidation(id);
+            core.tick();
+        });
+    }
+
+    /// Submits a device's page request. Ignored without PRI.
+    pub fn page_request(&self, request: PageRequest) {
+        self.with(|core| core.page_request(request));
+    }
+
+    /// Stalled transactions that have ended since the last call, in that order.
+    pub fn take_finished(&self) -> Vec<Finished> {
+        self.with(Core::take_finished)
+    }
+
+    /// How many transactions are stalled, or hold a tag that was not answered.
+    pub fn stalled(&self) -> usize {
+        self.core().stalled()
+    }
+
+    /// How many items are cached: configuration entries, translations, table descriptors.
+    pub fn cached(&self) -> usize {
+        let core = self.core();
+        core.caches.config.count() + core.caches.tlb.count()
+    }
+
+    /// How many `CMD_SYNC`s have completed.
+    pub fn syncs(&self) -> u64 {
+        self.core().commands.syncs
+    }
+
+    /// Stops the SMMU for good (service failure mode, GERROR.SFM_ERR).
+    pub fn raise_sfm(&self) {
+        self.with(|core| core.raise(crate::registers::gerror::SFM_ERR));
+    }
+
+    /// Makes an error of GERROR active, as if the hardware had met it. `bits` as in the register.
+    pub fn raise_error(&self, bits: u32) {
+        self.with(|core| core.raise(bits & crate::registers::gerror::ALL));
+    }
+
+    /// A store to a register page that was noticed after the fact: `bytes` is 4 or 8.
+    pub fn write_noticed(&self, offset: u64, bytes: usize, value: u64) {
+        match bytes {
+            4 => self.write32(offset, value as u32),
+            8 => self.write64(offset, value),
+            _ => self.with(|core| core.refuse_size(offset, bytes)),
+        }
+    }
+
+    /// A store of the driver that the memory already shows: for a memory without views of its own.
+    pub fn noticed_store(&self, pa: u64, old: u64, new: u64) {
+        self.with(|core| {
+            core.record.stored(core.record.step(), pa, new);
+            core.driver_stored(pa, old, new);
+            core.became_visible(pa);
+        });
+    }
+
+    /// Calls `each` with offset and value of every register, for a page of memory that stands for
+    /// the register frame.
+    pub fn export_registers(&self, mut each: impl FnMut(u64, u32)) {
+        let core = self.core();
+        for at in crate::registers::offsets() {
+            each(at, core.registers.value(at));
+        }
     }
 
     /// Reads the 32-bit register at `offset` from the base of page 0. Without side effect.
@@ -117,7 +257,7 @@ impl Smmu {
 
     /// Lets the SMMU go on after time has passed.
     pub fn tick(&self) {
-        self.with(Core::tick);
+        self.with(Core::elapse);
     }
 
     /// Submits a device's transaction.

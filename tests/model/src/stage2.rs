@@ -2,13 +2,15 @@
 
 use crate::attributes::{Attributes, MemoryType, Shareability};
 use crate::bits::{align_down, bit, field};
+use crate::cache::tlb::{IpaEntry, Regime, TableCopy, TableKey};
 use crate::core::Core;
 use crate::descriptor::{Descriptor, Leaf, Stage2Permission};
 use crate::event::{Class, EventType};
 use crate::fault::Fetch;
-use crate::ste::Stage2;
+use crate::ste::{Stage2, World};
 use crate::story::Origin;
 use crate::translate::Fault;
+use crate::watch::Use;
 
 /// What an access needs of a translation.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -92,33 +94,73 @@ impl Core {
     /// Translates `ipa` for an access that needs `need`; `class` says what it is for.
     pub(crate) fn stage2(
         &mut self,
+        stream: u32,
         s2: &Stage2,
         ipa: u64,
         need: Need,
         class: Class,
     ) -> Result<Stage2Leaf, Fault> {
+        let leaf = self.stage2_leaf(stream, s2, ipa, class)?;
+        stage2_check(s2, &leaf, ipa, need, class)?;
+        Ok(leaf)
+    }
+
+    /// The translation of `ipa`, kept or walked for. Permissions are not looked at.
+    pub(crate) fn stage2_leaf(
+        &mut self,
+        stream: u32,
+        s2: &Stage2,
+        ipa: u64,
+        class: Class,
+    ) -> Result<Stage2Leaf, Fault> {
+        let regime = Regime {
+            world: World::El1,
+            vmid: s2.vmid,
+        };
+        let kept = self
+            .caches
+            .tlb
+            .entries(regime)
+            .and_then(|entries| entries.find_ipa(ipa));
+        if let Some(entry) = kept {
+            return Ok(entry.leaf);
+        }
         let leaf = self
-            .stage2_leaf(s2, ipa)
-            .map_err(|fault| fault.at_stage2(class, ipa))?;
-        let walks_device = class != Class::Input && s2.protects_walks && leaf.is_device();
-        if !leaf.permits(need) || walks_device {
-            return Err(Fault::new(EventType::Permission).at_stage2(class, ipa));
+            .walk2(stream, s2, ipa)
+            .map_err(|fault| fault.at_stage2(s2, class, ipa))?;
+        if self.choices.remembers() {
+            let granule = s2.shape.root.granule;
+            self.caches
+                .tlb
+                .entries_mut(regime)
+                .keep_ipa(ipa, IpaEntry { leaf, granule });
         }
         Ok(leaf)
     }
 
-    fn stage2_leaf(&mut self, s2: &Stage2, ipa: u64) -> Result<Stage2Leaf, Fault> {
+    fn walk2(&mut self, stream: u32, s2: &Stage2, ipa: u64) -> Result<Stage2Leaf, Fault> {
         let root = s2.shape.root;
         if ipa >> root.input_bits != 0 {
             return Err(Fault::new(EventType::Translation));
         }
-        let mut table = s2.root;
-        let mut level = root.level;
+        let (mut table, mut level) = self.resume_walk2(s2, ipa);
         loop {
             let at = table + root.index(ipa, level) * 8;
             let word = self
                 .fetch(at, Fetch::Stage2)
                 .map_err(|_| Fault::fetch(EventType::WalkAbort, at))?;
+            let log2 = root.granule.level_log2(level);
+            let start = ipa >> log2 << log2;
+            self.uses.note_word(
+                at,
+                Use::Stage2 {
+                    stream,
+                    vmid: s2.vmid,
+                    level,
+                    log2,
+                    ipa: start,
+                },
+            );
             let word = if s2.is_big_endian {
                 word.swap_bytes()
             } else {
@@ -130,15 +172,90 @@ impl Core {
                     if address >> s2.output_bits != 0 {
                         return Err(Fault::new(EventType::AddressSize));
                     }
+                    self.keep_table2(
+                        s2,
+                        ipa,
+                        level,
+                        address,
+                        Origin {
+                            pa: at,
+                            value: word,
+                            step: 0,
+                        },
+                    );
                     table = address;
                     level += 1;
                 }
-                Descriptor::Leaf(leaf) => return self.stage2_descriptor(s2, leaf, at),
+                Descriptor::Leaf(leaf) => return self.leaf2(s2, leaf, at),
             }
         }
     }
 
-    fn stage2_descriptor(&self, s2: &Stage2, leaf: Leaf, at: u64) -> Result<Stage2Leaf, Fault> {
+    /// Begins as deep as a kept table descriptor allows.
+    fn resume_walk2(&self, s2: &Stage2, ipa: u64) -> (u64, u32) {
+        let root = s2.shape.root;
+        let regime = Regime {
+            world: World::El1,
+            vmid: s2.vmid,
+        };
+        if let Some(entries) = self
+            .caches
+            .tlb
+            .entries(regime)
+            .filter(|entries| !entries.ipa_tables.is_empty())
+        {
+            for level in (root.level..3).rev() {
+                let log2 = root.granule.level_log2(level);
+                let key = TableKey {
+                    asid: 0,
+                    level: level as u8,
+                    prefix: ipa >> log2,
+                };
+                if let Some(copy) = entries.ipa_tables.get(&key)
+                    && copy.log2 == log2
+                {
+                    return (copy.address, level + 1);
+                }
+            }
+        }
+        (s2.root, root.level)
+    }
+
+    fn keep_table2(&mut self, s2: &Stage2, ipa: u64, level: u32, address: u64, origin: Origin) {
+        if !self.choices.remembers() {
+            return;
+        }
+        let granule = s2.shape.root.granule;
+        let log2 = granule.level_log2(level);
+        let key = TableKey {
+            asid: 0,
+            level: level as u8,
+            prefix: ipa >> log2,
+        };
+        let copy = TableCopy {
+            address,
+            pa: None,
+            hierarchy: 0,
+            granule,
+            log2,
+            origin: Origin {
+                step: self.record.step(),
+                ..origin
+            },
+        };
+        let regime = Regime {
+            world: World::El1,
+            vmid: s2.vmid,
+        };
+        self.caches
+            .tlb
+            .entries_mut(regime)
+            .ipa_tables
+            .entry(key)
+            .or_insert(copy);
+    }
+
+    fn leaf2(&self, s2: &Stage2, leaf: Leaf, at: u64) -> Result<Stage2Leaf, Fault> {
         if leaf.address >> s2.output_bits != 0 {
             return Err(Fault::new(EventType::AddressSize));
         }
@@ -160,4 +277,19 @@ impl Core {
             },
         })
     }
+}
+
+/// Whether a translation permits the access; S2PTW forbids walks through Device memory.
+pub(crate) fn stage2_check(
+    s2: &Stage2,
+    leaf: &Stage2Leaf,
+    ipa: u64,
+    need: Need,
+    class: Class,
+) -> Result<(), Fault> {
+    let walks_device = class != Class::Input && s2.protects_walks && leaf.is_device();
+    if leaf.permits(need) && !walks_device {
+        return Ok(());
+    }
+    Err(Fault::new(EventType::Permission).at_stage2(s2, class, ipa))
 }

@@ -115,11 +115,6 @@ impl Transaction {
     pub(crate) fn is_write(&self) -> bool {
         self.access.is_write()
     }
-
-    /// Whether it is an instruction fetch; a write never is.
-    pub(crate) fn fetches_instruction(&self) -> bool {
-        self.is_instruction && !self.is_write()
-    }
 }
 
 /// What became of a transaction, as its device sees it.
@@ -143,8 +138,6 @@ pub enum Outcome {
     Stalled {
         /// Names the transaction among all of this SMMU.
         ticket: u64,
-        /// The tag in its event record.
-        stag: u16,
     },
     /// The answer to an ATS translation request.
     Ats(AtsAnswer),
