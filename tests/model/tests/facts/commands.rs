@@ -246,6 +246,21 @@ fn switching_the_queue_off_and_on_does_not_clear_its_error() {
 }
 
 #[test]
+fn an_abort_of_a_command_fetch_is_cerror_abt() {
+    let mut bench = Bench::up(FULL, Mode::Polite);
+    let at = bench.read(CONS);
+    bench.machine.smmu(0).set_faults(Faults {
+        abort_after: Some(1),
+        ..Faults::default()
+    });
+    bench.submit(&[SYNC, SYNC]);
+    assert_eq!(bench.read(CONS), at + 1 | 2 << 24);
+    assert_eq!(bench.read(GERROR) ^ bench.read(GERRORN), 1);
+    bench.write(GERRORN, bench.read(GERROR));
+    assert!(bench.wait(Bench::is_idle));
+}
+
+#[test]
 fn a_command_queue_outside_memory_is_cerror_abt() {
     let mut bench = Bench::up(FULL, Mode::Polite);
     bench.cr0(0x5);
@@ -256,6 +271,22 @@ fn a_command_queue_outside_memory_is_cerror_abt() {
     bench.write(0x98, 1);
     assert_eq!(bench.read(CONS), 2 << 24);
     assert_eq!(bench.read(GERROR) ^ bench.read(GERRORN), 1);
+}
+
+#[test]
+fn a_failed_atc_invalidation_is_cerror_atc_inv_sync_at_the_sync() {
+    let mut bench = Bench::up(FULL, Mode::Polite);
+    let at = bench.read(CONS);
+    bench.machine.smmu(0).set_faults(Faults {
+        atc_sync_errors: 1,
+        ..Faults::default()
+    });
+    bench.submit(&[[0x30, 0], SYNC, [0x30, 0]]);
+    assert_eq!(bench.read(CONS), at + 1 | 3 << 24);
+    // The same SYNC is executed again after the acknowledgement.
+    bench.write(GERRORN, bench.read(GERROR));
+    assert!(bench.wait(Bench::is_idle));
+    assert_eq!(bench.read(GERROR) ^ bench.read(GERRORN), 0);
 }
 
 #[test]
@@ -289,6 +320,32 @@ fn a_sync_without_a_signal_signals_nothing() {
     bench.machine.smmu(0).take_interrupts();
     bench.commands(&[SYNC]);
     assert_eq!(bench.machine.smmu(0).take_interrupts(), []);
+}
+
+#[test]
+fn a_sync_interrupt_without_an_address_only_pulses_its_wire() {
+    let mut bench = Bench::up(FULL, Mode::Polite);
+    bench.machine.smmu(0).take_interrupts();
+    bench.commands(&[[0x46 | 1 << 12, 0]]);
+    assert_eq!(
+        bench.machine.smmu(0).take_interrupts(),
+        [Interrupt::Wired(Line::CommandSync)]
+    );
+}
+
+#[test]
+fn a_sync_with_an_event_wakes_waiting_processors() {
+    let mut bench = Bench::up(FULL, Mode::Polite);
+    bench.machine.smmu(0).take_interrupts();
+    bench.commands(&[[0x46 | 2 << 12, 0]]);
+    assert_eq!(bench.machine.smmu(0).take_interrupts(), [Interrupt::Event]);
+}
+
+#[test]
+fn an_abort_of_a_syncs_message_is_a_global_error_and_stops_nothing() {
+    let mut bench = Bench::up(FULL, Mode::Polite);
+    bench.commands(&[[0x46 | 1 << 12, 0x10_0000_0000], SYNC]);
+    assert_eq!(bench.read(GERROR) ^ bench.read(GERRORN), 1 << 4);
 }
 
 #[test]

@@ -276,3 +276,37 @@ pub(crate) fn restart_with_table(bench: &mut Bench, base: u64, config: u32) {
 pub(crate) const fn entry_address(stream: u32) -> u64 {
     STREAMS + stream as u64 * 64
 }
+
+impl Rig {
+    /// The stage-1 entry in the EL2 world, or EL2-E2H with CR2.E2H.
+    pub(crate) const fn el2(&self) -> [u64; 8] {
+        with(self.stage1(), 1, 31, 30, 2)
+    }
+
+    /// The context descriptor with its TTB1 side on as well: 39 bits, 4 KiB, the same tables.
+    pub(crate) const fn cd_both_halves(&self) -> [u64; 8] {
+        let cd = with(self.cd(), 0, 30, 16, 25 | 2 << 6 | 1 << 8 | 1 << 10 | 3 << 12);
+        with(cd, 2, 63, 0, self.s1[0])
+    }
+
+    /// Rewrites CR2 while the SMMU is off for a moment.
+    pub(crate) fn set_cr2(&mut self, value: u32) {
+        self.bench.cr0(0xc);
+        self.bench.write(offset::CR2, value);
+        self.bench.commands(&[[0x04, 31], [0x46, 0]]);
+        self.bench.commands(&[[0x20, 0], [0x30, 0], [0x46, 0]]);
+        self.bench.cr0(0xd);
+    }
+
+    /// A stage-1 root like the rig's whose `VA` leads to another page, marked with `mark`; gives
+    /// the root and the page.
+    pub(crate) fn another_space(&mut self, mark: u64) -> (u64, u64) {
+        let [root, level2, level3, page] = [(); 4].map(|()| self.bench.frames(12));
+        self.bench.store(root + 8, table(level2));
+        self.bench.store(level2, table(level3));
+        self.bench.store(level3 + 5 * 8, s1_page(page));
+        self.bench.store(page + 0x10, mark);
+        self.bench.publish();
+        (root, page)
+    }
+}

@@ -5,9 +5,14 @@
 //! run in the polite mode unless a name says otherwise: what may be delayed or kept is tested by
 //! what must *not* survive, what must not be lost, and what is counted, never by time.
 
+mod cd_legality;
 mod commands;
 mod kit;
+mod nested;
 mod queues;
 mod registers;
+mod stage1;
+mod stage2;
 mod ste_legality;
 mod stream_table;
+mod substreams;

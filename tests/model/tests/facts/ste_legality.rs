@@ -109,15 +109,25 @@ illegal! {
     stage_1_needs_s1p: NO_STAGE_1, bypass, [(0, 3, 1, 5)];
     both_stages_need_s1p: NO_STAGE_1, stage2, [(0, 3, 1, 7)];
     stage_2_needs_s2p: NO_STAGE_2, bypass, [(0, 3, 1, 6)];
+    both_stages_need_s2p: NO_STAGE_2, stage1, [(0, 3, 1, 7)];
 
+    split_ats_needs_stage_2: FULL, stage1, [(1, 29, 28, 2)];
     split_ats_needs_stage_1: FULL, stage2, [(1, 29, 28, 2)];
     split_ats_excludes_stage_2_stalls: FULL, nested, [(1, 29, 28, 2), (2, 57, 57, 1)];
     split_ats_needs_ns1ats_0: NO_SPLIT_ATS, nested, [(1, 29, 28, 2)];
     full_ats_excludes_stage_2_stalls: FULL, stage2, [(1, 29, 28, 1), (2, 57, 57, 1)];
     full_ats_excludes_stage_2_stalls_in_nesting: FULL, nested, [(1, 29, 28, 1), (2, 57, 57, 1)];
 
+    stream_world_1_is_reserved: FULL, stage1, [(1, 31, 30, 1)];
+    stream_world_3_is_reserved: FULL, stage1, [(1, 31, 30, 3)];
 
+    forbidding_stalls_needs_a_choice_under_model_1: MODEL_1, stage1, [(1, 27, 27, 1)];
+    forbidding_stalls_needs_a_choice_under_model_2: MODEL_2, stage1, [(1, 27, 27, 1)];
     forbidding_stalls_is_checked_in_nesting_too: MODEL_1, nested, [(1, 27, 27, 1)];
+    more_substreams_than_there_are_are_bad: SSIDS_4, stage1, [(0, 63, 59, 5)];
+    two_level_4k_context_tables_need_cd2l: NO_CD2L, stage1, [(0, 5, 4, 1), (0, 63, 59, 4)];
+    two_level_64k_context_tables_need_cd2l: NO_CD2L, stage1, [(0, 5, 4, 2), (0, 63, 59, 4)];
+    a_context_pointer_beyond_the_output_size_is_bad: OAS_40, stage1, [(0, 40, 40, 1)];
 
     stage_2_stalls_need_a_stalling_model: MODEL_1, stage2, [(2, 57, 57, 1)];
     stage_2_must_stall_where_stalls_are_forced: MODEL_2, stage2, [(2, 57, 57, 0)];
@@ -154,25 +164,38 @@ illegal! {
         (0, 3, 1, 6), (2, 37, 32, 25), (2, 39, 38, 1), (2, 50, 48, 2), (2, 51, 51, 1), (3, 51, 12, 0x8_0010)
     ];
 
+    a_wide_vmid_of_stage_1_needs_vmid16: NARROW, stage1, [(2, 15, 0, 0x100)];
     a_wide_vmid_of_stage_2_needs_vmid16: NARROW, stage2, [(2, 15, 0, 0x8007)];
     a_wide_vmid_of_both_stages_needs_vmid16: NARROW, nested, [(2, 15, 0, 0x107)];
 }
 
 legal! {
+    stage_1_ignores_the_stage_2_fields: MODEL_1, stage1, [(2, 57, 57, 1), (2, 47, 46, 3), (2, 56, 55, 3), (3, 51, 4, 0xffff_ffff_ffff)];
     stage_2_ignores_the_stage_1_fields: SSIDS_4, stage2, [(0, 63, 59, 31), (0, 5, 4, 2), (1, 27, 27, 1), (0, 55, 6, 0x3_ffff_ffff_ffff)];
     bypass_ignores_all_but_the_attributes: SSIDS_4, bypass, [(0, 63, 59, 31), (1, 29, 28, 2), (1, 31, 30, 3), (2, 63, 0, 0xffff_ffff_ffff_ffff)];
 
+    split_ats_is_ignored_without_ats: NO_ATS, stage1, [(1, 29, 28, 2)];
+    full_ats_may_stand_beside_a_stray_s2s_in_stage_1: FULL, stage1, [(1, 29, 28, 1), (2, 57, 57, 1)];
     split_ats_is_legal_with_both_stages: FULL, nested, [(1, 29, 28, 2)];
     full_ats_is_legal_with_stage_2: FULL, stage2, [(1, 29, 28, 1)];
 
+    the_stream_world_is_ignored_without_hyp: NO_HYP, stage1, [(1, 31, 30, 1)];
     the_stream_world_is_ignored_with_stage_2: FULL, nested, [(1, 31, 30, 3)];
+    stream_world_2_is_el2: FULL, stage1, [(1, 31, 30, 2)];
 
+    stalls_may_be_forbidden_under_model_0: FULL, stage1, [(1, 27, 27, 1)];
+    as_many_substreams_as_there_are_are_legal: SSIDS_4, stage1, [(0, 63, 59, 4), (1, 1, 0, 2)];
+    the_number_of_substreams_is_ignored_without_substreams: SSIDS_0, stage1, [(0, 63, 59, 31)];
+    the_context_table_format_is_ignored_for_one_descriptor: NO_CD2L, stage1, [(0, 5, 4, 2)];
+    context_table_format_3_acts_as_linear: NO_CD2L, stage1, [(0, 5, 4, 3), (0, 63, 59, 4), (1, 1, 0, 2)];
 
     stage_2_may_stall_under_model_0: FULL, stage2, [(2, 57, 57, 1)];
     a_stage_2_output_size_of_7_is_capped: FULL, stage2, [(2, 50, 48, 7)];
     a_stage_2_input_of_40_bits_takes_two_tables: OAS_40, stage2, [(2, 37, 32, 24)];
 
     a_wide_vmid_is_ignored_in_bypass: NARROW, bypass, [(2, 15, 0, 0xff00)];
+    a_wide_vmid_is_ignored_in_the_el2_world: NARROW, stage1, [(1, 31, 30, 2), (2, 15, 0, 0x100)];
+    a_wide_vmid_is_ignored_without_stage_2: Identity { vmid16: false, ..NO_STAGE_2 }, stage1, [(2, 15, 0, 0x100)];
     a_wide_vmid_is_legal_with_vmid16: FULL, stage2, [(2, 15, 0, 0xff07)];
 }
 

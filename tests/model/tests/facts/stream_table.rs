@@ -92,6 +92,18 @@ fn a_table_of_one_entry_serves_stream_0_only() {
 }
 
 #[test]
+fn the_low_bits_of_a_linear_tables_base_are_ignored_up_to_its_size() {
+    let mut rig = Rig::full();
+    let entry = rig.bypass();
+    rig.install(&entry);
+    // 64 entries of 64 bytes: aligned to 4 KiB.
+    restart_with_table(&mut rig.bench, STREAMS + 0xfc0, 6);
+    let page = rig.page;
+    rig.reaches(page);
+    assert_eq!(rig.bench.machine.record().count(Rule::TableMisaligned), 1);
+}
+
+#[test]
 fn a_reserved_table_format_acts_as_linear() {
     for format in [2, 3] {
         let mut rig = Rig::full();
