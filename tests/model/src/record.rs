@@ -145,10 +145,11 @@ impl Record {
     /// The newest driver's store to the 64 bytes around `pa`, no later than `step`.
     fn store_behind(&self, pa: u64, step: u64) -> Option<StoryLine> {
         let stores = lock(&self.stores);
-        let line = stores
-            .iter()
-            .rev()
-            .find(|(at, word, _)| *at <= step && word & !63 == pa & !63)?;
+        let newest = |mask: u64| {
+            let is_it = |store: &&(u64, u64, u64)| store.0 <= step && store.1 & mask == pa & mask;
+            stores.iter().rev().find(is_it)
+        };
+        let line = newest(u64::MAX).or_else(|| newest(!63))?;
         Some(StoryLine::Stored {
             step: line.0,
             pa: line.1,

@@ -2,6 +2,12 @@
 //!
 //! Its numbers are assembled by hand from the architecture, not taken from the model's decoders.
 
+mod story;
+mod tables;
+
+pub use story::bind_dma_release;
+pub use tables::{cd, cd_word0, quiet_word0, s1_page, ste_nested, ste_stage1};
+
 use crate::{Barrier, Event, Identity, Machine, Mode, Settings, offset};
 
 /// Where memory starts.
@@ -271,4 +277,12 @@ pub fn s2_page(pa: u64) -> u64 {
 /// A table descriptor.
 pub fn table(pa: u64) -> u64 {
     pa | 0b11
+}
+
+/// CMD_TLBI_S2_IPA of one page with Leaf = 1.
+pub fn s2_ipa(vmid: u16, ipa: u64) -> [u64; 2] {
+    [
+        0x2a | u64::from(vmid) << 32,
+        ipa & 0x00ff_ffff_ffff_f000 | 1,
+    ]
 }
