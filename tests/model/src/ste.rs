@@ -249,7 +249,7 @@ impl Stage1Pointer {
         };
         require(pointer >> limit == 0)?;
         Ok(Self {
-            format: if log2_contexts == 0 || format == 3 {
+            format: if !has_substreams || log2_contexts == 0 || format == 3 {
                 0
             } else {
                 format
