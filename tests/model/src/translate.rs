@@ -1,6 +1,7 @@
 //! The translation procedure: from a transaction to memory, or to a fault (§3.12, §15).
 
-use crate::attributes::Attributes;
+use crate::attributes::{Attributes, MemoryType, Shareability};
+use crate::bits::{bit, field};
 use crate::cache::tlb::VaEntry;
 use crate::core::Core;
 use crate::event::{Class, EventType};
@@ -197,8 +198,24 @@ impl Core {
         if self.registers.gbpa & gbpa::ABORT != 0 || too_far {
             return Outcome::Aborted;
         }
-        let route = Resolved::identity(transaction.address, Attributes::INCOMING);
+        let route = Resolved::identity(transaction.address, self.bypass_attributes());
         self.forward(transaction, &route, None)
+    }
+
+    /// What GBPA makes of a transaction's attributes (§6.3.14).
+    fn bypass_attributes(&self) -> Attributes {
+        let mut attributes = Attributes::INCOMING;
+        let overrides = u64::from(self.registers.gbpa);
+        if self.id.attr_types_ovr {
+            if bit(overrides, 4) {
+                attributes.memory = MemoryType::from_stage2(field(overrides, 3, 0) as u8);
+            }
+            match field(overrides, 13, 12) {
+                1 => {}
+                share => attributes.shareability = Shareability::from_bits(share),
+            }
+        }
+        attributes.settled()
     }
 
     fn ordinary(&mut self, transaction: &Transaction, ticket: Option<u64>) -> Outcome {
