@@ -155,7 +155,7 @@ impl Core {
     }
 
     /// Complains of ones in bits that `writable` does not have, and clears them.
-    fn reserved(&self, at: u64, value: u32, writable: u32) -> u32 {
+    pub(crate) fn reserved(&self, at: u64, value: u32, writable: u32) -> u32 {
         if value & !writable != 0 {
             self.violate(
                 Rule::ReservedRegisterBits,

@@ -7,7 +7,7 @@ use crate::event::{Event, EventType};
 use crate::fault::Fetch;
 use crate::interrupt::Line;
 use crate::queue::Queue;
-use crate::registers::{cr0, cr2, gerror};
+use crate::registers::{cr0, cr2, gerror, offset};
 use crate::transaction::{Kind, Outcome, Transaction};
 use crate::translate::{Fault, Policy, Seen};
 use crate::violation::Rule;
@@ -40,6 +40,7 @@ impl Core {
     }
 
     pub(crate) fn write_eventq_cons(&mut self, value: u32) {
+        let value = self.reserved(offset::EVENTQ_CONS, value, 0x800f_ffff);
         let queue = self.event_queue();
         if self.is_on(cr0::EVENTQEN) && !queue.is_consistent(self.registers.eventq_prod, value) {
             let prod = self.registers.eventq_prod;
@@ -48,7 +49,7 @@ impl Core {
                 format!("EVENTQ_CONS {value:#x} with PROD {prod:#x}"),
             );
         }
-        self.registers.eventq_cons = value & 0x800f_ffff;
+        self.registers.eventq_cons = value;
     }
 
     /// Whether an error is active.

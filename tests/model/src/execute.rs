@@ -7,7 +7,7 @@ use crate::fault::Fetch;
 use crate::interrupt::{Interrupt, Line};
 use crate::pri::PageResponse;
 use crate::queue::Queue;
-use crate::registers::{cr0, cr2, gerror};
+use crate::registers::{cr0, cr2, gerror, offset};
 use crate::stall::Answer;
 use crate::violation::Rule;
 
@@ -44,7 +44,8 @@ impl Core {
         let queue = self.command_queue();
         let old = self.registers.cmdq_prod;
         let cons = self.registers.cmdq_cons;
-        self.registers.cmdq_prod = value & 0xf_ffff;
+        let value = self.reserved(offset::CMDQ_PROD, value, 0xf_ffff);
+        self.registers.cmdq_prod = value;
         if !self.is_on(cr0::CMDQEN) {
             return;
         }

@@ -6,7 +6,7 @@ use crate::event_queue::OVERFLOW;
 use crate::fault::Fetch;
 use crate::interrupt::Line;
 use crate::queue::Queue;
-use crate::registers::{cr0, gerror};
+use crate::registers::{cr0, gerror, offset};
 use crate::violation::Rule;
 
 /// A page request of a device.
@@ -89,6 +89,7 @@ impl Core {
     }
 
     pub(crate) fn write_priq_cons(&mut self, value: u32) {
+        let value = self.reserved(offset::PRIQ_CONS, value, 0x800f_ffff);
         let prod = self.registers.priq_prod;
         if self.is_on(cr0::PRIQEN) && !self.pri_queue().is_consistent(prod, value) {
             self.violate(
@@ -96,7 +97,7 @@ impl Core {
                 format!("PRIQ_CONS {value:#x} with PROD {prod:#x}"),
             );
         }
-        self.registers.priq_cons = value & 0x800f_ffff;
+        self.registers.priq_cons = value;
     }
 
     /// A device's page request has arrived.
