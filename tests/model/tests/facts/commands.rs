@@ -323,6 +323,28 @@ fn a_sync_without_a_signal_signals_nothing() {
 }
 
 #[test]
+fn a_sync_with_an_address_sends_its_message_and_pulses_its_wire() {
+    let mut bench = Bench::up(FULL, Mode::Polite);
+    let at = bench.frames(12);
+    bench.store(at, 0xffff_ffff_ffff_ffff);
+    bench.publish();
+    bench.machine.smmu(0).take_interrupts();
+    bench.commands(&[[0x46 | 1 << 12 | 3 << 22 | 0xf << 24 | 0x1234_5678 << 32, at | 4]]);
+    bench.machine.barrier(smmu_model::Barrier::Observe);
+    assert_eq!(bench.machine.load(at), Ok(0x1234_5678_ffff_ffff));
+    let interrupts = bench.machine.smmu(0).take_interrupts();
+    let message = Interrupt::Message {
+        line: Line::CommandSync,
+        pa: at | 4,
+        data: 0x1234_5678,
+    };
+    assert!(interrupts.contains(&message), "{interrupts:?}");
+    assert!(interrupts.contains(&Interrupt::Wired(Line::CommandSync)));
+    assert_eq!(interrupts.len(), 2);
+    bench.assert_clean();
+}
+
+#[test]
 fn a_sync_interrupt_without_an_address_only_pulses_its_wire() {
     let mut bench = Bench::up(FULL, Mode::Polite);
     bench.machine.smmu(0).take_interrupts();

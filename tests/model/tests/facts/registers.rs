@@ -354,6 +354,30 @@ fn a_guard_holds_from_the_write_of_the_enable_to_the_acknowledgement_of_its_clea
 }
 
 #[test]
+fn ones_in_reserved_bits_are_named_and_read_zero() {
+    for (at, reserved) in [
+        (0x20, 1 << 5),
+        (0x28, 1 << 12),
+        (0x2c, 1 << 4),
+        (0x50, 1 << 3),
+        (0x64, 1 << 1),
+        (0x80, 1 << 5),
+        (0x84, 1 << 24),
+        (0x88, 1 << 11),
+        (0x94, 1 << 31),
+        (0x98, 1 << 20),
+        (0x1_00ac, 1 << 20),
+        (0x1_00cc, 1 << 20),
+    ] {
+        let bench = off();
+        bench.write(at, reserved);
+        assert_eq!(bench.read(at), 0, "{at:#x}");
+        let count = bench.machine.record().count(Rule::ReservedRegisterBits);
+        assert_eq!(count, 1, "{at:#x}");
+    }
+}
+
+#[test]
 fn gbpa_is_written_whole_with_its_update_bit() {
     let bench = off();
     bench.machine.smmu(0).set_faults(late());
@@ -414,6 +438,20 @@ fn a_switched_off_smmu_aborts_without_a_record_beyond_the_output_size() {
     });
     rig.bench.cr0(QUEUES_ON);
     rig.aborts_silently(read(1 << 40 | rig.page));
+}
+
+#[test]
+fn a_switched_off_smmu_uses_the_memory_type_of_gbpa() {
+    let rig = Rig::full();
+    // MTCFG, MemAttr = Device-nGnRE.
+    rig.bench.write(0x44, 1 << 31 | 1 << 12 | 1 << 4 | 1);
+    assert!(rig.bench.wait(|bench| bench.read(0x44) >> 31 == 0));
+    rig.bench.cr0(QUEUES_ON);
+    let outcome = rig.transact(read(rig.page));
+    let Outcome::Done { attributes, .. } = outcome else {
+        panic!("{outcome:?}");
+    };
+    assert_eq!(attributes.memory, MemoryType::DeviceNGnRE);
 }
 
 #[test]

@@ -632,6 +632,12 @@ fn the_record_has_the_whole_address_and_the_substream() {
 }
 
 #[test]
+fn a_fault_is_silent_with_r_0() {
+    let mut rig = rig_with(Identity::full(), |rig| with(rig.cd(), 0, 45, 45, 0));
+    rig.aborts_silently(read(VA | 0x2000));
+}
+
+#[test]
 fn a_fault_reads_zero_with_a_0_and_is_recorded_with_r_1() {
     let mut rig = rig_with(Identity::full(), |rig| with(rig.cd(), 0, 46, 46, 0));
     let address = VA | 0x2000;

@@ -187,6 +187,7 @@ legal! {
     as_many_substreams_as_there_are_are_legal: SSIDS_4, stage1, [(0, 63, 59, 4), (1, 1, 0, 2)];
     the_number_of_substreams_is_ignored_without_substreams: SSIDS_0, stage1, [(0, 63, 59, 31)];
     the_context_table_format_is_ignored_for_one_descriptor: NO_CD2L, stage1, [(0, 5, 4, 2)];
+    the_context_table_format_is_ignored_without_substreams: Identity { cd2l: false, ..SSIDS_0 }, stage1, [(0, 5, 4, 1), (0, 63, 59, 3)];
     context_table_format_3_acts_as_linear: NO_CD2L, stage1, [(0, 5, 4, 3), (0, 63, 59, 4), (1, 1, 0, 2)];
 
     stage_2_may_stall_under_model_0: FULL, stage2, [(2, 57, 57, 1)];
