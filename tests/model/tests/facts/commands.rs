@@ -262,7 +262,7 @@ fn an_abort_of_a_command_fetch_is_cerror_abt() {
 
 #[test]
 fn a_command_queue_outside_memory_is_cerror_abt() {
-    let mut bench = Bench::up(FULL, Mode::Polite);
+    let bench = Bench::up(FULL, Mode::Polite);
     bench.cr0(0x5);
     bench.write64(0x90, 0x10_0000_0000 | 4);
     bench.write(0x98, 0);

@@ -7,6 +7,7 @@
 
 mod cd_legality;
 mod commands;
+mod invalidation;
 mod kit;
 mod nested;
 mod queues;
