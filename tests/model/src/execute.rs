@@ -46,7 +46,8 @@ impl Core {
         let queue = self.command_queue();
         let old = self.registers.cmdq_prod;
         let cons = self.registers.cmdq_cons;
-        self.registers.cmdq_prod = self.reserved(offset::CMDQ_PROD, value, 0xf_ffff);
+        let value = self.reserved(offset::CMDQ_PROD, value, 0xf_ffff);
+        self.registers.cmdq_prod = value;
         if !self.is_on(cr0::CMDQEN) {
             return;
         }

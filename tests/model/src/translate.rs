@@ -208,18 +208,18 @@ impl Core {
         self.forward(transaction, &route, None)
     }
 
-    /// The attributes of bypassing traffic while SMMUEN is 0 (§6.3.14).
+    /// What GBPA makes of a transaction's attributes (§6.3.14).
     fn bypass_attributes(&self) -> Attributes {
-        let value = u64::from(self.registers.gbpa);
         let mut attributes = Attributes::INCOMING;
-        if !self.id.attr_types_ovr {
-            return attributes;
-        }
-        if bit(value, 4) {
-            attributes.memory = MemoryType::from_stage2(field(value, 3, 0) as u8);
-        }
-        if field(value, 13, 12) != 1 {
-            attributes.shareability = Shareability::from_bits(field(value, 13, 12));
+        let overrides = u64::from(self.registers.gbpa);
+        if self.id.attr_types_ovr {
+            if bit(overrides, 4) {
+                attributes.memory = MemoryType::from_stage2(field(overrides, 3, 0) as u8);
+            }
+            match field(overrides, 13, 12) {
+                1 => {}
+                share => attributes.shareability = Shareability::from_bits(share),
+            }
         }
         attributes.settled()
     }
