@@ -83,7 +83,9 @@ const UNIT_LOG2: u32 = 12;
 /// An invalidation that a device has not answered.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Outstanding {
-    pub(crate) id: u64,
+    pub(crate) invalidation: AtcInvalidation,
+    /// The step in which it was sent.
+    pub(crate) sent: u64,
     /// When the SMMU gives up waiting.
     pub(crate) due_us: u64,
 }
@@ -162,7 +164,11 @@ impl Core {
             return self.refuse_request(transaction);
         }
         match self.grant(transaction, &ste) {
-            Ok(grant) => Outcome::Ats(AtsAnswer::Success(grant)),
+            Ok(grant) => {
+                let is_split = ste.effective_eats(self.is_checked()) == 2;
+                self.note_grant(transaction, grant, is_split);
+                Outcome::Ats(AtsAnswer::Success(grant))
+            }
             Err(fault) if fault.event_type.is_translation_related() => {
                 Outcome::Ats(AtsAnswer::Success(no_grant(transaction)))
             }
@@ -234,6 +240,7 @@ impl Core {
         if !self.is_on(cr0::SMMUEN) {
             return self.forbid(transaction);
         }
+        self.check_granted(transaction);
         let too_far = transaction.address >> self.id.oas_bits != 0;
         let route = Resolved::identity(transaction.address, crate::Attributes::INCOMING);
         if !self.is_checked() {
@@ -313,16 +320,23 @@ impl Core {
         self.commands.next_invalidation += 1;
         let id = self.commands.next_invalidation;
         let due_us = self.now_us() + self.atc_timeout_us;
-        self.commands.outstanding.push(Outstanding { id, due_us });
-        self.outbox
-            .push(Message::Invalidate(AtcInvalidation { id, ..invalidation }));
+        let invalidation = AtcInvalidation { id, ..invalidation };
+        self.commands.outstanding.push(Outstanding {
+            invalidation,
+            sent: self.record.step(),
+            due_us,
+        });
+        self.outbox.push(Message::Invalidate(invalidation));
     }
 
     /// A device has answered an invalidation.
     pub(crate) fn answer_invalidation(&mut self, id: u64) {
-        self.commands
-            .outstanding
-            .retain(|outstanding| outstanding.id != id);
+        let outstanding = &mut self.commands.outstanding;
+        let found = outstanding.iter().position(|of| of.invalidation.id == id);
+        if let Some(at) = found {
+            let answered = outstanding.remove(at);
+            self.grants_invalidated(&answered.invalidation, answered.sent);
+        }
     }
 }
 
