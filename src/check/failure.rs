@@ -92,7 +92,7 @@ impl fmt::Display for Failure {
             Self::ShutDown(error) => write!(f, "shutting down: {error}"),
             Self::Stream(error) => error.fmt(f),
             Self::Command(error) => error.fmt(f),
-            Self::Stage2(error) => write!(f, "stage 2: {error:?}"),
+            Self::Stage2(error) => write!(f, "stage 2: {error}"),
             Self::Pci(error) => error.fmt(f),
             Self::Landed { at } => write!(f, "DMA reached {at}"),
             Self::DidNotLand { at, found } => {

@@ -67,8 +67,9 @@ pub unsafe trait Platform: Clock + Sync {
 
     /// Cleans these words to the point of coherency, for an SMMU that does not snoop.
     ///
-    /// Completed by the next [`barrier`](Self::barrier)`(`[`Barrier::Publish`]`)`. Never called for
-    /// an SMMU with coherent walks.
+    /// Complete when it returns, which takes a barrier of its own (`DSB SY`: one that waits for
+    /// stores alone does not complete cache maintenance). Never called for an SMMU with coherent
+    /// walks.
     fn clean(&self, words: &[AtomicU64]);
 
     /// One 64-bit store, single-copy atomic, to memory that an SMMU may read.

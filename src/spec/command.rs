@@ -21,6 +21,9 @@ const RANGE_ALL: u64 = 31;
 /// A command as it lies in the queue: 16 bytes, little-endian, reserved bits 0.
 ///
 /// A plain value: making one changes nothing. §4.1.
+///
+/// CMD_PREFETCH_CONFIG and CMD_PREFETCH_ADDR have no constructor: they are hints, and some parts
+/// must never be sent one (`hisilicon,broken-prefetch-cmd`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Command([u64; 2]);
 

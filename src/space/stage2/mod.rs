@@ -17,6 +17,7 @@
 mod change;
 mod map;
 mod range;
+mod words;
 
 use range::{Range, find};
 

@@ -18,10 +18,9 @@ use portcullis::addr::Pa;
 use portcullis::hw::{Barrier, Clock, Frames, Platform, Registers};
 use smmu_model::{Claim, Identity, Machine, Mode, Settings};
 
-/// The README's example, run as a test.
-#[cfg(doctest)]
-#[doc = include_str!("../../../README.md")]
-pub struct Readme;
+mod lend;
+
+pub use lend::lend;
 
 /// Where the host's memory starts.
 const BASE: u64 = 0x8000_0000;
@@ -34,7 +33,11 @@ const FIRST: u64 = BASE + 0x1000;
 pub struct Hypervisor {
     machine: Arc<Machine>,
     memory: Mutex<Memory>,
+    alter: Mutex<Option<Alter>>,
 }
+
+/// What is stored in place of a value; `None`: nothing.
+pub type Alter = fn(u64) -> Option<u64>;
 
 struct Memory {
     /// The next byte that was never given out.
@@ -64,7 +67,13 @@ impl Hypervisor {
                 allocations: 0,
                 fail_from: None,
             }),
+            alter: Mutex::new(None),
         }
+    }
+
+    /// Has `alter` say from now on what memory takes of each store, as failing memory would.
+    pub fn alter_stores(&self, alter: Option<Alter>) {
+        *self.alter.lock().unwrap_or_else(PoisonError::into_inner) = alter;
     }
 
     /// The machine: for devices that do DMA, and for what the model has to say.
@@ -185,8 +194,11 @@ unsafe impl Platform for Hypervisor {
     }
 
     fn store(&self, word: &AtomicU64, value: u64) {
-        let stored = self.machine.store(self.address_of(word), value);
-        stored.expect("the word is in memory");
+        let alter = *self.alter.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(value) = alter.map_or(Some(value), |alter| alter(value)) {
+            let stored = self.machine.store(self.address_of(word), value);
+            stored.expect("the word is in memory");
+        }
     }
 
     fn load(&self, word: &AtomicU64) -> u64 {

@@ -634,3 +634,31 @@ fn a_full_event_queue_is_noticed_acknowledged_and_used_again() {
     }
     assert_clean(&host, "overflow");
 }
+
+/// Found by sabotage: it used to go on for ever.
+#[test]
+fn an_entry_that_does_not_hold_is_given_up() {
+    let host = Hypervisor::new(Identity::full(), Mode::Polite);
+    let smmu = take_over(&host);
+    let stage2 = stage2(&host, 7);
+    // The third word of a stage-2 STE loses S2R, by its bits 58, 54 and 51 (§5.2).
+    host.alter_stores(Some(|value| {
+        let third = 1 << 58 | 1 << 54 | 1 << 51;
+        Some(if value & third == third {
+            value & !(1 << 58)
+        } else {
+            value
+        })
+    }));
+    assert_eq!(
+        smmu.publish(&[STREAM], &stage2.walk()),
+        Err(StreamError::NotHeld)
+    );
+    host.alter_stores(None);
+    let stream = STREAM;
+    assert_eq!(
+        smmu.publish(&[STREAM], &stage2.walk()),
+        Err(StreamError::Lost { stream })
+    );
+    assert!(!writes(&host, STREAM, IPA));
+}
