@@ -69,6 +69,8 @@ pub(crate) struct Claims {
     /// Free ranges: byte after the last, by first byte.
     free: Mutex<BTreeMap<u64, u64>>,
     releasing: Mutex<BTreeSet<(u16, u16)>>,
+    /// Released, and not given out again.
+    released: Mutex<BTreeSet<(u16, u16)>>,
 }
 
 fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -91,6 +93,11 @@ impl Claims {
         lock(&self.releasing).contains(&(vmid, asid))
     }
 
+    /// Whether the space with these tags was released, and they were not given out again.
+    pub(crate) fn is_released(&self, vmid: u16, asid: u16) -> bool {
+        lock(&self.released).contains(&(vmid, asid))
+    }
+
     /// Takes the claim down.
     pub(crate) fn note(&self, claim: Claim) {
         match claim {
@@ -107,8 +114,13 @@ impl Claims {
             }
             Claim::ReleaseEnds { vmid, asid } => {
                 lock(&self.releasing).remove(&(vmid, asid));
+                lock(&self.released).insert((vmid, asid));
             }
-            Claim::AsidTaken { .. } | Claim::VmidTaken { .. } | Claim::PasidTaken { .. } => {}
+            Claim::AsidTaken { vmid, asid } => {
+                lock(&self.released).remove(&(vmid, asid));
+            }
+            Claim::VmidTaken { vmid } => lock(&self.released).retain(|(of, _)| *of != vmid),
+            Claim::PasidTaken { .. } => {}
         }
     }
 }
@@ -313,24 +325,22 @@ impl Core {
         }
     }
 
-    /// In memory, too, nothing may lead there: the entries that were noticed.
+    /// In memory, too, nothing may lead there: from entries, and from tables that were walked.
     fn check_unreachable(&mut self, start: u64, end: u64) {
         let inside = |at: u64, bytes: u64| at < end && at.saturating_add(bytes) > start;
-        let streams: Vec<u32> = self.caches.config.streams.keys().copied().collect();
-        for stream in streams {
-            let Some(ste) = self.peek_ste(stream) else {
-                continue;
-            };
-            let by_stage2 = ste
-                .stage2
-                .is_some_and(|s2| inside(s2.root, s2.shape.root_bytes()));
-            if by_stage2 || self.ste_leads(&ste, &inside) {
-                self.violate(
-                    Rule::FrameStillReachable,
-                    format!("the frame {start:#x}..{end:#x}, from the entry of stream {stream:#x}"),
-                );
-                return;
-            }
+        let mut streams: Vec<u32> = self.caches.config.streams.keys().copied().collect();
+        streams.sort_unstable();
+        let by_entry = streams.into_iter().find(|stream| {
+            self.peek_ste(*stream)
+                .is_some_and(|ste| self.ste_leads(&ste, &inside))
+        });
+        if let Some(stream) = by_entry {
+            let what =
+                format!("the frame {start:#x}..{end:#x}, from the entry of stream {stream:#x}");
+            self.violate(Rule::FrameStillReachable, what);
+        } else if let Some((pa, what)) = self.use_in(start, end) {
+            let what = format!("the frame {start:#x}..{end:#x}, at {pa:#x} as {what:x?}");
+            self.violate(Rule::FrameStillReachable, what);
         }
     }
 

@@ -14,6 +14,17 @@ pub(crate) struct Updates {
     cr0: [Option<u64>; 6],
     gbpa: Option<(u64, u32)>,
     irq_ctrl: Option<u64>,
+    /// When the oldest of them began.
+    began_us: Option<u64>,
+}
+
+impl Updates {
+    /// When the oldest update that is not acknowledged began.
+    pub(crate) fn began_us(&self) -> Option<u64> {
+        let is_pending =
+            self.cr0.iter().any(Option::is_some) || self.gbpa.is_some() || self.irq_ctrl.is_some();
+        self.began_us.filter(|_| is_pending)
+    }
 }
 
 /// The registers after reset.
@@ -222,7 +233,11 @@ impl Core {
 
     /// When an update that starts now is acknowledged; `None`: never.
     fn acknowledge_at(&mut self) -> Option<u64> {
-        let due = self.now_us() + self.choices.acknowledge_us() + self.faults.acknowledge_late_us;
+        let now = self.now_us();
+        if self.updates.began_us().is_none() {
+            self.updates.began_us = Some(now);
+        }
+        let due = now + self.choices.acknowledge_us() + self.faults.acknowledge_late_us;
         (!self.faults.acknowledge_never).then_some(due)
     }
 

@@ -53,6 +53,7 @@ mod stall;
 mod ste;
 mod story;
 mod stream;
+mod strict;
 mod substream;
 mod transaction;
 mod translate;

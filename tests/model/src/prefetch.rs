@@ -22,6 +22,9 @@ const SWEPT_STREAMS_LOG2: u32 = 8;
 /// CD tables likewise: so many first SubstreamIDs, and those noticed.
 const SWEPT_CONTEXTS: u32 = 32;
 
+/// So many words of translation tables are looked at in one go.
+const BUDGET: u32 = 1 << 16;
+
 /// A structure whose words are being read one by one.
 #[derive(Clone, Debug)]
 struct Partial {
@@ -38,9 +41,9 @@ pub(crate) struct Ahead {
     streams: BTreeSet<u32>,
     contexts: BTreeSet<(u32, u32)>,
     partials: Vec<Partial>,
-    /// Something was removed since the last sweep.
-    is_stale: bool,
-    /// How many more descriptors may be looked at in this sweep.
+    /// Streams of which something was removed that could be fetched again.
+    stale: BTreeSet<u32>,
+    /// How many more words of tables may be looked at now.
     budget: u32,
 }
 
@@ -60,8 +63,35 @@ impl Core {
     }
 
     /// Something was removed that could be fetched again.
-    pub(crate) fn has_forgotten(&mut self) {
-        self.ahead.is_stale = true;
+    pub(crate) fn has_forgotten(&mut self, command: &Command) {
+        if !self.choices.looks_ahead() {
+            return;
+        }
+        let of_regime = |stream: &u32| match command {
+            Command::Tlbi(tlbi) => {
+                let entry = self
+                    .caches
+                    .config
+                    .ste(*stream)
+                    .and_then(|copy| copy.decoded.ok());
+                entry.is_some_and(|ste| tlbi.vmid().is_none_or(|vmid| vmid == ste.vmid))
+            }
+            _ => {
+                crate::entry::covers(command, (*stream, None))
+                    || crate::entry::covers(command, (*stream, Some(0)))
+            }
+        };
+        let stale: Vec<u32> = match command {
+            Command::CfgiCd { stream, .. } => vec![*stream],
+            _ => self
+                .ahead
+                .streams
+                .iter()
+                .copied()
+                .filter(of_regime)
+                .collect(),
+        };
+        self.ahead.stale.extend(stale);
     }
 
     /// Fetches ahead, as the mode says.
@@ -74,8 +104,11 @@ impl Core {
             if self.choices.one_in(2) {
                 self.look_at_some_stream();
             }
-        } else if self.ahead.is_stale {
-            self.sweep();
+        } else {
+            self.ahead.budget = BUDGET;
+            for stream in std::mem::take(&mut self.ahead.stale) {
+                self.look_at_stream(stream);
+            }
         }
     }
 
@@ -86,7 +119,7 @@ impl Core {
         }
         let at = self.choices.below(count) as usize;
         if let Some(stream) = self.ahead.streams.iter().nth(at).copied() {
-            self.ahead.budget = self.choices.below(64) as u32;
+            self.ahead.budget = self.choices.below(4096) as u32;
             self.look_at_stream(stream);
         }
     }
@@ -96,8 +129,7 @@ impl Core {
         if !self.choices.looks_ahead() || !self.is_on(cr0::SMMUEN) {
             return;
         }
-        self.ahead.is_stale = false;
-        self.ahead.budget = 4096;
+        self.ahead.budget = BUDGET;
         let log2 = self.stream_table().log2_streams;
         if log2 <= SWEPT_STREAMS_LOG2 {
             self.ahead.streams.extend(0..1 << log2);
@@ -183,6 +215,9 @@ impl Core {
         };
         let root = s2.shape.root;
         for index in 0..entries(root, level) {
+            if !self.spend() {
+                return;
+            }
             let word = self.peek(table + 8 * index).unwrap_or(0);
             let word = if s2.is_big_endian {
                 word.swap_bytes()
@@ -191,9 +226,6 @@ impl Core {
             };
             if word & 1 == 0 {
                 continue;
-            }
-            if !self.spend() {
-                return;
             }
             let ipa = base + (index << root.granule.level_log2(level));
             if let Descriptor::Table { address } =
@@ -209,6 +241,9 @@ impl Core {
     /// The same for stage 1.
     fn look_at_tree1(&mut self, space: &Space<'_>, root: Root, table: u64, level: u32, base: u64) {
         for index in 0..entries(root, level) {
+            if !self.spend() {
+                return;
+            }
             let Some(pa) = self.peek_through(space.ste, table + 8 * index) else {
                 continue;
             };
@@ -220,9 +255,6 @@ impl Core {
             };
             if word & 1 == 0 {
                 continue;
-            }
-            if !self.spend() {
-                return;
             }
             let va = base.wrapping_add(index << root.granule.level_log2(level));
             if let Descriptor::Table { address } =
@@ -290,7 +322,7 @@ impl Core {
 
     /// A word that is used as `what` has changed: the SMMU may look at once.
     pub(crate) fn look_at_use(&mut self, what: Use) {
-        self.ahead.budget = 512;
+        self.ahead.budget = BUDGET;
         match what {
             Use::L1Std { index } => {
                 if let Some(split) = self.stream_table().split {

@@ -89,6 +89,8 @@ impl Core {
     }
 
     pub(crate) fn write_priq_cons(&mut self, value: u32) {
+        self.check_given_back(Line::PriQueue);
+        let value = self.reserved(offset::PRIQ_CONS, value, 0x800f_ffff);
         let prod = self.registers.priq_prod;
         if self.is_on(cr0::PRIQEN) && !self.pri_queue().is_consistent(prod, value) {
             self.violate(
@@ -96,7 +98,7 @@ impl Core {
                 format!("PRIQ_CONS {value:#x} with PROD {prod:#x}"),
             );
         }
-        self.registers.priq_cons = self.reserved(offset::PRIQ_CONS, value, 0x800f_ffff);
+        self.registers.priq_cons = value;
     }
 
     /// A device's page request has arrived.

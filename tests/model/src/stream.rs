@@ -1,6 +1,6 @@
 //! Finding a stream table entry (§3.3, §5.1).
 
-use crate::bits::{align_down, field, keep};
+use crate::bits::{align_down, field, keep, ones};
 use crate::cache::config::{PointerCopy, SteCopy};
 use crate::core::Core;
 use crate::event::EventType;
@@ -139,6 +139,13 @@ impl Core {
             self.violate(
                 Rule::EntryReservedBits,
                 format!("L1STD {word:#x} at {at:#x}"),
+            );
+        }
+        let span = field(word, 4, 0) as u32;
+        if (1..=11).contains(&span) && keep(word, 55, 6) & ones(span + 5) != 0 {
+            self.violate(
+                Rule::TableMisaligned,
+                format!("the array of L1STD {word:#x} at {at:#x}"),
             );
         }
         if self.choices.remembers() {

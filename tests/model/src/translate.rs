@@ -6,7 +6,7 @@ use crate::cache::tlb::VaEntry;
 use crate::core::Core;
 use crate::event::{Class, EventType};
 use crate::record::Landing;
-use crate::registers::{cr0, gbpa};
+use crate::registers::{cr0, gbpa, gerror};
 use crate::stage1::{Space, Stage1Leaf};
 use crate::stage2::{Need, Stage2Leaf, stage2_check};
 use crate::ste::{Stage2, Ste};
@@ -144,6 +144,8 @@ pub(crate) struct Resolved {
     pub(crate) stage2: Option<Stage2Leaf>,
     pub(crate) attributes: Attributes,
     pub(crate) cd: Option<Origin>,
+    /// VMID and ASID, where a context descriptor was used.
+    pub(crate) tags: Option<(u16, u16)>,
 }
 
 impl Resolved {
@@ -156,6 +158,7 @@ impl Resolved {
             stage2: None,
             attributes,
             cd: None,
+            tags: None,
         }
     }
 
@@ -184,6 +187,9 @@ impl Core {
             let fault = Fault::new(EventType::UnsupportedTransaction);
             return self.fail(transaction, Seen::raw(transaction), fault, ticket);
         }
+        if self.is_active(gerror::SFM_ERR) {
+            return Outcome::Aborted;
+        }
         match transaction.kind {
             Kind::AtsRequest => self.ats_request(transaction),
             Kind::Translated => self.translated(transaction),
@@ -202,18 +208,18 @@ impl Core {
         self.forward(transaction, &route, None)
     }
 
-    /// The attributes of bypassing traffic while SMMUEN is 0 (§6.3.14).
+    /// What GBPA makes of a transaction's attributes (§6.3.14).
     fn bypass_attributes(&self) -> Attributes {
-        let value = u64::from(self.registers.gbpa);
         let mut attributes = Attributes::INCOMING;
-        if !self.id.attr_types_ovr {
-            return attributes;
-        }
-        if bit(value, 4) {
-            attributes.memory = MemoryType::from_stage2(field(value, 3, 0) as u8);
-        }
-        if field(value, 13, 12) != 1 {
-            attributes.shareability = Shareability::from_bits(field(value, 13, 12));
+        let overrides = u64::from(self.registers.gbpa);
+        if self.id.attr_types_ovr {
+            if bit(overrides, 4) {
+                attributes.memory = MemoryType::from_stage2(field(overrides, 3, 0) as u8);
+            }
+            match field(overrides, 13, 12) {
+                1 => {}
+                share => attributes.shareability = Shareability::from_bits(share),
+            }
         }
         attributes.settled()
     }
@@ -309,11 +315,39 @@ impl Core {
         if let (Some(s2), Some(leaf)) = (&ste.stage2, &entry.stage2) {
             stage2_check(s2, leaf, ipa, request.need, Class::Input)?;
         }
-        Ok(combined(request.address, &entry, origin))
+        Ok(Resolved {
+            tags: Some((ste.vmid, cd.asid)),
+            ..combined(request.address, &entry, origin)
+        })
     }
 
-    /// The access itself.
+    /// The access itself, or its beginning.
     pub(crate) fn forward(
+        &mut self,
+        transaction: &Transaction,
+        route: &Resolved,
+        ste: Option<Origin>,
+    ) -> Outcome {
+        if transaction.kind == Kind::Posted && transaction.is_write() && self.choices.lingers() {
+            self.posted.push((transaction.clone(), *route, ste));
+            return Outcome::Done {
+                pa: route.pa,
+                data: Vec::new(),
+                attributes: route.attributes,
+            };
+        }
+        self.land(transaction, route, ste)
+    }
+
+    /// Ends the posted writes that are still on their way.
+    pub(crate) fn land_posted(&mut self) {
+        for (transaction, route, ste) in std::mem::take(&mut self.posted) {
+            let _ = self.land(&transaction, &route, ste);
+        }
+    }
+
+    /// The access reaches memory.
+    fn land(
         &mut self,
         transaction: &Transaction,
         route: &Resolved,
@@ -351,11 +385,18 @@ impl Core {
         }
     }
 
-    /// Complains if the access reaches a frame that was given back.
+    /// Complains if the access reaches a frame that was given back, or is of a space that is gone.
     fn check_landing(&self, transaction: &Transaction, route: &Resolved, ste: Option<Origin>) {
-        if !self.claims.is_free(route.pa) {
+        let is_released = route
+            .tags
+            .is_some_and(|(vmid, asid)| self.claims.is_released(vmid, asid));
+        let rule = if self.claims.is_free(route.pa) {
+            Rule::FreedFrameReached
+        } else if is_released {
+            Rule::ReleasedSpaceReached
+        } else {
             return;
-        }
+        };
         let kept = [
             (
                 format!("the entry of stream {:#x}", transaction.stream),
@@ -378,7 +419,7 @@ impl Core {
             "stream {:#x}, SubstreamID {:?}, reached {:#x} by {:#x}",
             transaction.stream, transaction.substream, route.pa, transaction.address
         );
-        self.record.violate(Rule::FreedFrameReached, what, &items);
+        self.record.violate(rule, what, &items);
     }
 }
 
@@ -416,5 +457,6 @@ fn combined(address: u64, entry: &VaEntry, cd: Origin) -> Resolved {
             .stage2
             .map_or(attributes, |leaf| leaf.attributes(attributes)),
         cd: Some(cd),
+        tags: None,
     }
 }
