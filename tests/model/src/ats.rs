@@ -3,11 +3,11 @@
 use crate::core::Core;
 use crate::event::{Class, EventType};
 use crate::registers::{cr0, cr2};
+use crate::route::{Fault, Policy, Request, Resolved, Seen};
 use crate::stage2::{Need, Stage2Leaf};
 use crate::ste::Ste;
 use crate::substream::{Way, decide};
 use crate::transaction::{Outcome, Transaction};
-use crate::translate::{Fault, Policy, Request, Resolved, Seen};
 
 /// What a successful translation request grants.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -275,7 +275,7 @@ impl Core {
             stream: transaction.stream,
             substream: None,
             address: transaction.address,
-            need: crate::translate::need(transaction, &ste),
+            need: crate::route::need(transaction, &ste),
         };
         match self.resolve_stage2(&ste, &request) {
             Ok(route) => self.forward(transaction, &route, Some(origin)),
