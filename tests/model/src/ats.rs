@@ -3,11 +3,11 @@
 use crate::core::Core;
 use crate::event::{Class, EventType};
 use crate::registers::{cr0, cr2};
+use crate::route::{Fault, Policy, Request, Resolved, Seen};
 use crate::stage2::{Need, Stage2Leaf};
 use crate::ste::Ste;
 use crate::substream::{Way, decide};
 use crate::transaction::{Outcome, Transaction};
-use crate::translate::{Fault, Policy, Request, Resolved, Seen};
 
 /// What a successful translation request grants.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -138,7 +138,7 @@ impl Core {
     }
 
     /// Whether configuration errors of ATS traffic are recorded.
-    fn records_ats(&self) -> bool {
+    pub(crate) fn records_ats(&self) -> bool {
         self.id.atsrecerr && self.registers.cr2 & cr2::REC_CFG_ATS != 0
     }
 
@@ -275,7 +275,7 @@ impl Core {
             stream: transaction.stream,
             substream: None,
             address: transaction.address,
-            need: crate::translate::need(transaction, &ste),
+            need: crate::route::need(transaction, &ste),
         };
         match self.resolve_stage2(&ste, &request) {
             Ok(route) => self.forward(transaction, &route, Some(origin)),

@@ -6,9 +6,9 @@ use crate::core::Core;
 use crate::event::EventType;
 use crate::fault::Fetch;
 use crate::registers::cr2;
+use crate::route::Fault;
 use crate::ste::{Ste, Vhe};
 use crate::story::Origin;
-use crate::translate::Fault;
 use crate::violation::Rule;
 use crate::watch::Use;
 
