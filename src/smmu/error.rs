@@ -67,6 +67,8 @@ pub enum CommandError {
         /// How long it was waited for, in microseconds.
         waited_us: u64,
     },
+    /// The ticket is another SMMU's. Nothing is known of its train here.
+    ForeignTicket,
     /// The queue is dead.
     Dead(Death),
 }
@@ -271,6 +273,7 @@ impl fmt::Display for CommandError {
             Self::NoRoom { waited_us } => {
                 write!(f, "the command queue stayed full for {waited_us} us")
             }
+            Self::ForeignTicket => f.write_str("the ticket is another SMMU's"),
             Self::Dead(death) => write!(f, "the command queue is dead: {death}"),
         }
     }

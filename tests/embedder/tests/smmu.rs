@@ -463,6 +463,18 @@ fn the_issuer_of_an_illegal_command_is_told_and_nobody_else() {
 }
 
 #[test]
+fn a_ticket_is_good_for_the_smmu_that_gave_it() {
+    let both = [Identity::full(); 2].map(|it| smmu_model::Settings::new(it, Mode::Polite));
+    let host = Hypervisor::with_smmus(&both);
+    let [first, second] = [0, 1].map(|smmu| {
+        let settings = Settings::new(LAST);
+        Smmu::take_over(&host, host.registers(smmu), FIRMWARE, settings).expect("taken over")
+    });
+    let ticket = first.submit(&[&[]]).expect("there is room");
+    assert_eq!(second.wait(ticket), Err(CommandError::ForeignTicket));
+}
+
+#[test]
 fn a_queue_that_the_smmu_cannot_read_is_dead() {
     let host = Hypervisor::new(Identity::full(), Mode::Polite);
     let smmu = take_over(&host);
