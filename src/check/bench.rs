@@ -10,7 +10,7 @@ use crate::id::{StreamId, Vmid};
 use crate::smmu::{Settings, Smmu, Unpublished, Unsynced, invalidate};
 use crate::space::stage2::{PageSizes, Reclaim, Stage2, Stage2Config};
 use crate::spec::event::Event;
-use crate::spec::vmsa::{Attributes, Granule, Permissions, WalkCoherency};
+use crate::spec::vmsa::{Attributes, BbmLevel, Granule, Permissions, WalkCoherency};
 
 /// How long an event may take after the DMA that caused it.
 const EVENT_TIMEOUT_US: u64 = 100_000;
@@ -85,6 +85,7 @@ impl<'p, P: Platform<Registers: Clone>> Bench<'p, P> {
             granule: Granule::Kib4,
             ipa_bits: IPA_BITS,
             oas_bits: smmu.features().output_bits.min(devices.cpu_output_bits),
+            bbm: BbmLevel::Level0,
             coherency: WalkCoherency::Coherent,
             tables: TABLES,
             vmid: Vmid::new(7),

@@ -15,6 +15,7 @@
 //! a time.
 #![expect(unsafe_code, reason = "the room whose purpose it is")]
 
+mod cpu_tlb;
 mod frame;
 mod mmio;
 mod platform;
@@ -24,10 +25,12 @@ pub mod testing;
 mod tree;
 mod wait;
 
+pub use cpu_tlb::CpuTlb;
 pub use frame::Frames;
 pub use mmio::{Mmio, Registers};
 pub use platform::{Barrier, Clock, Platform};
 pub(crate) use pool::Chain;
 pub use pool::{NoTables, PoolShape};
-pub(crate) use tree::{EditNode, Node, Orphan, Tree};
+pub use tree::View;
+pub(crate) use tree::{EditNode, Mark, Node, Orphan, Roots, Tree};
 pub use wait::{TimedOut, wait_until};

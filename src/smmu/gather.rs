@@ -6,8 +6,7 @@ use crate::addr::Ipa;
 use crate::id::Vmid;
 use crate::spec::vmsa::{Granule, Level};
 
-/// How many ranges a gathering keeps apart; few, as the value is moved about by every unmap.
-const RANGES: usize = 4;
+const RANGES: usize = Gathered::RANGES;
 
 /// Input addresses of stage 2 of which an SMMU may hold old translations.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -128,6 +127,9 @@ pub struct Gathered {
 }
 
 impl Gathered {
+    /// How many ranges it keeps apart; few, as the value is moved about by every unmap.
+    pub const RANGES: usize = 4;
+
     /// Nothing yet, for the stage 2 that has this VMID.
     #[inline]
     pub const fn nothing(vmid: Vmid, granule: Granule) -> Self {
@@ -192,7 +194,7 @@ impl Gathered {
     }
 
     /// Adds all of `other`, which is of the same VMID.
-    fn absorb(&mut self, other: &Self) {
+    pub(crate) fn absorb(&mut self, other: &Self) {
         match other.ranges() {
             Some(ranges) => ranges.iter().for_each(|range| self.add_range(range)),
             None => self.count = other.count,

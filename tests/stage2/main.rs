@@ -10,7 +10,7 @@ use portcullis::hw::PoolShape;
 use portcullis::hw::testing::HostPlatform;
 use portcullis::id::Vmid;
 use portcullis::space::stage2::{Stage2, Stage2Config};
-use portcullis::spec::vmsa::{Granule, WalkCoherency};
+use portcullis::spec::vmsa::{BbmLevel, Granule, WalkCoherency};
 
 const KIB4: u64 = 0x1000;
 const MIB2: u64 = 0x20_0000;
@@ -21,6 +21,7 @@ fn config(granule: Granule, ipa_bits: u8) -> Stage2Config {
         granule,
         ipa_bits,
         oas_bits: 48,
+        bbm: BbmLevel::Level0,
         coherency: WalkCoherency::Coherent,
         tables: PoolShape {
             quota_pages: 1 << 20,

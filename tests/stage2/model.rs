@@ -370,7 +370,7 @@ impl Run<'_> {
         if let Some((base, leaf)) = leaf
             && self.walkers == Walkers::Live
         {
-            return Some(Stage2Error::SplitNeeded {
+            return Some(Stage2Error::BreakNeeded {
                 ipa: Ipa::new(base),
                 log2_bytes: leaf.log2_bytes as u8,
             });

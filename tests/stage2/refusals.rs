@@ -313,7 +313,7 @@ fn splitting_takes_as_many_tables_as_there_are_levels_to_split_and_no_more() {
             .expect("it is free");
         let refused = tables.unmap(Ipa::new(first), end - first).err();
         assert!(
-            matches!(refused, Some(Stage2Error::SplitNeeded { .. })),
+            matches!(refused, Some(Stage2Error::BreakNeeded { .. })),
             "{refused:?}"
         );
         tables.declare(Walkers::Absent);

@@ -26,6 +26,14 @@ impl fmt::Display for Stage2Error {
                 f,
                 "the range ends within the leaf of 2^{log2_bytes} bytes at IPA {ipa}, which is in use"
             ),
+            Self::BreakNeeded { ipa, log2_bytes } => write!(
+                f,
+                "the leaf of 2^{log2_bytes} bytes at IPA {ipa} cannot change its size in use (BBML 0)"
+            ),
+            Self::OtherView { ipa } => {
+                write!(f, "the root's entry for IPA {ipa} is for other walkers")
+            }
+            Self::OneRoot => f.write_str("devices and CPUs share the one root"),
             Self::ForeignChange => f.write_str("the change is another stage 2's"),
             Self::NoTables(why) => why.fmt(f),
         }

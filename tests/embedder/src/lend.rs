@@ -7,7 +7,7 @@ use portcullis::hw::{Platform, PoolShape};
 use portcullis::id::{StreamId, Vmid};
 use portcullis::smmu::{Firmware, QueueIndices, Settings, Smmu, invalidate};
 use portcullis::space::stage2::{PageSizes, Stage2, Stage2Config};
-use portcullis::spec::vmsa::{Attributes, Granule, WalkCoherency};
+use portcullis::spec::vmsa::{Attributes, BbmLevel, Granule, WalkCoherency};
 
 /// Takes an SMMU over, lends a device one page of memory, and takes everything away again.
 pub fn lend<P: Platform>(host: &P, registers: P::Registers) -> Result<(), Box<dyn Error>> {
@@ -29,6 +29,7 @@ pub fn lend<P: Platform>(host: &P, registers: P::Registers) -> Result<(), Box<dy
             granule: Granule::Kib4,
             ipa_bits: 40,
             oas_bits: 40,
+            bbm: BbmLevel::Level0,
             coherency: WalkCoherency::Coherent,
             tables,
             vmid: Vmid::new(1),

@@ -10,7 +10,7 @@ use portcullis::smmu::{
 use portcullis::space::stage2::{PageSizes, Stage2, Stage2Config};
 use portcullis::spec::command::Command;
 use portcullis::spec::event::EventKind;
-use portcullis::spec::vmsa::{Attributes, Granule, WalkCoherency};
+use portcullis::spec::vmsa::{Attributes, BbmLevel, Granule, WalkCoherency};
 use portcullis_embedder::Hypervisor;
 use smmu_model::{Faults, Fetch, Identity, Mode, Outcome, StallModel, Transaction};
 
@@ -45,6 +45,7 @@ fn stage2(host: &Hypervisor, vmid: u16) -> Stage2<'_, Hypervisor> {
         granule: Granule::Kib4,
         ipa_bits: 40,
         oas_bits: 40,
+        bbm: BbmLevel::Level0,
         coherency: WalkCoherency::Coherent,
         tables: PoolShape {
             quota_pages: 64,
