@@ -1,9 +1,11 @@
 //! Stage-2 tables: what is in memory, read without Portcullis' own decoders.
 
+mod live;
 mod model;
 mod oracle;
 mod order;
 mod refusals;
+mod tlb;
 mod walker;
 
 use portcullis::hw::PoolShape;

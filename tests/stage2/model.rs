@@ -570,7 +570,7 @@ fn run(granule: Granule, ipa_bits: u8, steps: &[Step]) {
 }
 
 /// A failure prints the shortest case; nothing is written to the source tree.
-fn cases(cases: u32) -> ProptestConfig {
+pub(crate) fn cases(cases: u32) -> ProptestConfig {
     ProptestConfig {
         cases,
         failure_persistence: None,
