@@ -2,15 +2,17 @@
 
 use super::bits::Field;
 use crate::addr::Ipa;
-use crate::id::{StreamId, Vmid};
+use crate::id::{Asid, StreamId, SubstreamId, Vmid};
 
 const OPCODE: Field = Field::bits(7, 0);
+const SSID: Field = Field::bits(31, 12);
 const SID: Field = Field::bits(63, 32);
 const LEAF: Field = Field::bit(64);
 const RANGE: Field = Field::bits(68, 64);
 const NUM: Field = Field::bits(16, 12);
 const SCALE: Field = Field::bits(24, 20);
 const VMID: Field = Field::bits(47, 32);
+const ASID: Field = Field::bits(63, 48);
 const TTL: Field = Field::bits(73, 72);
 const TG: Field = Field::bits(75, 74);
 const ADDRESS: Field = Field::bits(119, 76);
@@ -87,6 +89,19 @@ impl Command {
         Self::new(0x04).with(RANGE, RANGE_ALL)
     }
 
+    /// CMD_CFGI_CD: drops what is cached of `stream`'s CD number `index`, 0 where there is one, and
+    /// of the L1CD on the way to it. Translations stay. §4.3.3.
+    pub const fn cfgi_cd(stream: StreamId, index: SubstreamId) -> Self {
+        Self::new(0x05)
+            .with(SSID, index.as_u32() as u64)
+            .with(SID, stream.as_u32() as u64)
+    }
+
+    /// CMD_CFGI_CD_ALL: drops every CD and L1CD that is cached of `stream`. §4.3.4.
+    pub const fn cfgi_cd_all(stream: StreamId) -> Self {
+        Self::new(0x06).with(SID, stream.as_u32() as u64)
+    }
+
     /// CMD_TLBI_S12_VMALL: drops every translation of `vmid`, of both stages. §4.4.3.
     pub const fn tlbi_s12_vmall(vmid: Vmid) -> Self {
         Self::new(0x28).with(VMID, vmid.as_u16() as u64)
@@ -129,6 +144,14 @@ impl Command {
     /// CMD_TLBI_NH_ALL: drops stage-1 and combined entries of `vmid`, global ones too. §4.4.2.
     pub const fn tlbi_nh_all(vmid: Vmid) -> Self {
         Self::new(0x10).with(VMID, vmid.as_u16() as u64)
+    }
+
+    /// CMD_TLBI_NH_ASID: drops stage-1 and combined entries of `asid` in `vmid`, global ones not.
+    /// §4.4.2.
+    pub const fn tlbi_nh_asid(vmid: Vmid, asid: Asid) -> Self {
+        Self::new(0x11)
+            .with(VMID, vmid.as_u16() as u64)
+            .with(ASID, asid.as_u16() as u64)
     }
 
     /// CMD_TLBI_EL2_ALL: drops every EL2 translation; only where IDR0.HYP is 1. §4.4.2.
@@ -180,7 +203,8 @@ mod tests {
     fn commands_are_as_assembled_by_hand() {
         let stream = StreamId::new(0x4_0900);
         let at = Ipa::new(0x8765_4321_0000);
-        let rows: [(Command, [u64; 2]); 9] = [
+        let index = SubstreamId::new(0xabcde).expect("20 bits");
+        let rows: [(Command, [u64; 2]); 12] = [
             (
                 Command::cfgi_ste(stream, CfgiScope::Leaf),
                 [0x0004_0900_0000_0003, 1],
@@ -190,6 +214,12 @@ mod tests {
                 [0x0004_0900_0000_0003, 0],
             ),
             (Command::cfgi_all(), [0x04, 0x1f]),
+            (Command::cfgi_cd(stream, index), [0x0004_0900_abcd_e005, 0]),
+            (Command::cfgi_cd_all(stream), [0x0004_0900_0000_0006, 0]),
+            (
+                Command::tlbi_nh_asid(VMID_7, Asid::new(0x5678)),
+                [0x5678_1234_0000_0011, 0],
+            ),
             (Command::tlbi_s12_vmall(VMID_7), [0x0000_1234_0000_0028, 0]),
             (
                 Command::tlbi_s2_ipa(VMID_7, at, TlbiScope::Leaf),

@@ -347,8 +347,8 @@ impl Geometry {
     }
 }
 
-/// How a size of output addresses is written (`IDR5.OAS`, `S2PS`, `PARange`).
-const fn ps(bits: u8) -> Option<u8> {
+/// How a size of output addresses is written (`IDR5.OAS`, `S2PS`, `IPS`, `PARange`).
+pub(super) const fn ps(bits: u8) -> Option<u8> {
     match bits {
         32 => Some(0),
         36 => Some(1),
