@@ -20,6 +20,7 @@ mod frame;
 mod mmio;
 mod platform;
 mod pool;
+mod shelf;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod tree;
@@ -31,6 +32,7 @@ pub use mmio::{Mmio, Registers};
 pub use platform::{Barrier, Clock, Platform};
 pub(crate) use pool::Chain;
 pub use pool::{NoTables, PoolShape};
+pub(crate) use shelf::Shelf;
 pub use tree::View;
 pub(crate) use tree::{EditNode, Mark, Node, Orphan, Roots, Tree};
 pub use wait::{TimedOut, wait_until};

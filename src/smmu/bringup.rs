@@ -9,6 +9,7 @@ use super::event_queue::{EventQueue, LOG2_EVENT_BYTES};
 use super::gate::{REGISTER_TIMEOUT_US, abort_bypass, close_gate};
 use super::io::Io;
 use super::knocks::Knocks;
+use super::nested::NestedVmids;
 use super::probe::{Features, Firmware, probe};
 use super::stream_table::{LOG2_ARRAY_STREAMS, Shape, StreamTable, plan};
 use crate::hw::{Frames, Platform};
@@ -166,6 +167,7 @@ impl<'p, P: Platform> Smmu<'p, P> {
             commands: CommandQueue::new(memory.commands, sizes.log2_commands),
             events: EventQueue::new(memory.events, sizes.log2_events, firmware.queue_indices),
             streams,
+            nested: NestedVmids::new(),
             knocks: Mutex::new(Knocks::new()),
         };
         match smmu.start(&sizes, firmware) {

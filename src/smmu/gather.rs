@@ -121,7 +121,8 @@ impl fmt::Debug for StaleRange {
 pub struct Gathered {
     vmid: Vmid,
     granule: Granule,
-    /// How many of `ranges` are meant; one more than there are: everything.
+    /// How many of `ranges` are meant; one more than there are: everything. Two more: everything,
+    /// and no stream has the VMID any more.
     count: u8,
     ranges: [StaleRange; RANGES],
 }
@@ -146,6 +147,18 @@ impl Gathered {
         let mut all = Self::nothing(vmid, granule);
         all.count = RANGES as u8 + 1;
         all
+    }
+
+    /// Everything that is tagged with the VMID, which no stream has any more.
+    pub(crate) const fn retired(vmid: Vmid, granule: Granule) -> Self {
+        let mut all = Self::nothing(vmid, granule);
+        all.count = RANGES as u8 + 2;
+        all
+    }
+
+    /// Whether no stream has the VMID any more.
+    pub(super) const fn is_retired(&self) -> bool {
+        self.count as usize == RANGES + 2
     }
 
     /// The tag of all the entries.
@@ -197,7 +210,7 @@ impl Gathered {
     pub(crate) fn absorb(&mut self, other: &Self) {
         match other.ranges() {
             Some(ranges) => ranges.iter().for_each(|range| self.add_range(range)),
-            None => self.count = other.count,
+            None => self.count = self.count.max(other.count),
         }
     }
 }
@@ -266,6 +279,11 @@ impl<T> Unsynced<T> {
     #[inline]
     pub(crate) const fn parts(&mut self) -> (&mut Gathered, &mut T) {
         (&mut self.gathered, &mut self.payload)
+    }
+
+    /// The same change, with what `wrap` makes of its payload held back.
+    pub(crate) fn map<U>(self, wrap: impl FnOnce(T) -> U) -> Unsynced<U> {
+        Unsynced::new(self.gathered, wrap(self.payload))
     }
 
     /// The payload, as if every SMMU had confirmed: for host tests that have none.

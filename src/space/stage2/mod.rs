@@ -427,7 +427,7 @@ impl<'p, P: Platform> Stage2<'p, P> {
     /// Its memory goes back through [`Dismantled::free`] once everything of the VMID is
     /// invalidated.
     pub fn dismantle(self) -> Unsynced<Dismantled<'p, P>> {
-        let everything = Gathered::everything(self.vmid, self.geometry().granule());
+        let everything = Gathered::retired(self.vmid, self.geometry().granule());
         self.tell_cpus(&everything);
         Unsynced::new(everything, Dismantled(self))
     }
