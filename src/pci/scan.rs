@@ -17,7 +17,8 @@ const HEADER: u16 = 0x0c;
 const BUS_NUMBERS: u16 = 0x18;
 const IS_MULTIFUNCTION: u8 = 0x80;
 
-const EXPRESS_CAPABILITY: u8 = 0x10;
+/// PCIe §7.5.3.
+pub(super) const EXPRESS_CAPABILITY: u8 = 0x10;
 /// PCIe §7.5.3.2: device/port types of a port whose link has one device at its other end.
 const ROOT_PORT: u32 = 4;
 const DOWNSTREAM_PORT: u32 = 6;

@@ -16,6 +16,10 @@ const ASID: Field = Field::bits(63, 48);
 const TTL: Field = Field::bits(73, 72);
 const TG: Field = Field::bits(75, 74);
 const ADDRESS: Field = Field::bits(119, 76);
+const ATC_SIZE: Field = Field::bits(69, 64);
+
+/// `Size` of a CMD_ATC_INV that covers all of 2^64 bytes (§4.5.1).
+const ATC_SIZE_ALL: u64 = 52;
 
 /// CMD_CFGI_STE_RANGE with this range is CMD_CFGI_ALL (§4.3.2).
 const RANGE_ALL: u64 = 31;
@@ -164,6 +168,16 @@ impl Command {
         Self::new(0x30)
     }
 
+    /// CMD_ATC_INV of everything: has `stream`'s device drop every translation without a PASID that
+    /// it cached; only where IDR0.ATS is 1. §4.5.1.
+    ///
+    /// Translations of the SMMU's own are to be gone before, by a CMD_SYNC of their own.
+    pub const fn atc_inv_all(stream: StreamId) -> Self {
+        Self::new(0x40)
+            .with(SID, stream.as_u32() as u64)
+            .with(ATC_SIZE, ATC_SIZE_ALL)
+    }
+
     /// CMD_SYNC that signals by the consumer index alone (`CS == 0`). §4.7.3.
     pub const fn sync() -> Self {
         Self::new(0x46)
@@ -204,7 +218,7 @@ mod tests {
         let stream = StreamId::new(0x4_0900);
         let at = Ipa::new(0x8765_4321_0000);
         let index = SubstreamId::new(0xabcde).expect("20 bits");
-        let rows: [(Command, [u64; 2]); 12] = [
+        let rows: [(Command, [u64; 2]); 13] = [
             (
                 Command::cfgi_ste(stream, CfgiScope::Leaf),
                 [0x0004_0900_0000_0003, 1],
@@ -228,6 +242,7 @@ mod tests {
             (Command::tlbi_nh_all(VMID_7), [0x0000_1234_0000_0010, 0]),
             (Command::tlbi_el2_all(), [0x20, 0]),
             (Command::tlbi_nsnh_all(), [0x30, 0]),
+            (Command::atc_inv_all(stream), [0x0004_0900_0000_0040, 0x34]),
             (Command::sync(), [0x46, 0]),
         ];
         for (command, words) in rows {
