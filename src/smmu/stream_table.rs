@@ -50,6 +50,8 @@ pub(super) enum Expected {
     Free,
     /// Somebody does.
     InUse,
+    /// The caller holds them: nobody uses them, and nobody else may ([`Held`](super::held::Held)).
+    Held,
     /// The owner of the VMID that the entry is to have does.
     Owned,
 }
@@ -239,13 +241,16 @@ impl StreamTable {
             .entry(io, arrays, stream)
             .map_or(self.unused, |words| read(io, words));
         match (ste.mark(), ste.is_open(), expected) {
+            (Mark::Changing, _, Expected::Held) => Ok(()),
             (Mark::Changing, ..) => Err(StreamError::Changing { stream }),
             (Mark::Lost, ..) => Err(StreamError::Lost { stream }),
-            (Mark::Settled, true, Expected::Free) => Err(StreamError::InUse { stream }),
+            (Mark::Settled, true, Expected::Free | Expected::Held) => {
+                Err(StreamError::InUse { stream })
+            }
             (Mark::Settled, true, Expected::Owned) if ste.vmid() != target.vmid() => {
                 Err(StreamError::InUse { stream })
             }
-            (Mark::Settled, false, Expected::InUse | Expected::Owned) => {
+            (Mark::Settled, false, Expected::InUse | Expected::Owned | Expected::Held) => {
                 Err(StreamError::NotInUse { stream })
             }
             (Mark::Settled, ..) => Ok(()),

@@ -165,7 +165,7 @@ impl<'p, P: Platform> Smmu<'p, P> {
             .can_walk(walk)
             .map_err(StreamError::Unwalkable)?;
         let target = Ste::stage2(walk);
-        self.begin(Goal::Same(Part { streams, target }), Expected::Free)
+        self.begin_same(streams, target, Expected::Free)
     }
 
     /// The first phase of [`publish_all`](Self::publish_all): up to the wait for its first SYNC.
@@ -209,7 +209,7 @@ impl<'p, P: Platform> Smmu<'p, P> {
         streams: &'a [StreamId],
     ) -> Result<PendingChange<'a, 'p, P>, StreamError> {
         let target = self.streams.unused();
-        self.begin(Goal::Same(Part { streams, target }), Expected::InUse)
+        self.begin_same(streams, target, Expected::InUse)
     }
 
     fn check_all(&self, assignments: &[Assignment<'_, 'p, P>]) -> Result<(), StreamError> {
@@ -233,6 +233,16 @@ impl<'p, P: Platform> Smmu<'p, P> {
                 self.nested.note(&self.io, walk.vmid);
             }
         }
+    }
+
+    /// Begins to make the entry of each of `streams` the same.
+    pub(super) fn begin_same<'a>(
+        &'a self,
+        streams: &'a [StreamId],
+        target: Ste,
+        expected: Expected,
+    ) -> Result<PendingChange<'a, 'p, P>, StreamError> {
+        self.begin(Goal::Same(Part { streams, target }), expected)
     }
 
     fn begin<'a>(
@@ -260,13 +270,14 @@ impl<P: Platform> PendingChange<'_, '_, P> {
     /// # Errors
     ///
     /// [`StreamError::NotConfirmed`], [`StreamError::NotHeld`]: the streams are lost.
-    pub fn finish(mut self) -> Result<(), StreamError> {
+    pub fn finish(self) -> Result<(), StreamError> {
+        self.finish_as(Mark::Settled)
+    }
+
+    /// As [`finish`](Self::finish); on success the streams are then `mark`.
+    pub(super) fn finish_as(mut self, mark: Mark) -> Result<(), StreamError> {
         let outcome = self.run();
-        let mark = if outcome.is_ok() {
-            Mark::Settled
-        } else {
-            Mark::Lost
-        };
+        let mark = if outcome.is_ok() { mark } else { Mark::Lost };
         let smmu = self.smmu;
         smmu.streams.end(&smmu.io, streams(self.goal.parts()), mark);
         outcome
