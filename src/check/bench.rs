@@ -31,6 +31,20 @@ pub(super) struct Bench<'p, P: Platform> {
     pub(super) platform: &'p P,
     pub(super) smmu: Smmu<'p, P>,
     pub(super) stage2: RefCell<Stage2<'p, P>>,
+    output_bits: u8,
+}
+
+fn guest<P: Platform>(platform: &P, output_bits: u8, vmid: Vmid) -> Result<Stage2<'_, P>, Failure> {
+    let config = Stage2Config {
+        granule: Granule::Kib4,
+        ipa_bits: IPA_BITS,
+        oas_bits: output_bits,
+        bbm: BbmLevel::Level0,
+        coherency: WalkCoherency::Coherent,
+        tables: TABLES,
+        vmid,
+    };
+    Ok(Stage2::new(platform, config)?)
 }
 
 /// A page of memory, mapped nowhere yet.
@@ -63,6 +77,16 @@ impl<'p, P: Platform> Page<'p, P> {
             .map_or(0, |word| self.platform.load(word))
     }
 
+    /// Makes the page as it was when it was new.
+    pub(super) fn reset(&self) {
+        self.frames.fill(self.platform, UNTOUCHED);
+    }
+
+    pub(super) fn is_untouched(&self) -> bool {
+        let mut words = self.frames.words(self.platform).iter();
+        words.all(|word| self.platform.load(word) == UNTOUCHED)
+    }
+
     pub(super) fn free(self) {
         self.platform.free(self.frames);
     }
@@ -81,21 +105,19 @@ impl<'p, P: Platform<Registers: Clone>> Bench<'p, P> {
         adjust(&mut settings);
         let registers = devices.registers.clone();
         let smmu = Smmu::take_over(platform, registers, devices.firmware, settings)?;
-        let config = Stage2Config {
-            granule: Granule::Kib4,
-            ipa_bits: IPA_BITS,
-            oas_bits: smmu.features().output_bits.min(devices.cpu_output_bits),
-            bbm: BbmLevel::Level0,
-            coherency: WalkCoherency::Coherent,
-            tables: TABLES,
-            vmid: Vmid::new(7),
-        };
-        let stage2 = RefCell::new(Stage2::new(platform, config)?);
+        let output_bits = smmu.features().output_bits.min(devices.cpu_output_bits);
+        let stage2 = RefCell::new(guest(platform, output_bits, Vmid::new(7))?);
         Ok(Self {
             platform,
             smmu,
             stage2,
+            output_bits,
         })
+    }
+
+    /// The stage 2 of another guest.
+    pub(super) fn another_guest(&self) -> Result<Stage2<'p, P>, Failure> {
+        guest(self.platform, self.output_bits, Vmid::new(8))
     }
 
     pub(super) fn new(rig: &Rig<'_, '_, 'p, P>) -> Result<Self, Failure> {
@@ -104,14 +126,7 @@ impl<'p, P: Platform<Registers: Clone>> Bench<'p, P> {
 
     /// Maps `page` at `ipa`, readable and writable.
     pub(super) fn map(&self, ipa: Ipa, page: &Page<'_, P>) -> Result<(), Failure> {
-        let mut stage2 = self.stage2.borrow_mut();
-        Ok(stage2.map(
-            ipa,
-            page.pa(),
-            PAGE_BYTES,
-            Attributes::MEMORY,
-            PageSizes::PagesOnly,
-        )?)
+        map(&mut self.stage2.borrow_mut(), ipa, page)
     }
 
     /// Unmaps the page at `ipa`, and waits until the SMMU has forgotten it.
@@ -206,6 +221,29 @@ impl<'p, P: Platform<Registers: Clone>> Bench<'p, P> {
         }
     }
 
+    /// Wants that nothing at all was recorded.
+    pub(super) fn no_event(&self) -> Result<(), Failure> {
+        let mut first = None;
+        self.smmu.service(u32::MAX, |event| {
+            first = first.or(Some(event));
+        });
+        match first {
+            None => Ok(()),
+            Some(found) => Err(Failure::WrongEvent {
+                wanted: "none",
+                found,
+            }),
+        }
+    }
+
+    /// Ends a guest that no stream goes through, and gives its tables back.
+    pub(super) fn end(&self, guest: Stage2<'p, P>) -> Result<(), Failure> {
+        if self.confirm(guest.dismantle())?.free() != 0 {
+            return Err(Failure::Not("the stage 2 gives all its tables back"));
+        }
+        Ok(())
+    }
+
     /// Retracts `streams`, and gives everything back.
     pub(super) fn close(self, streams: &[StreamId]) -> Result<(), Failure> {
         if !streams.is_empty() {
@@ -220,4 +258,19 @@ impl<'p, P: Platform<Registers: Clone>> Bench<'p, P> {
         self.smmu.shut_down()?;
         Ok(())
     }
+}
+
+/// Maps `page` at `ipa` of `stage2`, readable and writable.
+pub(super) fn map<P: Platform>(
+    stage2: &mut Stage2<'_, P>,
+    ipa: Ipa,
+    page: &Page<'_, P>,
+) -> Result<(), Failure> {
+    Ok(stage2.map(
+        ipa,
+        page.pa(),
+        PAGE_BYTES,
+        Attributes::MEMORY,
+        PageSizes::PagesOnly,
+    )?)
 }

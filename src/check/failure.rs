@@ -6,6 +6,7 @@ use super::nvme::NvmeError;
 use crate::addr::Pa;
 use crate::pci;
 use crate::smmu::{CommandError, ShutDownError, StreamError, TakeOverError};
+use crate::space::handover::StopError;
 use crate::space::stage2::Stage2Error;
 use crate::spec::event::Event;
 
@@ -22,6 +23,8 @@ pub enum Failure {
     ShutDown(ShutDownError),
     /// A stream was not changed.
     Stream(StreamError),
+    /// A group of streams was not taken from its owner.
+    Stop(StopError),
     /// Commands were not confirmed.
     Command(CommandError),
     /// A stage 2 was not made or changed.
@@ -77,6 +80,7 @@ from!(
     TakeOverError => TakeOver,
     ShutDownError => ShutDown,
     StreamError => Stream,
+    StopError => Stop,
     CommandError => Command,
     Stage2Error => Stage2,
     pci::Refusal => Pci,
@@ -91,6 +95,7 @@ impl fmt::Display for Failure {
             Self::TakeOver(error) => write!(f, "taking over: {error}"),
             Self::ShutDown(error) => write!(f, "shutting down: {error}"),
             Self::Stream(error) => error.fmt(f),
+            Self::Stop(error) => error.fmt(f),
             Self::Command(error) => error.fmt(f),
             Self::Stage2(error) => write!(f, "stage 2: {error}"),
             Self::Pci(error) => error.fmt(f),

@@ -11,6 +11,7 @@
 mod bench;
 pub mod edu;
 mod failure;
+mod handover;
 pub mod nvme;
 mod queues;
 pub mod sabotage;
@@ -24,8 +25,10 @@ pub use edu::Edu;
 pub use failure::Failure;
 pub use nvme::Nvme;
 
+use crate::discover::Rid;
 use crate::hw::{Mmio, Platform};
 use crate::id::StreamId;
+use crate::pci::Ecam;
 use crate::smmu::Firmware;
 
 /// How many edu functions are used.
@@ -47,6 +50,10 @@ pub struct Devices<'m, 'p, P: Platform> {
     pub edus: [Option<Edu<'m>>; MAX_EDUS],
     /// An NVMe controller and its stream.
     pub nvme: Option<(Nvme<&'m Mmio>, StreamId)>,
+    /// Where that controller's configuration space is.
+    pub nvme_function: Option<(&'m Ecam<Mmio>, Rid)>,
+    /// Why the board lets edu functions change owners without a reset, if it does.
+    pub edu_without_reset: Option<&'static str>,
     /// Where faults can be put in, if the image was built for it.
     pub saboteur: Option<Saboteur>,
 }
@@ -69,7 +76,7 @@ struct Check<P: Platform> {
 }
 
 /// The checks, in the order in which they run.
-const fn checks<P: Platform<Registers: Clone>>() -> [Check<P>; 10] {
+const fn checks<P: Platform<Registers: Clone>>() -> [Check<P>; 11] {
     const fn check<P: Platform>(name: &'static str, run: Run<P>) -> Check<P> {
         Check { name, run }
     }
@@ -81,6 +88,10 @@ const fn checks<P: Platform<Registers: Clone>>() -> [Check<P>; 10] {
         check("stage2-protect-read-only", stage2::protect_read_only),
         check("nvme-identify-stage2", stage2::nvme_identify),
         check("two-level-stream-table", streams::two_levels),
+        check(
+            "stream-handover-between-two-stage2s",
+            handover::between_two_stage2s,
+        ),
         check("event-overflow-survived", queues::overflow),
         check("illegal-command-recovered", queues::illegal_command),
         check("shutdown-leaves-abort", streams::shutdown_aborts),

@@ -1,7 +1,7 @@
 //! PCI functions: found, given their places, and handed to the self-check.
 
 use portcullis::addr::{Extent, Pa};
-use portcullis::arch::{Host, cpu, mmu};
+use portcullis::arch::{Host, board, cpu, mmu};
 use portcullis::check::{self, Edu, MAX_EDUS, Nvme, Saboteur, edu};
 use portcullis::discover::{Bridge, List, Machine, Smmu, Stream, StreamsOf};
 use portcullis::hw::Mmio;
@@ -150,6 +150,9 @@ pub(crate) fn for_self_check<'m, 'p>(
         .map(|it| Edu::new(it.ecam, it.function.rid, &it.registers, it.stream.id));
     let edus: [Option<Edu<'m>>; MAX_EDUS] = core::array::from_fn(|_| edus.next());
     let nvme = behind().find(|it| is_nvme(&it.function));
+    let without_reset = board::WITHOUT_RESET
+        .iter()
+        .find(|(vendor, device, _)| (*vendor, *device) == (edu::VENDOR, edu::DEVICE));
     Some(check::Devices {
         platform,
         registers: gates::registers(smmu.registers.base())?,
@@ -158,6 +161,8 @@ pub(crate) fn for_self_check<'m, 'p>(
         cpu_output_bits: cpu::pa_bits(),
         edus,
         nvme: nvme.map(|it| (Nvme::new(&it.registers, it.function.vendor), it.stream.id)),
+        nvme_function: nvme.map(|it| (it.ecam, it.function.rid)),
+        edu_without_reset: without_reset.map(|(_, _, because)| *because),
         saboteur: saboteur(),
     })
 }

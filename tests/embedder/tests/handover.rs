@@ -14,7 +14,7 @@ use portcullis::space::handover::{
     AbandonError, DeviceCaches, GiveError, HandedOver, MustReset, Reset, StopError, stop,
 };
 use portcullis::space::stage2::{PageSizes, Stage2, Stage2Config};
-use portcullis::spec::vmsa::{Attributes, Granule, WalkCoherency};
+use portcullis::spec::vmsa::{Attributes, BbmLevel, Granule, WalkCoherency};
 use portcullis_embedder::Hypervisor;
 use smmu_model::{
     AtcInvalidation, Endpoint, Faults, Identity, InvalidationAnswer, Mode, Outcome, Transaction,
@@ -53,6 +53,7 @@ impl<'p> Guest<'p> {
             granule: Granule::Kib4,
             ipa_bits: 40,
             oas_bits: 40,
+            bbm: BbmLevel::Level0,
             coherency: WalkCoherency::Coherent,
             tables: PoolShape {
                 quota_pages: 64,

@@ -4,7 +4,7 @@ use super::jump::{set_word, word};
 use crate::image::Kind;
 
 /// What the self-check must contain at least.
-pub(super) const CHECKS: [&str; 10] = [
+pub(super) const CHECKS: [&str; 11] = [
     "unbound-stream-aborts",
     "stage2-dma",
     "stage2-fault-decoded",
@@ -12,6 +12,7 @@ pub(super) const CHECKS: [&str; 10] = [
     "stage2-protect-read-only",
     "nvme-identify-stage2",
     "two-level-stream-table",
+    "stream-handover-between-two-stage2s",
     "event-overflow-survived",
     "illegal-command-recovered",
     "shutdown-leaves-abort",
