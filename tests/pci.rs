@@ -2,6 +2,8 @@
 
 #[path = "fixtures/fabric.rs"]
 mod fabric;
+#[path = "pci/reset.rs"]
+mod reset;
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -619,6 +621,13 @@ struct Noise {
 }
 
 impl Noise {
+    fn new(seed: u64) -> Self {
+        Self {
+            state: AtomicU64::new(seed),
+            accesses: AtomicUsize::new(0),
+        }
+    }
+
     fn next(&self) -> u64 {
         self.accesses.fetch_add(1, Ordering::Relaxed);
         let step = 0x9e37_79b9_7f4a_7c15;
@@ -662,10 +671,7 @@ fn a_fabric_that_answers_anything_is_scanned_to_an_end() {
     let mut listed = 0;
     let mut refused = 0;
     for seed in 0..3000 {
-        let noise = Noise {
-            state: AtomicU64::new(seed << 20),
-            accesses: AtomicUsize::new(0),
-        };
+        let noise = Noise::new(seed << 20);
         let bridge = bridge(0, 255);
         let mut found = List::<Function, 64>::new();
         let ended = scan(&Ecam::new(&noise, &bridge), &bridge.windows, &mut found);
