@@ -100,6 +100,14 @@ const fn is_nvme(function: &Function) -> bool {
     )
 }
 
+/// Why the board lets the function change owners without a reset, if it does.
+pub(crate) fn without_reset(function: &Function) -> Option<&'static str> {
+    let mut allowed = board::WITHOUT_RESET.iter();
+    let ids = (function.vendor, function.device);
+    let (_, _, because) = allowed.find(|(vendor, device, _)| (*vendor, *device) == ids)?;
+    Some(because)
+}
+
 /// What firmware says of an SMMU, in the words of the library.
 pub(crate) const fn firmware(smmu: &Smmu) -> Firmware {
     Firmware {
@@ -150,9 +158,7 @@ pub(crate) fn for_self_check<'m, 'p>(
         .map(|it| Edu::new(it.ecam, it.function.rid, &it.registers, it.stream.id));
     let edus: [Option<Edu<'m>>; MAX_EDUS] = core::array::from_fn(|_| edus.next());
     let nvme = behind().find(|it| is_nvme(&it.function));
-    let without_reset = board::WITHOUT_RESET
-        .iter()
-        .find(|(vendor, device, _)| (*vendor, *device) == (edu::VENDOR, edu::DEVICE));
+    let first_edu = behind().find(|it| is_edu(&it.function));
     Some(check::Devices {
         platform,
         registers: gates::registers(smmu.registers.base())?,
@@ -162,7 +168,7 @@ pub(crate) fn for_self_check<'m, 'p>(
         edus,
         nvme: nvme.map(|it| (Nvme::new(&it.registers, it.function.vendor), it.stream.id)),
         nvme_function: nvme.map(|it| (it.ecam, it.function.rid)),
-        edu_without_reset: without_reset.map(|(_, _, because)| *because),
+        edu_without_reset: first_edu.and_then(|it| without_reset(&it.function)),
         saboteur: saboteur(),
     })
 }

@@ -227,6 +227,7 @@ impl<R: Registers, const N: usize> Scan<'_, R, N> {
             },
             kind: Kind::Closed,
             bars: [None; 6],
+            can_reset: self.ecam.can_reset(rid).is_ok(),
             refused: self.ecam.turn_off(rid).err(),
         })
     }

@@ -8,7 +8,7 @@ use portcullis::hw::{Clock, Registers};
 use portcullis::pci::{Ecam, Refusal};
 
 use super::fabric::{Bus, Fabric, Function as Fake, Reset};
-use super::{MEMORY_64, Noise, ROOT_PORT, bridge, edu, rid};
+use super::{MEMORY_64, Noise, ROOT_PORT, bridge, edu, look, rid};
 
 const AT: (u8, u8) = (1, 0);
 
@@ -117,6 +117,19 @@ fn a_reset_function_is_where_it_was_and_silent() {
         assert_eq!(get(&fabric, register), value, "{register:#x}");
     }
     assert!((100_000..110_000).contains(&took_us), "{took_us}");
+}
+
+#[test]
+fn the_list_says_which_functions_can_be_reset() {
+    let root = [
+        ((1, 0), in_use(Reset::default())),
+        ((2, 0), edu()),
+        ((3, 0), Fake::bridge(ROOT_PORT, Bus::new())),
+    ];
+    let fabric = Fabric::new(0, root.into());
+    let found = look(&fabric, &bridge(0, 255)).expect("room for all");
+    let can: Vec<_> = found.iter().map(|function| function.can_reset).collect();
+    assert_eq!(can, [true, false, false]);
 }
 
 #[test]
