@@ -5,10 +5,10 @@ use core::cell::RefCell;
 use super::edu::Edu;
 use super::{Failure, Rig};
 use crate::addr::{Iova, Ipa, Pa};
-use crate::hw::{Frames, Platform, PoolShape, wait_until};
+use crate::hw::{CpuTlb, Frames, Platform, PoolShape, wait_until};
 use crate::id::{StreamId, Vmid};
-use crate::smmu::{Settings, Smmu, Unpublished, Unsynced, invalidate};
-use crate::space::stage2::{PageSizes, Reclaim, Stage2, Stage2Config};
+use crate::smmu::{Features, Settings, Smmu, StreamError, Unpublished, Unsynced, invalidate};
+use crate::space::stage2::{CpuRoot, PageSizes, Reclaim, Stage2, Stage2Config};
 use crate::spec::event::Event;
 use crate::spec::vmsa::{Attributes, BbmLevel, Granule, Permissions, WalkCoherency};
 
@@ -31,20 +31,37 @@ pub(super) struct Bench<'p, P: Platform> {
     pub(super) platform: &'p P,
     pub(super) smmu: Smmu<'p, P>,
     pub(super) stage2: RefCell<Stage2<'p, P>>,
-    output_bits: u8,
+    cpus: CpuWalkers<'p, P>,
 }
 
-fn guest<P: Platform>(platform: &P, output_bits: u8, vmid: Vmid) -> Result<Stage2<'_, P>, Failure> {
-    let config = Stage2Config {
+/// Tables of a guest's, of a shape that the SMMU and the CPUs can walk.
+fn guest<'p, P: Platform>(
+    walkers: &CpuWalkers<'p, P>,
+    features: &Features,
+    vmid: Vmid,
+) -> Result<Stage2<'p, P>, Failure> {
+    let mut config = Stage2Config {
         granule: Granule::Kib4,
         ipa_bits: IPA_BITS,
-        oas_bits: output_bits,
-        bbm: BbmLevel::Level0,
+        oas_bits: walkers.output_bits,
+        // Of the SMMU alone: no CPU walks these tables, they are only told.
+        bbm: BbmLevel::Level2,
         coherency: WalkCoherency::Coherent,
         tables: TABLES,
         vmid,
     };
-    Ok(Stage2::new(platform, config)?)
+    config
+        .fit(features)
+        .map_err(|why| Failure::Stream(StreamError::Unwalkable(why)))?;
+    let (platform, tlb) = (walkers.platform, walkers.tlb);
+    Ok(Stage2::with_cpus(platform, config, tlb, CpuRoot::Own)?)
+}
+
+/// What a stage 2 has to do with the CPUs.
+struct CpuWalkers<'p, P> {
+    platform: &'p P,
+    output_bits: u8,
+    tlb: &'p dyn CpuTlb,
 }
 
 /// A page of memory, mapped nowhere yet.
@@ -105,19 +122,23 @@ impl<'p, P: Platform<Registers: Clone>> Bench<'p, P> {
         adjust(&mut settings);
         let registers = devices.registers.clone();
         let smmu = Smmu::take_over(platform, registers, devices.firmware, settings)?;
-        let output_bits = smmu.features().output_bits.min(devices.cpu_output_bits);
-        let stage2 = RefCell::new(guest(platform, output_bits, Vmid::new(7))?);
+        let cpus = CpuWalkers {
+            platform,
+            output_bits: devices.cpu_output_bits,
+            tlb: devices.cpu_tlb,
+        };
+        let stage2 = RefCell::new(guest(&cpus, smmu.features(), Vmid::new(7))?);
         Ok(Self {
             platform,
             smmu,
             stage2,
-            output_bits,
+            cpus,
         })
     }
 
     /// The stage 2 of another guest.
     pub(super) fn another_guest(&self) -> Result<Stage2<'p, P>, Failure> {
-        guest(self.platform, self.output_bits, Vmid::new(8))
+        guest(&self.cpus, self.smmu.features(), Vmid::new(8))
     }
 
     pub(super) fn new(rig: &Rig<'_, '_, 'p, P>) -> Result<Self, Failure> {
@@ -145,7 +166,8 @@ impl<'p, P: Platform<Registers: Clone>> Bench<'p, P> {
         self.confirm(change)
     }
 
-    fn confirm<T>(&self, change: Unsynced<T>) -> Result<T, Failure> {
+    /// Waits until the SMMU has forgotten what `change` took away.
+    pub(super) fn confirm<T>(&self, change: Unsynced<T>) -> Result<T, Failure> {
         invalidate(&[&self.smmu], change).map_err(|refused| Failure::Command(refused.error))
     }
 
@@ -198,6 +220,21 @@ impl<'p, P: Platform<Registers: Clone>> Bench<'p, P> {
         }
     }
 
+    /// Wants that nothing faulted since events were last looked for.
+    pub(super) fn no_event(&self) -> Result<(), Failure> {
+        let mut first = None;
+        self.smmu.service(u32::MAX, |event| {
+            first.get_or_insert(event);
+        });
+        match first {
+            None => Ok(()),
+            Some(found) => Err(Failure::WrongEvent {
+                wanted: "none",
+                found,
+            }),
+        }
+    }
+
     /// Waits for an event of `stream` and wants it to be what `is_wanted` says.
     pub(super) fn event(
         &self,
@@ -218,21 +255,6 @@ impl<'p, P: Platform<Registers: Clone>> Bench<'p, P> {
             Ok(event) if is_wanted(&event) => Ok(()),
             Ok(found) => Err(Failure::WrongEvent { wanted, found }),
             Err(_) => Err(Failure::NoEvent { wanted }),
-        }
-    }
-
-    /// Wants that nothing at all was recorded.
-    pub(super) fn no_event(&self) -> Result<(), Failure> {
-        let mut first = None;
-        self.smmu.service(u32::MAX, |event| {
-            first = first.or(Some(event));
-        });
-        match first {
-            None => Ok(()),
-            Some(found) => Err(Failure::WrongEvent {
-                wanted: "none",
-                found,
-            }),
         }
     }
 

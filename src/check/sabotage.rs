@@ -127,7 +127,7 @@ pub(super) fn hook_for(check: &str) -> Option<Hook> {
         "unbound-stream-aborts" => bypass_unused,
         "stage2-dma" => shift_pages,
         "stage2-fault-decoded" => misplace_events,
-        "stage2-unmap-blocks" | "stage2-protect-read-only" => forget_tlbi,
+        "stage2-unmap-blocks" | "stage2-protect-read-only" | "block-split-under-dma" => forget_tlbi,
         "nvme-identify-stage2" => write_protect_pages,
         "two-level-stream-table" => swallow_l1,
         "stream-handover-between-two-stage2s" => forget_cfgi,

@@ -1,7 +1,7 @@
 //! Telling CPUs to forget translations.
 
 use crate::addr::{Extent, Ipa};
-use crate::spec::vmsa::CpuWalk;
+pub use crate::spec::vmsa::CpuWalk;
 
 /// What a host supplies whose CPUs walk the stage 2 of its devices.
 ///

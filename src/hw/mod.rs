@@ -26,7 +26,7 @@ pub mod testing;
 mod tree;
 mod wait;
 
-pub use cpu_tlb::CpuTlb;
+pub use cpu_tlb::{CpuTlb, CpuWalk};
 pub use frame::Frames;
 pub use mmio::{Mmio, Registers};
 pub use platform::{Barrier, Clock, Platform};

@@ -1,6 +1,7 @@
 //! PCI functions: found, given their places, and handed to the self-check.
 
 use portcullis::addr::{Extent, Pa};
+use portcullis::arch::tlbi::Tlbi;
 use portcullis::arch::{Host, board, cpu, mmu};
 use portcullis::check::{self, Edu, MAX_EDUS, Nvme, Saboteur, edu};
 use portcullis::discover::{Bridge, List, Machine, Smmu, Stream, StreamsOf};
@@ -165,6 +166,7 @@ pub(crate) fn for_self_check<'m, 'p>(
         firmware: firmware(smmu),
         last_stream: last_stream(machine, place),
         cpu_output_bits: cpu::pa_bits(),
+        cpu_tlb: &Tlbi,
         edus,
         nvme: nvme.map(|it| (Nvme::new(&it.registers, it.function.vendor), it.stream.id)),
         nvme_function: nvme.map(|it| (it.ecam, it.function.rid)),
