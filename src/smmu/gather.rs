@@ -9,6 +9,10 @@ use crate::spec::vmsa::{Granule, Level};
 const RANGES: usize = Gathered::RANGES;
 
 /// Input addresses of stage 2 of which an SMMU may hold old translations.
+///
+/// At which level these were is not said for `TTL` (§4.4.1.1): beside what this change made stale, a
+/// cache may hold a larger leaf that another change, not confirmed yet, has split. An invalidation
+/// without a level reaches both.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct StaleRange {
     /// The address, a multiple of the granule, and below it a bit for each level that had leaves,
@@ -49,19 +53,6 @@ impl StaleRange {
     #[inline]
     pub const fn size_bytes(&self) -> u64 {
         self.size_bytes
-    }
-
-    /// The level of all leaves that were in it, for `TTL` (§4.4.1.1); `None` if there are several.
-    ///
-    /// Base and size are multiples of what an entry of that level covers.
-    pub const fn level(&self) -> Option<Level> {
-        match self.base & Self::LEVELS {
-            0b0001 => Some(Level::L0),
-            0b0010 => Some(Level::L1),
-            0b0100 => Some(Level::L2),
-            0b1000 => Some(Level::L3),
-            _ => None,
-        }
     }
 
     /// The size of its smallest leaf, as a power of two: single-address commands that far apart
@@ -106,7 +97,7 @@ impl fmt::Debug for StaleRange {
         f.debug_struct("StaleRange")
             .field("base", &self.base())
             .field("size_bytes", &self.size_bytes)
-            .field("level", &self.level())
+            .field("levels", &(self.base & Self::LEVELS))
             .field("removed_tables", &self.removed_tables())
             .finish()
     }

@@ -119,7 +119,10 @@ enum Op {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum End {
     Finished,
+    /// After the first was confirmed.
     Dropped,
+    /// Before.
+    Unconfirmed,
 }
 
 /// What a step stored, what it owed, and what it was.
@@ -262,11 +265,15 @@ impl<'p> Live<'p> {
         let taken = |tables: &mut Stage2<'p, _>, platform: &HostPlatform| {
             let (split, first) = platform.logged(|| tables.split(Ipa::new(from), size));
             let split = split?;
+            if end == End::Unconfirmed {
+                drop(split);
+                return Ok([(first, None, None), (Vec::new(), None, None)]);
+            }
             let owed = *split.gathered();
             let splitting = split.without_any_smmu();
             let (change, second) = platform.logged(|| match end {
                 End::Finished => Some(splitting.finish()),
-                End::Dropped => None,
+                End::Dropped | End::Unconfirmed => None,
             });
             Ok([(first, Some(owed), None), (second, None, change)])
         };
@@ -278,11 +285,15 @@ impl<'p> Live<'p> {
         let taken = |tables: &mut Stage2<'p, _>, platform: &HostPlatform| {
             let (join, first) = platform.logged(|| tables.join(Ipa::new(from), size));
             let join = join?;
+            if end == End::Unconfirmed {
+                drop(join);
+                return Ok([(first, None, None), (Vec::new(), None, None)]);
+            }
             let owed = *join.gathered();
             let joining = join.without_any_smmu();
             let (change, second) = platform.logged(|| match end {
                 End::Finished => Some(joining.finish()),
-                End::Dropped => None,
+                End::Dropped | End::Unconfirmed => None,
             });
             Ok([(first, Some(owed), None), (second, None, change)])
         };
@@ -468,41 +479,43 @@ impl<'p> Live<'p> {
     }
 }
 
+/// Ranges of whole blocks, of whole groups, of a few pages, and of anything.
+fn range(block: u64, group: u64) -> impl Strategy<Value = (u64, u64)> {
+    let blocks = (0..3u64, 1..3u64).prop_map(move |(at, many)| (at * block, many * block));
+    let groups = (0..2u64, 0..3u64, 1..4u64)
+        .prop_map(move |(large, at, many)| (large * block + at * group, many * group));
+    let pages = (0..2u64, 0..3 * group, 1..5u64)
+        .prop_map(move |(large, at, many)| (large * block + at, many));
+    let any = (0..3 * block, 1..block + 2 * group);
+    prop_oneof![4 => blocks, 3 => groups, 4 => pages, 1 => any]
+}
+
 fn op(block: u64, group: u64) -> impl Strategy<Value = Op> {
-    let from = prop_oneof![
-        2 => 0..2 * group + 2,
-        2 => (0..4u64, 0..6u64).prop_map(move |(large, small)| (large * block + small).saturating_sub(3)),
-        2 => (0..3u64).prop_map(move |large| large * block),
-        1 => (0..3u64, 0..40u64).prop_map(move |(large, small)| large * block + small * group),
+    let delta = prop_oneof![
+        5 => Just(block * 1024),
+        2 => Just(block * 1024 + group),
+        1 => Just(block * 1024 + 1),
     ];
-    let pages = prop_oneof![
-        3 => 1..5u64,
-        2 => Just(group),
-        1 => 1..3 * group,
-        3 => Just(block),
-        2 => (1..4u64).prop_map(move |many| many * block),
-        1 => block - 3..2 * block + group,
-    ];
-    let delta = prop_oneof![4 => Just(block * 1024), 1 => Just(block * 1024 + group), 1 => Just(block * 1024 + 1)];
-    let sizes = prop_oneof![3 => Just(PageSizes::Largest), 1 => Just(PageSizes::PagesOnly)];
-    let end = prop_oneof![4 => Just(End::Finished), 1 => Just(End::Dropped)];
-    let what = 0..16u32;
-    (from, pages, delta, sizes, end, what).prop_map(|(from, pages, delta, sizes, end, what)| {
-        match what {
-            0..5 => Op::Map {
+    let sizes = prop_oneof![Just(PageSizes::Largest), Just(PageSizes::PagesOnly)];
+    let end =
+        prop_oneof![4 => Just(End::Finished), 1 => Just(End::Dropped), 1 => Just(End::Unconfirmed)];
+    let what = 0..20u32;
+    (range(block, group), delta, sizes, end, what).prop_map(
+        |((from, pages), delta, sizes, end, what)| match what {
+            0..6 => Op::Map {
                 from,
                 pages,
                 delta,
                 sizes,
             },
-            5..8 => Op::Unmap { from, pages },
-            8..10 => Op::Protect { from, pages },
-            10 => Op::Allow { from, pages },
-            11..13 => Op::Split { from, pages, end },
-            13..15 => Op::Join { from, pages, end },
+            6..9 => Op::Unmap { from, pages },
+            9..12 => Op::Protect { from, pages },
+            12 => Op::Allow { from, pages },
+            13..15 => Op::Split { from, pages, end },
+            15..19 => Op::Join { from, pages, end },
             _ => Op::Recover,
-        }
-    })
+        },
+    )
 }
 
 fn level() -> impl Strategy<Value = BbmLevel> {

@@ -5,6 +5,7 @@ mod model;
 mod oracle;
 mod order;
 mod refusals;
+mod roots;
 mod tlb;
 mod walker;
 

@@ -521,14 +521,6 @@ pub(crate) fn expect_gathered(gathered: &Gathered, before: &Contents, after: &Co
             u32::from(step) <= leaf.log2_bytes,
             "single commands step over {leaf:?}"
         );
-        if let Some(level) = range.level() {
-            assert_eq!(
-                u32::from(level.as_u8()),
-                leaf.level,
-                "a wrong TTL leaves it cached"
-            );
-            assert!(range.base().is_aligned(step) && range.size_bytes() % (1 << step) == 0);
-        }
     }
     for table in before
         .tables

@@ -160,7 +160,7 @@ fn two_changes_become_one_debt() {
     assert_eq!(tables.table_pages(), 0);
 }
 
-/// The range of an emptied table is noted in whole blocks, or `TTL` would make it unpredictable.
+/// The range of an emptied table is noted in whole blocks, which single commands step by.
 #[test]
 fn blocks_that_go_with_their_table_are_noted_as_whole_blocks() {
     let platform = HostPlatform::new();
@@ -192,7 +192,7 @@ fn blocks_that_go_with_their_table_are_noted_as_whole_blocks() {
         (range.base(), range.size_bytes()),
         (Ipa::new(0x4000_0000), 0x60_0000)
     );
-    assert_eq!(range.level().map(|level| level.as_u8()), Some(2));
+    assert_eq!(range.log2_step(Granule::Kib4), 21);
     assert!(range.removed_tables());
     tables
         .reclaim(change.without_any_smmu())

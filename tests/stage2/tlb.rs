@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 
 use portcullis::hw::Barrier;
 use portcullis::hw::testing::{Access, HostPlatform};
-use portcullis::smmu::Gathered;
+use portcullis::smmu::{Gathered, StaleRange};
 use portcullis::spec::vmsa::{BbmLevel, Stage2Walk};
 
 use super::walker::{Found, contents, translate};
@@ -31,7 +31,6 @@ struct Entry {
     log2_bytes: u32,
     /// The size of the leaf itself; less than the entry's if that is of a group.
     log2_leaf: u32,
-    level: u32,
     /// Where its base leads.
     says: Says,
     is_marked: bool,
@@ -53,7 +52,6 @@ impl Entry {
             base,
             log2_bytes,
             log2_leaf: found.log2_bytes,
-            level: found.level,
             says,
             is_marked: found.level < 3 && found.word & NT != 0,
         }
@@ -63,6 +61,17 @@ impl Entry {
         let offset = ipa.checked_sub(self.base)?;
         let pa = self.says.pa + offset;
         (offset < 1 << self.log2_bytes).then_some(Says { pa, ..self.says })
+    }
+}
+
+/// A walker that finds the hint may take any member for any other, as long as this one stays.
+fn expect_group(walk: &Stage2Walk, group: &Entry, read: &mut dyn FnMut(u64) -> u64) {
+    for offset in (0..1 << group.log2_bytes).step_by(1 << group.log2_leaf) {
+        let ipa = group.base + offset;
+        let member = translate(walk, ipa, read).expect("a member of a group is valid");
+        let member = Entry::new(&member.found, member.log2_group);
+        assert_eq!(member.log2_leaf, group.log2_leaf);
+        assert_eq!(member.at(ipa), group.at(ipa), "members say the same");
     }
 }
 
@@ -156,6 +165,12 @@ impl<'p> Observer<'p> {
             let step = translate(walk, ipa, &mut read);
             let entry = step.map(|step| Entry::new(&step.found, step.log2_group));
             let wanted = allowed(ipa);
+            if wanted.len() == 1
+                && let Some(step) = step.filter(|step| step.found.word & CONTIGUOUS != 0)
+            {
+                let entry = Entry::new(&step.found, step.log2_group);
+                expect_group(walk, &entry, &mut read);
+            }
             let now = entry.and_then(|entry| entry.at(ipa));
             assert!(wanted.contains(&now), "{ipa:#x}: {now:x?}, not {wanted:x?}");
             if let Some(entry) = entry
@@ -197,19 +212,20 @@ impl<'p> Observer<'p> {
         }
     }
 
-    /// Forgets what an invalidation of `gathered` reaches, and no more.
+    /// Forgets what an invalidation of `gathered` reaches by single commands, and no more: what
+    /// holds one of the addresses that they step through.
     pub(crate) fn invalidate(&mut self, gathered: &Gathered) {
         let Some(ranges) = gathered.ranges() else {
             return self.entries.clear();
         };
-        self.entries.retain(|entry| {
-            !ranges.iter().any(|range| {
-                let base = range.base().as_u64();
-                let touches = base < entry.base + (1 << entry.log2_bytes)
-                    && entry.base < base + range.size_bytes();
-                let level = range.level().map(|level| u32::from(level.as_u8()));
-                touches && level.is_none_or(|level| level == entry.level)
-            })
-        });
+        let steps = |range: &StaleRange, entry: &Entry| {
+            let log2_step = range.log2_step(gathered.granule());
+            let base = range.base().as_u64() >> log2_step << log2_step;
+            let end = range.base().as_u64() + range.size_bytes();
+            let first = base.max(entry.base).next_multiple_of(1 << log2_step);
+            first < end && first < entry.base + (1 << entry.log2_bytes)
+        };
+        self.entries
+            .retain(|entry| !ranges.iter().any(|range| steps(range, entry)));
     }
 }

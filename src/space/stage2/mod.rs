@@ -92,6 +92,9 @@ pub struct Stage2<'p, P> {
     bbm: BbmLevel,
     cpus: Option<&'p dyn CpuTlb>,
     lost: Chain<'p, P>,
+    /// What abandoned joins left stale, and every change invalidates too until the lost tables are
+    /// recovered: smaller leaves than there are now, which a change of these would step over.
+    owed: Gathered,
 }
 
 impl<'p, P: Platform> Stage2<'p, P> {
@@ -125,6 +128,7 @@ impl<'p, P: Platform> Stage2<'p, P> {
             bbm: config.bbm,
             cpus,
             lost,
+            owed: Gathered::nothing(config.vmid, config.granule),
         })
     }
 
@@ -305,11 +309,14 @@ impl<'p, P: Platform> Stage2<'p, P> {
         if !self.tree.owns(chain) || (gathered.vmid(), gathered.granule()) != tag {
             return Err(Stage2Error::ForeignChange);
         }
+        if !self.owed.is_nothing() {
+            gathered.absorb(&self.owed);
+        }
         if self.cpus.is_none() {
             return self.clear(range, gathered, chain);
         }
         // The CPUs are told of this piece alone: they know of the others already.
-        let mut piece = self.nothing();
+        let mut piece = Gathered::nothing(self.vmid, self.geometry().granule());
         self.clear(range, &mut piece, chain)?;
         self.tell_cpus(&piece);
         gathered.absorb(&piece);
@@ -418,6 +425,7 @@ impl<'p, P: Platform> Stage2<'p, P> {
     pub fn recover(&mut self) -> Unsynced<Reclaim<'p, P>> {
         let everything = Gathered::everything(self.vmid, self.geometry().granule());
         self.tell_cpus(&everything);
+        self.owed = Gathered::nothing(self.vmid, self.geometry().granule());
         let lost = core::mem::replace(&mut self.lost, self.tree.chain());
         Unsynced::new(everything, Reclaim(lost))
     }
@@ -432,8 +440,10 @@ impl<'p, P: Platform> Stage2<'p, P> {
         Unsynced::new(everything, Dismantled(self))
     }
 
-    fn nothing(&self) -> Gathered {
-        Gathered::nothing(self.vmid, self.geometry().granule())
+    /// What a change owes that changes nothing.
+    #[inline]
+    const fn nothing(&self) -> Gathered {
+        self.owed
     }
 
     fn range(&self, ipa: Ipa, size_bytes: u64) -> Result<Range, Stage2Error> {

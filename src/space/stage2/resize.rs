@@ -8,7 +8,7 @@ use super::split::Cuts;
 use super::{Reclaim, Stage2, Stage2Error, join};
 use crate::addr::Ipa;
 use crate::hw::{Chain, Mark, Platform};
-use crate::smmu::Unsynced;
+use crate::smmu::{Gathered, Unsynced};
 use crate::spec::vmsa::BbmLevel;
 
 impl<'p, P: Platform> Stage2<'p, P> {
@@ -78,6 +78,7 @@ impl<'p, P: Platform> Stage2<'p, P> {
             stage2,
             range,
             chain,
+            stale: gathered,
         };
         Ok(Unsynced::new(gathered, joining))
     }
@@ -118,13 +119,16 @@ impl<P: Platform> Drop for Splitting<'_, '_, P> {
 
 /// A join of which the first step is confirmed.
 ///
-/// Dropping it before [`finish`](Self::finish) leaves the blocks joined, at BBML 1 slow for SMMUs,
-/// and the tables that they stood for [lost](Stage2::lost_pages) until they are recovered.
+/// Dropping it before [`finish`](Self::finish), or what holds it before it was opened, leaves the
+/// blocks joined, at BBML 1 slow for SMMUs, and the tables that they stood for
+/// [lost](Stage2::lost_pages) until they are recovered; until then every change invalidates them
+/// too.
 #[must_use = "the tables that were joined come back when it is finished"]
 pub struct Joining<'s, 'p, P: Platform> {
     stage2: &'s mut Stage2<'p, P>,
     range: Range,
     chain: Chain<'p, P>,
+    stale: Gathered,
 }
 
 impl<'p, P: Platform> Joining<'_, 'p, P> {
@@ -145,6 +149,10 @@ impl<'p, P: Platform> Joining<'_, 'p, P> {
 impl<P: Platform> Drop for Joining<'_, '_, P> {
     fn drop(&mut self) {
         let chain = mem::replace(&mut self.chain, self.stage2.tree.chain());
+        if chain.count() != 0 {
+            // Nobody knows whether the first step was ever confirmed.
+            self.stage2.owed.absorb(&self.stale);
+        }
         // Its own pages: it cannot refuse them.
         let _ = self.stage2.lost.append(chain);
     }
