@@ -402,8 +402,11 @@ impl Core {
                 tags.sort_unstable();
                 self.caches.tlb.regimes.remove(&tags[at]);
             }
-        } else if let Some(stream) = self.ahead.streams.iter().next().copied() {
-            self.caches.config.forget_stream(stream);
+        } else if !self.ahead.streams.is_empty() {
+            let at = self.choices.below(self.ahead.streams.len() as u64) as usize;
+            if let Some(stream) = self.ahead.streams.iter().nth(at).copied() {
+                self.caches.config.forget_stream(stream);
+            }
         }
     }
 }
