@@ -315,6 +315,7 @@ impl Driver {
         } else {
             (6, 0)
         };
+        (self.producer, self.events_read) = (0, 0);
         let mut steps = vec![
             Step::AwaitRegister(offset::GBPA, 1 << 31, 0),
             Step::Write(offset::GBPA, 1 << 31 | 1 << 20 | 1 << 12),
@@ -508,6 +509,50 @@ impl Driver {
         steps.push(end);
         steps.extend(give_back(frees));
         self.run(Operation::RetractSte, steps)
+    }
+
+    /// Makes a stream abort silently, then ends everything of it that is stalled (§4.6.2).
+    ///
+    /// # Errors
+    ///
+    /// [`Trouble`] of the queue.
+    pub(crate) fn end_stalls(&mut self, stream: u32) -> Result<(), Trouble> {
+        // V = 1, Config = abort.
+        let mut steps = visible(self.ste_at(stream), 1);
+        steps.extend([
+            Step::Command(cfgi_ste(stream)),
+            Step::Sync,
+            Step::Command(words::stall_term(stream)),
+            Step::Sync,
+        ]);
+        self.run(Operation::EndStalls, steps)
+    }
+
+    /// Ends a stalled access with an abort.
+    ///
+    /// # Errors
+    ///
+    /// [`Trouble`] of the queue.
+    pub(crate) fn answer_stall(&mut self, stream: u32, stag: u16) -> Result<(), Trouble> {
+        let resume = words::resume_abort(stream, stag);
+        let steps = vec![Step::Command(resume), Step::Sync];
+        self.run(Operation::EndStalls, steps)
+    }
+
+    /// Leaves the SMMU as a crash does: off, its caches as they are, a stream's entry gone.
+    ///
+    /// # Errors
+    ///
+    /// [`Trouble`] if CR0ACK does not follow.
+    pub(crate) fn stop_abruptly(&mut self, stream: u32) -> Result<(), Trouble> {
+        let mut steps = vec![
+            Step::Write(offset::CR0, 0),
+            Step::AwaitRegister(offset::CR0ACK, u32::MAX, 0),
+            Step::Write(offset::IRQ_CTRL, 0),
+            Step::AwaitRegister(offset::IRQ_CTRLACK, u32::MAX, 0),
+        ];
+        steps.extend(visible(self.ste_at(stream), 0));
+        self.run(Operation::ShutDown, steps)
     }
 
     /// Gives frames back that nothing leads to.

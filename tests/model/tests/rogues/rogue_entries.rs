@@ -498,6 +498,24 @@ fn gives_two_streams_of_one_vmid_different_stage_2s() {
 }
 
 #[test]
+fn gives_a_stream_of_stage_1_the_vmid_of_a_guest() {
+    caught(
+        stories::a_guest_and_the_host_come,
+        || {
+            Edit::replace(
+                Operation::PublishSte,
+                |step| matches!(step, Step::Store(at, value) if at & 63 == 16 && *value == u64::from(VMID + 1)),
+                |step| match step {
+                    Step::Store(at, _) => Step::Store(*at, u64::from(VMID)),
+                    step => *step,
+                },
+            )
+        },
+        Rule::TagsDisagree,
+    );
+}
+
+#[test]
 fn gives_two_spaces_one_asid() {
     caught(
         stories::two_spaces_come,
