@@ -138,7 +138,7 @@ impl Core {
     }
 
     /// Whether configuration errors of ATS traffic are recorded.
-    fn records_ats(&self) -> bool {
+    pub(crate) fn records_ats(&self) -> bool {
         self.id.atsrecerr && self.registers.cr2 & cr2::REC_CFG_ATS != 0
     }
 

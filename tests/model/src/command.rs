@@ -285,8 +285,9 @@ impl Words<'_> {
             return Err(Fault::Illegal);
         }
         let stray = self.dw[0] & !(masks[0] | 0xff) | self.dw[1] & !masks[1];
-        let unranged = self.is_tlbi_by_address() && field(self.dw[1], 11, 10) == 0;
-        let stray_range = unranged && (self.dw[0] & RANGE != 0 || field(self.dw[1], 9, 8) != 0);
+        let has_granule = self.id.ril && field(self.dw[1], 11, 10) != 0;
+        let unranged = self.is_tlbi_by_address() && !has_granule;
+        let stray_range = unranged && (self.dw[0] & RANGE != 0 || field(self.dw[1], 11, 8) != 0);
         Ok(Decoded {
             command,
             has_reserved_ones: stray != 0 || stray_range,

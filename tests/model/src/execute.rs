@@ -331,10 +331,7 @@ impl Core {
             Signal::None => {}
             Signal::Event => self.interrupts.push(Interrupt::Event),
             Signal::Interrupt { address, data } => {
-                self.interrupts.push(Interrupt::Wired(Line::CommandSync));
-                if self.id.msi && address != 0 {
-                    self.send(Line::CommandSync, address, data, gerror::MSI_CMDQ_ABT_ERR);
-                }
+                self.send(Line::CommandSync, address, data, gerror::MSI_CMDQ_ABT_ERR);
             }
         }
     }

@@ -7,6 +7,8 @@ use crate::fault::Fetch;
 use crate::interrupt::Line;
 use crate::queue::Queue;
 use crate::registers::{cr0, gerror, offset};
+use crate::transaction::Transaction;
+use crate::translate::{Fault, Seen};
 use crate::violation::Rule;
 
 /// A page request of a device.
@@ -159,13 +161,17 @@ impl Core {
         if request.is_stop_marker() {
             return;
         }
-        let (code, has_substream) = if code == ResponseCode::Failure || self.id.pps {
-            (code, self.id.pps)
-        } else {
-            match self.stream_entry(request.stream) {
+        let (code, has_substream) = match code {
+            _ if request.substream.is_none() => (code, false),
+            ResponseCode::Failure => (code, false),
+            _ if self.id.pps => (code, true),
+            _ => match self.stream_entry(request.stream) {
                 Ok((ste, _)) => (code, ste.ppar),
-                Err(_) => (ResponseCode::Failure, false),
-            }
+                Err(fault) => {
+                    self.report_unchecked(request, &fault);
+                    (ResponseCode::Failure, false)
+                }
+            },
         };
         self.outbox.push(Message::Respond(PageResponse {
             stream: request.stream,
@@ -174,5 +180,16 @@ impl Core {
             code,
             is_automatic: true,
         }));
+    }
+
+    /// STE.PPAR could not be looked at: recorded where such errors of ATS traffic are (§8.1).
+    fn report_unchecked(&mut self, request: &PageRequest, fault: &Fault) {
+        if self.records_ats() {
+            let transaction = Transaction {
+                substream: request.substream,
+                ..Transaction::read(request.stream, request.address, 0)
+            };
+            self.report_fault(&transaction, Seen::raw(&transaction), fault);
+        }
     }
 }

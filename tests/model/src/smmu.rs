@@ -297,6 +297,13 @@ impl Smmu {
         self.with(Core::elapse);
     }
 
+    /// Lets `us` microseconds of model time pass. For an SMMU without a
+    /// [`Machine`](crate::Machine), whose [`advance`](crate::Machine::advance) tells all of them.
+    pub fn elapse(&self, us: u64) {
+        self.core().record.pass(us);
+        self.tick();
+    }
+
     /// Submits a device's transaction.
     pub fn transact(&self, transaction: Transaction) -> Outcome {
         self.with(|core| core.transact(transaction))

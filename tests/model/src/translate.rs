@@ -1,5 +1,6 @@
 //! The translation procedure: from a transaction to memory, or to a fault (§3.12, §15).
 
+use crate::ats::AtsAnswer;
 use crate::attributes::{Attributes, MemoryType, Shareability};
 use crate::bits::{bit, field};
 use crate::cache::tlb::VaEntry;
@@ -188,7 +189,10 @@ impl Core {
             return self.fail(transaction, Seen::raw(transaction), fault, ticket);
         }
         if self.is_active(gerror::SFM_ERR) {
-            return Outcome::Aborted;
+            return match transaction.kind {
+                Kind::AtsRequest => Outcome::Ats(AtsAnswer::CompleterAbort),
+                _ => Outcome::Aborted,
+            };
         }
         match transaction.kind {
             Kind::AtsRequest => self.ats_request(transaction),

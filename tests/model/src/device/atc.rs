@@ -67,7 +67,7 @@ impl Atc {
                 && (held.start..=held.last()).contains(&address)
                 && held.allows(is_write, is_instruction)
         })?;
-        Some(hit.grant.address & !low_mask(hit.grant.log2_bytes) | address - hit.start)
+        Some(hit.grant.address & !low_mask(hit.grant.log2_bytes) | (address - hit.start))
     }
 
     /// Forgets what `invalidation` covers, and gives it.

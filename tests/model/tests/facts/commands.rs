@@ -219,7 +219,7 @@ fn commands_before_an_illegal_one_are_consumed_and_none_after() {
     let mut bench = Bench::up(FULL, Mode::Polite);
     let at = bench.read(CONS);
     bench.submit(&[[0x30, 0], SYNC, [0xff, 0], SYNC]);
-    assert_eq!(bench.read(CONS), at + 2 | 1 << 24);
+    assert_eq!(bench.read(CONS), (at + 2) | 1 << 24);
 }
 
 #[test]
@@ -254,7 +254,7 @@ fn an_abort_of_a_command_fetch_is_cerror_abt() {
         ..Faults::default()
     });
     bench.submit(&[SYNC, SYNC]);
-    assert_eq!(bench.read(CONS), at + 1 | 2 << 24);
+    assert_eq!(bench.read(CONS), (at + 1) | 2 << 24);
     assert_eq!(bench.read(GERROR) ^ bench.read(GERRORN), 1);
     bench.write(GERRORN, bench.read(GERROR));
     assert!(bench.wait(Bench::is_idle));
@@ -282,7 +282,7 @@ fn a_failed_atc_invalidation_is_cerror_atc_inv_sync_at_the_sync() {
         ..Faults::default()
     });
     bench.submit(&[[0x30, 0], SYNC, [0x30, 0]]);
-    assert_eq!(bench.read(CONS), at + 1 | 3 << 24);
+    assert_eq!(bench.read(CONS), (at + 1) | 3 << 24);
     // The same SYNC is executed again after the acknowledgement.
     bench.write(GERRORN, bench.read(GERROR));
     assert!(bench.wait(Bench::is_idle));

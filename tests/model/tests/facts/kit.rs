@@ -1,7 +1,13 @@
 //! A bench with one page that every kind of stream can reach, and words assembled by hand.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
 use smmu_model::bench::{Bench, STREAMS};
-use smmu_model::{Identity, Mode, Outcome, StallModel, Transaction, offset};
+use smmu_model::{
+    AtcInvalidation, Endpoint, Identity, InvalidationAnswer, Mode, Outcome, PageResponse,
+    StallModel, Transaction, offset,
+};
 
 /// The stream that tests use.
 pub(crate) const SID: u32 = 5;
@@ -320,5 +326,53 @@ impl Rig {
         self.bench.store(page + 0x10, mark);
         self.bench.publish();
         (root, page)
+    }
+}
+
+/// A device that notes what the SMMU tells it.
+#[derive(Default)]
+pub(crate) struct Device {
+    pub(crate) invalidations: Mutex<Vec<AtcInvalidation>>,
+    pub(crate) responses: Mutex<Vec<PageResponse>>,
+    /// Invalidations are put off.
+    pub(crate) is_slow: AtomicBool,
+}
+
+impl Device {
+    /// A device behind the rig's stream.
+    pub(crate) fn behind(rig: &Rig) -> Arc<Self> {
+        let device = Arc::new(Self::default());
+        let endpoint = Arc::clone(&device) as Arc<dyn Endpoint>;
+        rig.bench.machine.smmu(0).attach_endpoint(SID, endpoint);
+        device
+    }
+
+    pub(crate) fn take_invalidations(&self) -> Vec<AtcInvalidation> {
+        std::mem::take(&mut self.invalidations.lock().expect("no panic held it"))
+    }
+
+    pub(crate) fn take_responses(&self) -> Vec<PageResponse> {
+        std::mem::take(&mut self.responses.lock().expect("no panic held it"))
+    }
+}
+
+impl Endpoint for Device {
+    fn invalidate(&self, invalidation: AtcInvalidation) -> InvalidationAnswer {
+        self.invalidations
+            .lock()
+            .expect("no panic held it")
+            .push(invalidation);
+        if self.is_slow.load(Ordering::Relaxed) {
+            InvalidationAnswer::Later
+        } else {
+            InvalidationAnswer::Done
+        }
+    }
+
+    fn page_response(&self, response: PageResponse) {
+        self.responses
+            .lock()
+            .expect("no panic held it")
+            .push(response);
     }
 }
