@@ -216,7 +216,7 @@ impl Driver {
             Step::Sync => {
                 self.batch.push(bench::SYNC);
                 self.submit()?;
-                self.run(Operation::Finish, vec![Step::AwaitConsumed])?;
+                self.finish()?;
             }
             Step::Submit => self.submit()?,
             Step::AwaitRoom(commands) => self.wait(Trouble::NoRoom, move |driver| {
@@ -274,6 +274,15 @@ impl Driver {
     /// What CMDQ_PROD was written with last.
     pub(crate) fn announced(&self) -> u32 {
         self.producer
+    }
+
+    /// Waits until every command is consumed.
+    ///
+    /// # Errors
+    ///
+    /// [`Trouble`] of the queue.
+    pub(crate) fn finish(&mut self) -> Result<(), Trouble> {
+        self.run(Operation::Finish, vec![Step::AwaitConsumed])
     }
 
     /// Puts the batch into the queue, at most four commands at a time.
@@ -693,7 +702,7 @@ impl Driver {
         space: &Space,
     ) -> Result<Binding, Trouble> {
         let at = self.cd_at(table, substream);
-        let cd = words::cd(space.asid, space.root);
+        let cd = bench::cd(space.asid, space.root);
         let steps = publish(at, &cd, cfgi_cd(stream, substream));
         let binding = Binding {
             stream,
@@ -962,7 +971,7 @@ impl Driver {
         if has_ranges {
             steps.push(Step::Command(words::s2_ipa_range(guest.vmid, ipa, pages)));
         } else {
-            steps.extend(all.map(|ipa| Step::Command(words::s2_ipa(guest.vmid, ipa))));
+            steps.extend(all.map(|ipa| Step::Command(bench::s2_ipa(guest.vmid, ipa))));
         }
         steps.extend([Step::Sync, Step::Command(nh_all(guest.vmid)), Step::Sync]);
         steps.extend(give_back(frees));

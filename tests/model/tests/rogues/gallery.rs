@@ -151,11 +151,3 @@ pub(crate) fn short_queue(mode: Mode) -> Setup {
         ..full(mode)
     }
 }
-
-/// A machine that lets translated traffic pass unchecked.
-pub(crate) fn unchecked_ats(mode: Mode) -> Setup {
-    Setup {
-        checks_ats: false,
-        ..full(mode)
-    }
-}

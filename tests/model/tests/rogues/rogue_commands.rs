@@ -3,9 +3,9 @@
 use smmu_model::bench::SYNC;
 use smmu_model::{Rule, offset};
 
-use super::driver::Driver;
+use super::driver::{Driver, Trouble};
 use super::gallery::{Mark, Rogue, Story, Where, full, incoherent, short_queue};
-use super::step::{Edit, Operation, Step, barrier, claim, clean, command, store};
+use super::step::{Edit, Operation, Step, barrier, claim, clean, command, store, write_to};
 use super::stories;
 
 fn caught(story: Story, edit: fn() -> Edit, rule: Rule) {
@@ -209,6 +209,21 @@ fn retries_a_stall_that_it_means_to_end() {
         },
         "an access is still stalled",
     );
+}
+
+#[test]
+fn does_not_acknowledge_the_error_that_stopped_the_queue() {
+    let rogue = Rogue {
+        setup: full,
+        story: stories::a_command_error_is_acknowledged,
+        edit: || {
+            Edit::replace(Operation::Acknowledge, write_to(offset::GERRORN), |_| {
+                Step::Write(offset::GERRORN, 0)
+            })
+        },
+        mark: Mark::Ends(Trouble::CommandError(2)),
+    };
+    rogue.is_caught_in(Where::Hoarding);
 }
 
 fn caught_by_surprise(story: Story, edit: fn() -> Edit, surprise: &'static str) {

@@ -134,8 +134,6 @@ pub(crate) enum Operation {
     EndStalls,
     /// The SMMU is switched off.
     ShutDown,
-    /// A table is chosen for a stream.
-    MakeTable,
 }
 
 type Change = Box<dyn Fn(&mut Vec<Step>) -> bool>;

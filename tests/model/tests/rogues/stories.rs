@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use smmu_model::bench::{nh_all, s12_vmall, ste_stage2};
+use smmu_model::bench::{self, nh_all, s1_page, s12_vmall, ste_stage2};
 use smmu_model::device::{Device, End, frame};
 use smmu_model::{Claim, Faults, offset};
 
 use super::driver::{Atc, Binding, Driver, Guest, Space, Trouble};
 use super::step::Step;
-use super::words::{self, ContextTable, s1_global_page, s1_page};
+use super::words::{self, ContextTable, s1_global_page};
 
 /// Where the page of a space stands.
 pub(crate) const VA: u64 = 0x5000;
@@ -452,7 +452,7 @@ pub(crate) fn a_shared_context_goes(driver: &mut Driver) -> Told {
 /// A living context no longer records its faults: one word.
 pub(crate) fn a_context_changes(driver: &mut Driver) -> Told {
     let world = contexts(driver, STAGE1)?;
-    let word0 = words::cd(world.space.asid, world.space.root)[0] & !words::cd::R;
+    let word0 = bench::cd(world.space.asid, world.space.root)[0] & !words::cd::R;
     driver.change_cd(&world.binding, VMID, word0)?;
     let end = fire(&world.device, Some(PASID), VA);
     expect_landing(driver, end);
@@ -734,6 +734,20 @@ pub(crate) fn a_sync_never_comes(driver: &mut Driver) -> Told {
     let is_named = end == Err(Trouble::NotConsumed);
     driver.expect(is_named, "the driver did not give up");
     Ok(())
+}
+
+/// The queue stops at a command that could not be fetched, and goes on.
+pub(crate) fn a_command_error_is_acknowledged(driver: &mut Driver) -> Told {
+    plain(driver)?;
+    driver.machine.smmu(0).set_faults(Faults {
+        abort_after: Some(1),
+        ..Faults::default()
+    });
+    let end = driver.retract_ste_only(STREAM);
+    let is_named = end == Err(Trouble::CommandError(2));
+    driver.expect(is_named, "the queue did not stop");
+    driver.acknowledge();
+    driver.finish()
 }
 
 /// The SMMU goes off; without it, traffic is aborted.
