@@ -86,7 +86,7 @@ impl Smmu {
             choices: Choices::new(settings.mode, index as u64),
             faults: Faults::default(),
             registers: crate::control::reset(&settings),
-            updates: crate::control::Updates::default(),
+            updates: crate::update::Updates::default(),
             commands: crate::execute::Commands::default(),
             caches: crate::cache::Caches::default(),
             uses: crate::watch::Uses::default(),

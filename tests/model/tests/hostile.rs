@@ -309,3 +309,20 @@ fn a_page_mapped_later_needs_no_invalidation() {
         nested.bench.assert_clean();
     }
 }
+
+#[test]
+fn atschk_counts_for_a_stream_only_after_its_entry_is_invalidated() {
+    let mut bench = Bench::up(Identity::full(), Mode::Hoarding);
+    let root = bench.frames(12);
+    let page = bench.frames(12);
+    bench.map2(root, IPA, page);
+    bench.publish_ste(STREAM, &ste_stage2(VMID, root));
+    let mark = bench.machine.record().mark();
+    bench.cr0(0x1d);
+    let forged = write(page).of_kind(Kind::Translated);
+    bench.machine.smmu(0).transact(forged.clone());
+    assert_eq!(bench.machine.record().landed_since(mark).len(), 1);
+    bench.commands(&[cfgi_ste(STREAM), SYNC]);
+    assert_eq!(bench.machine.smmu(0).transact(forged), Outcome::Aborted);
+    assert_eq!(bench.machine.record().landed_since(mark).len(), 1);
+}
