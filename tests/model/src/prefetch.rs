@@ -38,6 +38,13 @@ pub(crate) struct Ahead {
     budget: u32,
 }
 
+impl Ahead {
+    /// The streams that were noticed.
+    pub(crate) fn noticed(&self) -> impl Iterator<Item = &u32> {
+        self.streams.iter()
+    }
+}
+
 impl Core {
     /// A stream was used, or its entry stored to.
     pub(crate) fn notice_stream(&mut self, stream: u32) {
