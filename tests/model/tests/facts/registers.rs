@@ -28,8 +28,11 @@ fn id_register(identity: Identity, at: u64) -> u32 {
     Bench::off(identity, Mode::Polite).read(at)
 }
 
+/// A feature's switch, and its bit.
+type Feature = (fn(&mut Identity), u32);
+
 /// Flips features one by one and looks at which bit of the register follows.
-fn each_has_its_bit(at: u64, features: &[(fn(&mut Identity), u32)]) {
+fn each_has_its_bit(at: u64, features: &[Feature]) {
     let before = id_register(Identity::full(), at);
     for (place, (flip, bit)) in features.iter().enumerate() {
         let mut identity = Identity::full();
