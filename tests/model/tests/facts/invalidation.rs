@@ -712,3 +712,60 @@ fn invalidation_without_a_sync_is_only_consumed() {
     bench.commands(&[SYNC]);
     assert_eq!(bench.machine.smmu(0).syncs(), syncs + 1);
 }
+
+// Tags of the EL2 worlds and of stage 2.
+
+/// Whether stream 6, with this entry and descriptor, hits what stream 5 left in the same world.
+fn hits_in(cr2: u32, entry: fn(&Rig) -> [u64; 8], change_cd: fn([u64; 8]) -> [u64; 8]) -> bool {
+    let mut rig = Rig::full();
+    rig.set_cr2(cr2);
+    rig.put_cd(1, &change_cd(rig.cd()));
+    let first = entry(&rig);
+    rig.install(&first);
+    rig.bench
+        .publish_ste(6, &with(first, 0, 55, 6, (rig.cds + 64) >> 6));
+    rig.reaches(VA);
+    let leaf = if first[0] >> 1 & 7 == 6 {
+        rig.s2[2]
+    } else {
+        rig.s1[2]
+    };
+    rig.bench.store(leaf + 40, 0);
+    rig.bench.publish();
+    let outcome = rig.transact(Transaction {
+        stream: 6,
+        ..read(VA)
+    });
+    matches!(outcome, Outcome::Done { .. })
+}
+
+#[test]
+fn the_el2_world_has_no_asids() {
+    assert!(hits_in(0x2, Rig::el2, |cd| with(cd, 0, 63, 48, 2)));
+}
+
+#[test]
+fn the_el2_e2h_world_has_asids() {
+    assert!(hits_in(0x3, Rig::el2, |cd| cd));
+    assert!(!hits_in(0x3, Rig::el2, |cd| with(cd, 0, 63, 48, 2)));
+}
+
+#[test]
+fn stage_2_streams_of_one_vmid_share_translations() {
+    assert!(hits_in(0x2, Rig::stage2, |cd| cd));
+}
+
+#[test]
+fn the_el2_world_has_no_vmids() {
+    let mut rig = Rig::full();
+    rig.install(&rig.el2());
+    rig.bench.publish_ste(6, &with(rig.el2(), 2, 15, 0, 9));
+    rig.reaches(VA);
+    rig.bench.store(rig.s1[2] + 40, 0);
+    rig.bench.publish();
+    let outcome = rig.transact(Transaction {
+        stream: 6,
+        ..read(VA)
+    });
+    assert!(matches!(outcome, Outcome::Done { .. }), "{outcome:?}");
+}
