@@ -3,11 +3,11 @@
 use crate::core::Core;
 use crate::event::{Class, EventType};
 use crate::registers::{cr0, cr2};
+use crate::route::{Fault, Policy, Request, Resolved, Seen};
 use crate::stage2::{Need, Stage2Leaf};
 use crate::ste::Ste;
 use crate::substream::{Way, decide};
 use crate::transaction::{Outcome, Transaction};
-use crate::translate::{Fault, Policy, Request, Resolved, Seen};
 
 /// What a successful translation request grants.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -137,6 +137,11 @@ impl Core {
         self.is_on(cr0::ATSCHK)
     }
 
+    /// ATSCHK as it acts for a stream: what was kept with its entry may be older than CR0 (§6.3.9).
+    fn checks(&self, ste: &Ste) -> bool {
+        self.is_checked() && (ste.was_checked || !self.choices.looks_ahead())
+    }
+
     /// Whether configuration errors of ATS traffic are recorded.
     pub(crate) fn records_ats(&self) -> bool {
         self.id.atsrecerr && self.registers.cr2 & cr2::REC_CFG_ATS != 0
@@ -160,12 +165,12 @@ impl Core {
         if ste.aborts {
             return Outcome::Ats(AtsAnswer::UnsupportedRequest);
         }
-        if ste.effective_eats(self.is_checked()) == 0 {
+        if ste.effective_eats(self.checks(&ste)) == 0 {
             return self.refuse_request(transaction);
         }
         match self.grant(transaction, &ste) {
             Ok(grant) => {
-                let is_split = ste.effective_eats(self.is_checked()) == 2;
+                let is_split = ste.effective_eats(self.checks(&ste)) == 2;
                 self.note_grant(transaction, grant, is_split);
                 Outcome::Ats(AtsAnswer::Success(grant))
             }
@@ -222,7 +227,7 @@ impl Core {
             },
             None => both,
         };
-        let is_split = ste.effective_eats(self.is_checked()) == 2;
+        let is_split = ste.effective_eats(self.checks(ste)) == 2;
         let address = if is_split { route.ipa } else { route.pa };
         let wants_execute = transaction.is_instruction && has_substream;
         Ok(granted(
@@ -257,6 +262,9 @@ impl Core {
         if ste.aborts {
             return Outcome::Aborted;
         }
+        if !self.checks(&ste) {
+            return self.forward(transaction, &route, Some(origin));
+        }
         let eats = ste.effective_eats(true);
         if eats == 0 {
             return self.forbid(transaction);
@@ -275,7 +283,7 @@ impl Core {
             stream: transaction.stream,
             substream: None,
             address: transaction.address,
-            need: crate::translate::need(transaction, &ste),
+            need: crate::route::need(transaction, &ste),
         };
         match self.resolve_stage2(&ste, &request) {
             Ok(route) => self.forward(transaction, &route, Some(origin)),

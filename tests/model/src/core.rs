@@ -16,10 +16,10 @@ use crate::memory::{Abort, Memory};
 use crate::prefetch::Ahead;
 use crate::record::Record;
 use crate::registers::Registers;
+use crate::route::Resolved;
 use crate::stall::Stalls;
 use crate::story::Origin;
 use crate::transaction::Transaction;
-use crate::translate::Resolved;
 use crate::violation::Rule;
 use crate::watch::Uses;
 
@@ -34,7 +34,7 @@ pub(crate) struct Core {
     pub(crate) choices: Choices,
     pub(crate) faults: Faults,
     pub(crate) registers: Registers,
-    pub(crate) updates: crate::control::Updates,
+    pub(crate) updates: crate::update::Updates,
     pub(crate) commands: Commands,
     pub(crate) caches: Caches,
     pub(crate) uses: Uses,

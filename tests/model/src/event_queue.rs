@@ -8,8 +8,8 @@ use crate::fault::Fetch;
 use crate::interrupt::Line;
 use crate::queue::Queue;
 use crate::registers::{cr0, cr2, gerror, offset};
+use crate::route::{Fault, Policy, Seen};
 use crate::transaction::{Kind, Outcome, Transaction};
-use crate::translate::{Fault, Policy, Seen};
 use crate::violation::Rule;
 
 /// OVFLG of PROD, OVACKFLG of CONS.

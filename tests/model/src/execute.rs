@@ -1,8 +1,9 @@
 //! The command queue: consumption, what is in progress, SYNC (§3.5, §4.7, §7.1).
 
 use crate::ats::{AtcInvalidation, Message, Outstanding};
-use crate::command::{self, Command, Signal};
+use crate::command::{Command, Signal};
 use crate::core::Core;
+use crate::decode;
 use crate::fault::Fetch;
 use crate::interrupt::{Interrupt, Line};
 use crate::pri::PageResponse;
@@ -104,7 +105,7 @@ impl Core {
             self.violate(Rule::CommandNotPublished, format!("the command at {at:#x}"));
         }
         let vhe = self.registers.cr2 & cr2::E2H != 0;
-        let Ok(decoded) = command::decode(words, &self.id, vhe) else {
+        let Ok(decoded) = decode::decode(words, &self.id, vhe) else {
             self.violate(
                 Rule::CommandIllegal,
                 format!("{:#x} {:#x} at {at:#x}", words[0], words[1]),

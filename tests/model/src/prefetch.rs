@@ -2,19 +2,17 @@
 
 use std::collections::BTreeSet;
 
-use crate::cache::config::{CdCopy, SteCopy};
 use crate::cd::Cd;
 use crate::command::Command;
 use crate::core::Core;
 use crate::descriptor::Descriptor;
 use crate::event::Class;
-use crate::fault::Fetch;
 use crate::format::Root;
+use crate::reading::Partial;
 use crate::registers::cr0;
 use crate::stage1::Space;
 use crate::stage2::Need;
 use crate::ste::Ste;
-use crate::story::Origin;
 use crate::watch::Use;
 
 /// Stream tables up to this size are swept whole; of larger ones only streams that were noticed.
@@ -25,22 +23,13 @@ const SWEPT_CONTEXTS: u32 = 32;
 /// So many words of translation tables are looked at in one go.
 const BUDGET: u32 = 1 << 16;
 
-/// A structure whose words are being read one by one.
-#[derive(Clone, Debug)]
-struct Partial {
-    stream: u32,
-    /// `None`: the stream table entry.
-    substream: Option<u32>,
-    pa: u64,
-    words: [Option<u64>; 8],
-}
-
 /// What is known of things worth fetching.
 #[derive(Debug, Default)]
 pub(crate) struct Ahead {
     streams: BTreeSet<u32>,
     contexts: BTreeSet<(u32, u32)>,
-    partials: Vec<Partial>,
+    /// Structures that are being read.
+    pub(crate) partials: Vec<Partial>,
     /// Streams of which something was removed that could be fetched again.
     stale: BTreeSet<u32>,
     /// How many more words of tables may be looked at now.
@@ -139,7 +128,7 @@ impl Core {
         }
     }
 
-    fn look_at_stream(&mut self, stream: u32) {
+    pub(crate) fn look_at_stream(&mut self, stream: u32) {
         if self.caches.config.ste(stream).is_none() {
             if !self.choices.prefetches() {
                 return;
@@ -310,7 +299,7 @@ impl Core {
         if let Ok((ste, _)) = self.stream_entry(stream)
             && !ste.aborts
         {
-            let request = crate::translate::Request {
+            let request = crate::route::Request {
                 stream,
                 substream,
                 address,
@@ -400,103 +389,6 @@ impl Core {
         }
     }
 
-    /// Begins to fetch an entry that is not kept: at once, or word by word over what follows.
-    fn begin_reading(&mut self, stream: u32, substream: Option<u32>) {
-        let is_kept = match substream {
-            None => self.caches.config.ste(stream).is_some(),
-            Some(substream) => self.caches.config.cd(stream, substream).is_some(),
-        };
-        if is_kept || !self.choices.prefetches() {
-            return;
-        }
-        if !self.choices.is_chaotic() {
-            self.look_at_stream(stream);
-            return;
-        }
-        let pa = match substream {
-            None => self.stream_entry_address(stream).ok(),
-            Some(substream) => self
-                .peek_ste(stream)
-                .and_then(|ste| self.peek_cd_address(&ste, substream)),
-        };
-        let is_begun =
-            |partial: &Partial| (partial.stream, partial.substream) == (stream, substream);
-        if let Some(pa) = pa
-            && !self.ahead.partials.iter().any(is_begun)
-        {
-            self.ahead.partials.push(Partial {
-                stream,
-                substream,
-                pa,
-                words: [None; 8],
-            });
-            self.go_on_reading();
-        }
-    }
-
-    /// Reads a few more words of what is being read, in any order.
-    pub(crate) fn go_on_reading(&mut self) {
-        for mut partial in std::mem::take(&mut self.ahead.partials) {
-            let order = self.choices.order(8);
-            let count = self.choices.below(5) as usize;
-            let missing = order
-                .into_iter()
-                .filter(|at| partial.words[*at].is_none())
-                .take(count)
-                .collect::<Vec<_>>();
-            let fetch = if partial.substream.is_none() {
-                Fetch::Stream
-            } else {
-                Fetch::Context
-            };
-            let mut failed = false;
-            for at in missing {
-                match self.fetch(partial.pa + 8 * at as u64, fetch) {
-                    Ok(word) => partial.words[at] = Some(word),
-                    Err(_) => failed = true,
-                }
-            }
-            if failed {
-                continue;
-            }
-            if partial.words.iter().all(Option::is_some) {
-                self.keep_read(&partial);
-            } else {
-                self.ahead.partials.push(partial);
-            }
-        }
-    }
-
-    fn keep_read(&mut self, partial: &Partial) {
-        let words = partial.words.map(Option::unwrap_or_default);
-        match partial.substream {
-            None => {
-                let copy: SteCopy = self.ste_copy(partial.stream, partial.pa, words);
-                let streams = self.caches.config.stream_mut(partial.stream);
-                streams.ste.get_or_insert(copy);
-            }
-            Some(substream) => {
-                let origin = Origin {
-                    pa: partial.pa,
-                    value: words[0],
-                    step: self.record.step(),
-                };
-                let copies = self.caches.config.stream_mut(partial.stream);
-                copies
-                    .cds
-                    .entry(substream)
-                    .or_insert(CdCopy { words, origin });
-            }
-        }
-    }
-
-    /// A command makes the SMMU forget what it covers, what is only half read included.
-    pub(crate) fn cancel_fetches(&mut self, command: &Command) {
-        self.ahead
-            .partials
-            .retain(|partial| !crate::entry::covers(command, (partial.stream, partial.substream)));
-    }
-
     /// Drops some of what is kept, without need.
     pub(crate) fn evict_some(&mut self) {
         if !self.choices.one_in(8) {
@@ -510,8 +402,11 @@ impl Core {
                 tags.sort_unstable();
                 self.caches.tlb.regimes.remove(&tags[at]);
             }
-        } else if let Some(stream) = self.ahead.streams.iter().next().copied() {
-            self.caches.config.forget_stream(stream);
+        } else if !self.ahead.streams.is_empty() {
+            let at = self.choices.below(self.ahead.streams.len() as u64) as usize;
+            if let Some(stream) = self.ahead.streams.iter().nth(at).copied() {
+                self.caches.config.forget_stream(stream);
+            }
         }
     }
 }

@@ -7,8 +7,8 @@ use crate::fault::Fetch;
 use crate::interrupt::Line;
 use crate::queue::Queue;
 use crate::registers::{cr0, gerror, offset};
+use crate::route::{Fault, Seen};
 use crate::transaction::Transaction;
-use crate::translate::{Fault, Seen};
 use crate::violation::Rule;
 
 /// A page request of a device.

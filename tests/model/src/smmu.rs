@@ -86,7 +86,7 @@ impl Smmu {
             choices: Choices::new(settings.mode, index as u64),
             faults: Faults::default(),
             registers: crate::control::reset(&settings),
-            updates: crate::control::Updates::default(),
+            updates: crate::update::Updates::default(),
             commands: crate::execute::Commands::default(),
             caches: crate::cache::Caches::default(),
             uses: crate::watch::Uses::default(),
@@ -295,6 +295,13 @@ impl Smmu {
     /// Lets the SMMU go on after time has passed.
     pub fn tick(&self) {
         self.with(Core::elapse);
+    }
+
+    /// Lets `us` microseconds of model time pass. For an SMMU without a
+    /// [`Machine`](crate::Machine), whose [`advance`](crate::Machine::advance) tells all of them.
+    pub fn elapse(&self, us: u64) {
+        self.core().record.pass(us);
+        self.tick();
     }
 
     /// Submits a device's transaction.

@@ -13,25 +13,25 @@ use super::step::{Edit, Operation, Step};
 use super::words::{self, ContextTable};
 
 /// Where memory starts.
-pub const BASE: u64 = 0x8000_0000;
+pub(crate) const BASE: u64 = 0x8000_0000;
 /// How much there is.
-pub const BYTES: u64 = 0x8_0000;
+pub(crate) const BYTES: u64 = 0x8_0000;
 /// How long a wait may take.
-pub const BOUND_US: u64 = 2000;
+pub(crate) const BOUND_US: u64 = 2000;
 
 const CMDQ: u64 = BASE;
 const EVENTQ: u64 = BASE + 0x1000;
 const PRIQ: u64 = BASE + 0x2000;
 /// The stream table: 64 entries in a row, or 4 level-1 descriptors.
-pub const STREAMS: u64 = BASE + 0x3000;
+pub(crate) const STREAMS: u64 = BASE + 0x3000;
 /// Where frames are taken from.
-pub const FREE: u64 = BASE + 0x4000;
+pub(crate) const FREE: u64 = BASE + 0x4000;
 const EVENTQ_LOG2: u32 = 5;
 const PRIQ_LOG2: u32 = 5;
 
 /// Why an operation did not end.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Trouble {
+pub(crate) enum Trouble {
     /// A register did not follow within the bound.
     NotAcknowledged(u64),
     /// The commands were not consumed within the bound.
@@ -44,19 +44,19 @@ pub enum Trouble {
 
 /// How the machine is made.
 #[derive(Clone, Copy, Debug)]
-pub struct Setup {
-    pub identity: Identity,
-    pub mode: Mode,
+pub(crate) struct Setup {
+    pub(crate) identity: Identity,
+    pub(crate) mode: Mode,
     /// log2 of the entries of the command queue.
     pub cmdq_log2: u32,
     /// Streams by a level-1 table and arrays of 64, not in a row.
-    pub has_stream_arrays: bool,
+    pub(crate) has_stream_arrays: bool,
     /// CR0.ATSCHK.
-    pub checks_ats: bool,
+    pub(crate) checks_ats: bool,
 }
 
 impl Setup {
-    pub fn new(identity: Identity, mode: Mode) -> Self {
+    pub(crate) fn new(identity: Identity, mode: Mode) -> Self {
         Self {
             identity,
             mode,
@@ -69,46 +69,46 @@ impl Setup {
 
 /// A guest: a VMID and a stage 2 of 39 bits whose level-3 table covers the memory.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Guest {
-    pub vmid: u16,
-    pub root: u64,
+pub(crate) struct Guest {
+    pub(crate) vmid: u16,
+    pub(crate) root: u64,
     pub level2: u64,
     pub level3: u64,
 }
 
 /// An address space: an ASID and a stage 1 of 39 bits for the first 2 MiB.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Space {
-    pub vmid: u16,
-    pub asid: u16,
-    pub root: u64,
+pub(crate) struct Space {
+    pub(crate) vmid: u16,
+    pub(crate) asid: u16,
+    pub(crate) root: u64,
     pub level2: u64,
     pub level3: u64,
 }
 
 /// A context that was published.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Binding {
-    pub stream: u32,
-    pub substream: u32,
-    pub asid: u16,
-    pub at: u64,
+pub(crate) struct Binding {
+    pub(crate) stream: u32,
+    pub(crate) substream: u32,
+    pub(crate) asid: u16,
+    pub(crate) at: u64,
 }
 
 /// Frames that an operation gives back when it is done: address and bytes.
-pub type Frames<'a> = &'a [(u64, u64)];
+pub(crate) type Frames<'a> = &'a [(u64, u64)];
 
 /// A machine, its devices and what the driver knows of them.
-pub struct Driver {
-    pub machine: Machine,
-    pub setup: Setup,
-    pub devices: Vec<Arc<Device>>,
+pub(crate) struct Driver {
+    pub(crate) machine: Machine,
+    pub(crate) setup: Setup,
+    pub(crate) devices: Vec<Arc<Device>>,
     /// The bindings that are live.
-    pub bindings: Vec<Binding>,
+    pub(crate) bindings: Vec<Binding>,
     /// The record read last.
-    pub event: [u64; 4],
+    pub(crate) event: [u64; 4],
     /// What a story expected and did not see.
-    pub surprises: Vec<&'static str>,
+    pub(crate) surprises: Vec<&'static str>,
     producer: u32,
     batch: Vec<[u64; 2]>,
     events_read: u32,
@@ -122,7 +122,7 @@ pub struct Driver {
 
 impl Driver {
     /// A machine after reset.
-    pub fn off(setup: Setup, edit: Option<Edit>) -> Self {
+    pub(crate) fn off(setup: Setup, edit: Option<Edit>) -> Self {
         Self {
             machine: Machine::new(BASE, BYTES, Settings::new(setup.identity, setup.mode)),
             setup,
@@ -141,17 +141,17 @@ impl Driver {
     }
 
     /// How many lists of steps the edit altered.
-    pub fn hits(&self) -> u32 {
+    pub(crate) fn hits(&self) -> u32 {
         self.edit.as_ref().map_or(0, Edit::hits)
     }
 
     /// Reads a 32-bit register.
-    pub fn read(&self, at: u64) -> u32 {
+    pub(crate) fn read(&self, at: u64) -> u32 {
         self.machine.smmu(0).read32(at)
     }
 
     /// Zeroed memory of `1 << log2` bytes, aligned to it.
-    pub fn frames(&mut self, log2: u32) -> u64 {
+    pub(crate) fn frames(&mut self, log2: u32) -> u64 {
         let bytes = 1 << log2;
         let at = self.next_frame.next_multiple_of(bytes);
         self.next_frame = at + bytes;
@@ -160,7 +160,7 @@ impl Driver {
     }
 
     /// A device on `stream`, enabled.
-    pub fn device(&mut self, stream: u32) -> Arc<Device> {
+    pub(crate) fn device(&mut self, stream: u32) -> Arc<Device> {
         let device = Device::new(self.machine.smmu(0), Wiring::full(stream));
         device.write32(frame::CONTROL, frame::control::ENABLE);
         self.devices.push(Arc::clone(&device));
@@ -168,18 +168,20 @@ impl Driver {
     }
 
     /// Notes `surprise` if a story's expectation does not hold.
-    pub fn expect(&mut self, holds: bool, surprise: &'static str) {
+    pub(crate) fn expect(&mut self, holds: bool, surprise: &'static str) {
         if !holds {
             self.surprises.push(surprise);
         }
     }
 
     /// Lets a microsecond pass, for the devices too.
-    pub fn pass(&self) {
+    pub(crate) fn pass(&self) {
         self.machine.advance(1);
         let now = self.machine.record().now_us();
+        let finished = self.machine.smmu(0).take_finished();
         for device in &self.devices {
             device.tick(now);
+            finished.iter().for_each(|of| device.finish(of));
         }
     }
 
@@ -188,7 +190,11 @@ impl Driver {
     /// # Errors
     ///
     /// [`Trouble`] of the first wait that did not end; later steps are not taken.
-    pub fn run(&mut self, operation: Operation, mut steps: Vec<Step>) -> Result<(), Trouble> {
+    pub(crate) fn run(
+        &mut self,
+        operation: Operation,
+        mut steps: Vec<Step>,
+    ) -> Result<(), Trouble> {
         if let Some(edit) = &mut self.edit {
             edit.apply(operation, &mut steps);
         }
@@ -256,17 +262,17 @@ impl Driver {
     }
 
     /// How many commands the queue holds at most.
-    pub fn entries(&self) -> u32 {
+    pub(crate) fn entries(&self) -> u32 {
         1 << self.setup.cmdq_log2
     }
 
     /// How many commands are not consumed yet.
-    pub fn outstanding(&self) -> u32 {
+    pub(crate) fn outstanding(&self) -> u32 {
         self.producer.wrapping_sub(self.read(offset::CMDQ_CONS)) & (2 * self.entries() - 1)
     }
 
     /// What CMDQ_PROD was written with last.
-    pub fn announced(&self) -> u32 {
+    pub(crate) fn announced(&self) -> u32 {
         self.producer
     }
 
@@ -293,7 +299,7 @@ impl Driver {
     /// # Errors
     ///
     /// [`Trouble`] if the hardware does not follow.
-    pub fn bring_up(&mut self) -> Result<(), Trouble> {
+    pub(crate) fn bring_up(&mut self) -> Result<(), Trouble> {
         let cr0 = |value| {
             [
                 Step::Write(offset::CR0, value),
@@ -355,7 +361,7 @@ impl Driver {
     /// # Errors
     ///
     /// [`Trouble`] if CR0ACK does not follow.
-    pub fn shut_down(&mut self, streams_with_ats: &[u32]) -> Result<(), Trouble> {
+    pub(crate) fn shut_down(&mut self, streams_with_ats: &[u32]) -> Result<(), Trouble> {
         for &stream in streams_with_ats {
             self.disable_ats(stream)?;
         }
@@ -375,7 +381,7 @@ impl Driver {
     // Streams.
 
     /// Where the entry of a stream lies.
-    pub fn ste_at(&self, stream: u32) -> u64 {
+    pub(crate) fn ste_at(&self, stream: u32) -> u64 {
         if self.setup.has_stream_arrays {
             let array = self.arrays.iter().find(|(index, _)| *index == stream >> 6);
             array.expect("an array").1 + u64::from(stream & 63) * 64
@@ -389,7 +395,7 @@ impl Driver {
     /// # Errors
     ///
     /// [`Trouble`] of the queue.
-    pub fn publish_ste(&mut self, stream: u32, ste: &[u64; 8]) -> Result<(), Trouble> {
+    pub(crate) fn publish_ste(&mut self, stream: u32, ste: &[u64; 8]) -> Result<(), Trouble> {
         let at = self.ste_at(stream);
         let steps = publish(at, ste, cfgi_ste(stream));
         self.run(Operation::PublishSte, steps)
@@ -400,7 +406,7 @@ impl Driver {
     /// # Errors
     ///
     /// [`Trouble`] of the queue.
-    pub fn change_ste(&mut self, stream: u32, word: u64, value: u64) -> Result<(), Trouble> {
+    pub(crate) fn change_ste(&mut self, stream: u32, word: u64, value: u64) -> Result<(), Trouble> {
         let at = self.ste_at(stream) + 8 * word;
         let mut steps = visible(at, value);
         steps.extend([Step::Command(cfgi_ste(stream)), Step::Sync]);
@@ -413,7 +419,7 @@ impl Driver {
     /// # Errors
     ///
     /// [`Trouble`] of the queue; nothing was given back.
-    pub fn retract_ste(
+    pub(crate) fn retract_ste(
         &mut self,
         stream: u32,
         vmid: u16,
@@ -436,7 +442,7 @@ impl Driver {
     /// # Errors
     ///
     /// [`Trouble`] of the queue.
-    pub fn retract_ste_only(&mut self, stream: u32) -> Result<(), Trouble> {
+    pub(crate) fn retract_ste_only(&mut self, stream: u32) -> Result<(), Trouble> {
         let mut steps = visible(self.ste_at(stream), 0);
         steps.extend([Step::Command(cfgi_ste(stream)), Step::Sync]);
         self.run(Operation::RetractSte, steps)
@@ -447,7 +453,7 @@ impl Driver {
     /// # Errors
     ///
     /// [`Trouble`] of the queue.
-    pub fn retract_ste_by_one_barrier(&mut self, stream: u32) -> Result<(), Trouble> {
+    pub(crate) fn retract_ste_by_one_barrier(&mut self, stream: u32) -> Result<(), Trouble> {
         let at = self.ste_at(stream);
         let mask = self.entries() - 1;
         let slot = |position: u32| CMDQ + u64::from(position & mask) * 16;
@@ -473,7 +479,7 @@ impl Driver {
     /// # Errors
     ///
     /// [`Trouble`] of the queue; nothing was given back.
-    pub fn retract_in_a_long_train(
+    pub(crate) fn retract_in_a_long_train(
         &mut self,
         stream: u32,
         vmid: u16,
@@ -505,7 +511,7 @@ impl Driver {
     }
 
     /// Gives frames back that nothing leads to.
-    pub fn free(&mut self, frees: Frames<'_>) {
+    pub(crate) fn free(&mut self, frees: Frames<'_>) {
         let steps = give_back(frees).collect();
         self.run(Operation::Free, steps)
             .expect("no step of this waits");
@@ -516,7 +522,7 @@ impl Driver {
     /// # Errors
     ///
     /// [`Trouble`] of the queue.
-    pub fn add_array(&mut self, index: u32) -> Result<u64, Trouble> {
+    pub(crate) fn add_array(&mut self, index: u32) -> Result<u64, Trouble> {
         let array = self.frames(12);
         self.arrays.push((index, array));
         let mut steps = visible(STREAMS + u64::from(index) * 8, words::l1std(array));
@@ -530,7 +536,7 @@ impl Driver {
     /// # Errors
     ///
     /// [`Trouble`] of the queue; nothing was given back.
-    pub fn remove_array(&mut self, index: u32) -> Result<(), Trouble> {
+    pub(crate) fn remove_array(&mut self, index: u32) -> Result<(), Trouble> {
         let mut steps = visible(STREAMS + u64::from(index) * 8, 0);
         // CFGI_STE_RANGE of 64 streams: Range = 5.
         let range = [0x04 | u64::from(index << 6) << 32, 5];
@@ -546,7 +552,7 @@ impl Driver {
     // Contexts.
 
     /// A context table of 16 entries, or one with leaves.
-    pub fn context_table(&mut self, has_leaves: bool) -> ContextTable {
+    pub(crate) fn context_table(&mut self, has_leaves: bool) -> ContextTable {
         let at = self.frames(12);
         if has_leaves {
             ContextTable::TwoLevel(at)
@@ -560,7 +566,7 @@ impl Driver {
     /// # Errors
     ///
     /// [`Trouble`] of the queue.
-    pub fn add_leaf(
+    pub(crate) fn add_leaf(
         &mut self,
         table: ContextTable,
         index: u32,
@@ -589,7 +595,7 @@ impl Driver {
     /// # Errors
     ///
     /// [`Trouble`] of the queue; nothing was given back.
-    pub fn remove_leaf(
+    pub(crate) fn remove_leaf(
         &mut self,
         table: ContextTable,
         index: u32,
@@ -620,7 +626,7 @@ impl Driver {
     }
 
     /// Where the context of a SubstreamID lies.
-    pub fn cd_at(&self, table: ContextTable, substream: u32) -> u64 {
+    pub(crate) fn cd_at(&self, table: ContextTable, substream: u32) -> u64 {
         match table {
             ContextTable::Linear(at) => at + u64::from(substream) * 64,
             ContextTable::TwoLevel(_) => {
@@ -634,7 +640,7 @@ impl Driver {
     /// # Errors
     ///
     /// [`Trouble`] of the queue.
-    pub fn bind(
+    pub(crate) fn bind(
         &mut self,
         stream: u32,
         table: ContextTable,
@@ -660,7 +666,7 @@ impl Driver {
     /// # Errors
     ///
     /// [`Trouble`] of the queue; nothing was given back.
-    pub fn unbind_shared(
+    pub(crate) fn unbind_shared(
         &mut self,
         binding: &Binding,
         other: u32,
@@ -686,7 +692,7 @@ impl Driver {
     /// # Errors
     ///
     /// [`Trouble`] of the queue.
-    pub fn unbind_only(&mut self, binding: &Binding) -> Result<(), Trouble> {
+    pub(crate) fn unbind_only(&mut self, binding: &Binding) -> Result<(), Trouble> {
         let mut steps = visible(binding.at, 0);
         let cfgi = cfgi_cd(binding.stream, binding.substream);
         steps.extend([Step::Command(cfgi), Step::Sync]);
@@ -700,7 +706,12 @@ impl Driver {
     /// # Errors
     ///
     /// [`Trouble`] of the queue.
-    pub fn change_cd(&mut self, binding: &Binding, vmid: u16, word0: u64) -> Result<(), Trouble> {
+    pub(crate) fn change_cd(
+        &mut self,
+        binding: &Binding,
+        vmid: u16,
+        word0: u64,
+    ) -> Result<(), Trouble> {
         let mut steps = visible(binding.at, word0);
         steps.extend([
             Step::Command(cfgi_cd(binding.stream, binding.substream)),
@@ -716,7 +727,7 @@ impl Driver {
     /// # Errors
     ///
     /// [`Trouble`] of the queue; nothing was given back.
-    pub fn unbind(
+    pub(crate) fn unbind(
         &mut self,
         binding: &Binding,
         vmid: u16,
@@ -746,7 +757,12 @@ impl Driver {
     /// # Errors
     ///
     /// [`Trouble`] of the queue; nothing was given back.
-    pub fn release(&mut self, space: &Space, atc: Atc, frees: Frames<'_>) -> Result<(), Trouble> {
+    pub(crate) fn release(
+        &mut self,
+        space: &Space,
+        atc: Atc,
+        frees: Frames<'_>,
+    ) -> Result<(), Trouble> {
         let of_space = |binding: &&Binding| binding.asid == space.asid;
         let bindings: Vec<Binding> = self.bindings.iter().filter(of_space).copied().collect();
         let (vmid, asid) = (space.vmid, space.asid);
@@ -775,7 +791,7 @@ impl Driver {
     // Translation tables.
 
     /// A stage 2 without pages.
-    pub fn guest(&mut self, vmid: u16) -> Guest {
+    pub(crate) fn guest(&mut self, vmid: u16) -> Guest {
         let (root, level2, level3) = self.tables(BASE >> 30);
         Guest {
             vmid,
@@ -787,7 +803,7 @@ impl Driver {
 
     /// A stage 1 without pages. With a guest its tables are mapped in that one's stage 2; without
     /// one they are for streams of stage 1 alone.
-    pub fn space(&mut self, vmid: u16, asid: u16, guest: Option<&Guest>) -> Space {
+    pub(crate) fn space(&mut self, vmid: u16, asid: u16, guest: Option<&Guest>) -> Space {
         let (root, level2, level3) = self.tables(0);
         if let Some(guest) = guest {
             for frame in [root, level2, level3] {
@@ -814,19 +830,19 @@ impl Driver {
     }
 
     /// Maps a frame at its own address in stage 2.
-    pub fn map_same(&mut self, guest: &Guest, frame: u64) {
+    pub(crate) fn map_same(&mut self, guest: &Guest, frame: u64) {
         self.map_stage2(guest, frame, frame);
     }
 
     /// Maps a page in stage 2.
-    pub fn map_stage2(&mut self, guest: &Guest, ipa: u64, pa: u64) {
+    pub(crate) fn map_stage2(&mut self, guest: &Guest, ipa: u64, pa: u64) {
         let steps = visible(stage2_slot(guest, ipa), s2_page(pa));
         self.run(Operation::Map, steps)
             .expect("no step of a mapping waits");
     }
 
     /// Maps a page in stage 1.
-    pub fn map(&mut self, space: &Space, va: u64, descriptor: u64) {
+    pub(crate) fn map(&mut self, space: &Space, va: u64, descriptor: u64) {
         let steps = visible(stage1_slot(space, va), descriptor);
         self.run(Operation::Map, steps)
             .expect("no step of a mapping waits");
@@ -837,7 +853,7 @@ impl Driver {
     /// # Errors
     ///
     /// [`Trouble`] of the queue; nothing was given back.
-    pub fn unmap(
+    pub(crate) fn unmap(
         &mut self,
         space: &Space,
         va: u64,
@@ -870,7 +886,7 @@ impl Driver {
     /// # Errors
     ///
     /// [`Trouble`] of the queue; nothing was given back.
-    pub fn free_table(&mut self, space: &Space) -> Result<(), Trouble> {
+    pub(crate) fn free_table(&mut self, space: &Space) -> Result<(), Trouble> {
         let mut steps = visible(space.level2, 0);
         let tlbi = |page: u64| Step::Command(words::nh_va(space.vmid, space.asid, page << 12));
         steps.extend((0..8).map(tlbi));
@@ -885,7 +901,7 @@ impl Driver {
     /// # Errors
     ///
     /// [`Trouble`] of the queue; nothing was given back.
-    pub fn unmap_stage2(
+    pub(crate) fn unmap_stage2(
         &mut self,
         guest: &Guest,
         ipa: u64,
@@ -913,7 +929,12 @@ impl Driver {
     /// # Errors
     ///
     /// [`Trouble`] of the queue.
-    pub fn exchange(&mut self, space: &Space, va: u64, descriptor: u64) -> Result<(), Trouble> {
+    pub(crate) fn exchange(
+        &mut self,
+        space: &Space,
+        va: u64,
+        descriptor: u64,
+    ) -> Result<(), Trouble> {
         let slot = stage1_slot(space, va);
         let mut steps = visible(slot, 0);
         steps.extend([
@@ -931,7 +952,7 @@ impl Driver {
     /// # Errors
     ///
     /// [`Trouble`] of the queue.
-    pub fn take_tag(&mut self, flush: [u64; 2], claim: Claim) -> Result<(), Trouble> {
+    pub(crate) fn take_tag(&mut self, flush: [u64; 2], claim: Claim) -> Result<(), Trouble> {
         let steps = vec![Step::Command(flush), Step::Sync, Step::Claim(claim)];
         self.run(Operation::TakeTag, steps)
     }
@@ -941,7 +962,7 @@ impl Driver {
     /// # Errors
     ///
     /// [`Trouble`] of the queue.
-    pub fn enable_ats(&mut self, stream: u32, eats: u64) -> Result<(), Trouble> {
+    pub(crate) fn enable_ats(&mut self, stream: u32, eats: u64) -> Result<(), Trouble> {
         let at = self.ste_at(stream) + 8;
         let word1 = self.machine.load(at).expect("in memory");
         let mut steps = visible(at, word1 | eats);
@@ -956,7 +977,7 @@ impl Driver {
     /// # Errors
     ///
     /// [`Trouble`] of the queue.
-    pub fn disable_ats(&mut self, stream: u32) -> Result<(), Trouble> {
+    pub(crate) fn disable_ats(&mut self, stream: u32) -> Result<(), Trouble> {
         self.set_control(stream, frame::control::ENABLE);
         let at = self.ste_at(stream) + 8;
         let word1 = self.machine.load(at).expect("in memory");
@@ -979,7 +1000,7 @@ impl Driver {
     }
 
     /// Takes the oldest event record, if there is one.
-    pub fn take_event(&mut self) -> Option<[u64; 4]> {
+    pub(crate) fn take_event(&mut self) -> Option<[u64; 4]> {
         let producer = self.read(offset::EVENTQ_PROD);
         if producer & ((2 << EVENTQ_LOG2) - 1) == self.events_read {
             return None;
@@ -999,7 +1020,7 @@ impl Driver {
     }
 
     /// Acknowledges the active errors.
-    pub fn acknowledge(&mut self) {
+    pub(crate) fn acknowledge(&mut self) {
         let steps = vec![Step::Write(offset::GERRORN, self.read(offset::GERROR))];
         self.run(Operation::Acknowledge, steps)
             .expect("no step of this waits");
@@ -1008,13 +1029,13 @@ impl Driver {
 
 /// Whether a device's ATC may hold translations.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Atc {
+pub(crate) enum Atc {
     Unused,
     Used,
 }
 
 /// A store that the SMMU sees.
-pub fn visible(pa: u64, value: u64) -> Vec<Step> {
+pub(crate) fn visible(pa: u64, value: u64) -> Vec<Step> {
     vec![Step::Store(pa, value), Step::Clean(pa, 8), Step::Barrier]
 }
 
@@ -1041,11 +1062,11 @@ fn give_back(frees: Frames<'_>) -> impl Iterator<Item = Step> {
 }
 
 /// Where the level-3 descriptor of an IPA lies.
-pub fn stage2_slot(guest: &Guest, ipa: u64) -> u64 {
+pub(crate) fn stage2_slot(guest: &Guest, ipa: u64) -> u64 {
     guest.level3 + (ipa >> 12 & 0x1ff) * 8
 }
 
 /// Where the level-3 descriptor of a VA lies.
-pub fn stage1_slot(space: &Space, va: u64) -> u64 {
+pub(crate) fn stage1_slot(space: &Space, va: u64) -> u64 {
     space.level3 + (va >> 12 & 0x1ff) * 8
 }

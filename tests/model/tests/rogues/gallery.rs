@@ -6,14 +6,14 @@ use super::driver::{Driver, Setup, Trouble};
 use super::step::Edit;
 
 /// What somebody does with the SMMU, right if the driver is.
-pub type Story = fn(&mut Driver) -> Result<(), Trouble>;
+pub(crate) type Story = fn(&mut Driver) -> Result<(), Trouble>;
 
 /// In how many chaotic seeds the right driver must be clean beside every rogue.
 const RIGHT_SEEDS: u64 = 16;
 
 /// What gives a rogue away.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Mark {
+pub(crate) enum Mark {
     /// The model objects with this name.
     Breaks(Rule),
     /// The story sees something else than it expects.
@@ -24,7 +24,7 @@ pub enum Mark {
 
 /// Where a rogue is caught.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Where {
+pub(crate) enum Where {
     /// In the hoarding mode.
     Hoarding,
     /// In the chaotic mode, in one of so many seeds from 0.
@@ -32,15 +32,15 @@ pub enum Where {
 }
 
 /// A wrong driver.
-pub struct Rogue {
+pub(crate) struct Rogue {
     /// How the machine is made, mode aside.
-    pub setup: fn(Mode) -> Setup,
+    pub(crate) setup: fn(Mode) -> Setup,
     /// What is done.
-    pub story: Story,
+    pub(crate) story: Story,
     /// What is done differently.
-    pub edit: fn() -> Edit,
+    pub(crate) edit: fn() -> Edit,
     /// What gives it away.
-    pub mark: Mark,
+    pub(crate) mark: Mark,
 }
 
 impl Rogue {
@@ -94,7 +94,7 @@ impl Rogue {
 
     /// Asserts that the rogue is caught by its mark there, and the right driver is clean in the
     /// hoarding mode and in those seeds.
-    pub fn is_caught_in(&self, place: Where) {
+    pub(crate) fn is_caught_in(&self, place: Where) {
         let mut instead = Vec::new();
         self.assert_right(Mode::Polite);
         self.assert_right(Mode::Hoarding);
@@ -118,17 +118,17 @@ impl Rogue {
 }
 
 /// A machine with everything.
-pub fn full(mode: Mode) -> Setup {
+pub(crate) fn full(mode: Mode) -> Setup {
     Setup::new(smmu_model::Identity::full(), mode)
 }
 
 /// A machine that does not snoop.
-pub fn incoherent(mode: Mode) -> Setup {
+pub(crate) fn incoherent(mode: Mode) -> Setup {
     Setup::new(smmu_model::Identity::incoherent(), mode)
 }
 
 /// A machine with arrays of stream table entries.
-pub fn arrays(mode: Mode) -> Setup {
+pub(crate) fn arrays(mode: Mode) -> Setup {
     Setup {
         has_stream_arrays: true,
         ..full(mode)
@@ -136,7 +136,7 @@ pub fn arrays(mode: Mode) -> Setup {
 }
 
 /// A machine whose command queue holds 16 commands.
-pub fn short_queue(mode: Mode) -> Setup {
+pub(crate) fn short_queue(mode: Mode) -> Setup {
     Setup {
         cmdq_log2: 4,
         ..full(mode)
@@ -144,7 +144,7 @@ pub fn short_queue(mode: Mode) -> Setup {
 }
 
 /// A machine that lets translated traffic pass unchecked.
-pub fn unchecked_ats(mode: Mode) -> Setup {
+pub(crate) fn unchecked_ats(mode: Mode) -> Setup {
     Setup {
         checks_ats: false,
         ..full(mode)

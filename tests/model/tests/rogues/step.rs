@@ -8,7 +8,7 @@ use super::driver::Driver;
 
 /// A step. The driver lists the steps of an operation, then takes them in order.
 #[derive(Clone, Copy)]
-pub enum Step {
+pub(crate) enum Step {
     /// Stores a 64-bit word.
     Store(u64, u64),
     /// Cleans the caches from an address on, so many bytes; only where the SMMU does not snoop.
@@ -81,7 +81,7 @@ impl fmt::Debug for Step {
 
 /// What a list of steps is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Operation {
+pub(crate) enum Operation {
     /// Registers and queues, up to SMMUEN.
     BringUp,
     /// Putting commands into the queue.
@@ -139,7 +139,7 @@ pub enum Operation {
 type Change = Box<dyn Fn(&mut Vec<Step>) -> bool>;
 
 /// The one thing that a rogue does differently.
-pub struct Edit {
+pub(crate) struct Edit {
     operation: Operation,
     change: Change,
     /// How often it was different.
@@ -148,7 +148,10 @@ pub struct Edit {
 
 impl Edit {
     /// `change` alters the steps of `operation` and says whether it did.
-    pub fn new(operation: Operation, change: impl Fn(&mut Vec<Step>) -> bool + 'static) -> Self {
+    pub(crate) fn new(
+        operation: Operation,
+        change: impl Fn(&mut Vec<Step>) -> bool + 'static,
+    ) -> Self {
         Self {
             operation,
             change: Box::new(change),
@@ -157,7 +160,7 @@ impl Edit {
     }
 
     /// The steps that `which` picks are not taken.
-    pub fn forget(operation: Operation, which: impl Fn(&Step) -> bool + 'static) -> Self {
+    pub(crate) fn forget(operation: Operation, which: impl Fn(&Step) -> bool + 'static) -> Self {
         Self::new(operation, move |steps| {
             let before = steps.len();
             steps.retain(|step| !which(step));
@@ -166,7 +169,7 @@ impl Edit {
     }
 
     /// The first step that `which` picks is not taken, if it comes after one that `after` picks.
-    pub fn forget_after(
+    pub(crate) fn forget_after(
         operation: Operation,
         after: impl Fn(&Step) -> bool + 'static,
         which: impl Fn(&Step) -> bool + 'static,
@@ -184,7 +187,7 @@ impl Edit {
     }
 
     /// The steps that `which` picks are replaced by what `by` makes of them.
-    pub fn replace(
+    pub(crate) fn replace(
         operation: Operation,
         which: impl Fn(&Step) -> bool + 'static,
         by: impl Fn(&Step) -> Step + 'static,
@@ -200,7 +203,7 @@ impl Edit {
     }
 
     /// The first step that `which` picks is taken before the first that `before` picks.
-    pub fn advance(
+    pub(crate) fn advance(
         operation: Operation,
         which: impl Fn(&Step) -> bool + 'static,
         before: impl Fn(&Step) -> bool + 'static,
@@ -220,49 +223,49 @@ impl Edit {
     }
 
     /// Alters the steps, if they are those of its operation.
-    pub fn apply(&mut self, operation: Operation, steps: &mut Vec<Step>) {
+    pub(crate) fn apply(&mut self, operation: Operation, steps: &mut Vec<Step>) {
         if operation == self.operation && (self.change)(steps) {
             self.hits += 1;
         }
     }
 
     /// How many lists of steps were altered.
-    pub fn hits(&self) -> u32 {
+    pub(crate) fn hits(&self) -> u32 {
         self.hits
     }
 }
 
 /// A command with this opcode.
-pub fn command(opcode: u64) -> impl Fn(&Step) -> bool {
+pub(crate) fn command(opcode: u64) -> impl Fn(&Step) -> bool {
     move |step| matches!(step, Step::Command([low, _]) if low & 0xff == opcode)
 }
 
 /// A SYNC.
-pub fn sync(step: &Step) -> bool {
+pub(crate) fn sync(step: &Step) -> bool {
     matches!(step, Step::Sync)
 }
 
 /// A barrier.
-pub fn barrier(step: &Step) -> bool {
+pub(crate) fn barrier(step: &Step) -> bool {
     matches!(step, Step::Barrier)
 }
 
 /// A clean.
-pub fn clean(step: &Step) -> bool {
+pub(crate) fn clean(step: &Step) -> bool {
     matches!(step, Step::Clean(..))
 }
 
 /// A store.
-pub fn store(step: &Step) -> bool {
+pub(crate) fn store(step: &Step) -> bool {
     matches!(step, Step::Store(..))
 }
 
 /// A claim.
-pub fn claim(step: &Step) -> bool {
+pub(crate) fn claim(step: &Step) -> bool {
     matches!(step, Step::Claim(_))
 }
 
 /// A write of this register.
-pub fn write_to(register: u64) -> impl Fn(&Step) -> bool {
+pub(crate) fn write_to(register: u64) -> impl Fn(&Step) -> bool {
     move |step| matches!(step, Step::Write(at, _) | Step::Write64(at, _) if *at == register)
 }

@@ -11,28 +11,28 @@ use super::step::Step;
 use super::words::{self, ContextTable, s1_global_page, s1_page};
 
 /// Where the page of a space stands.
-pub const VA: u64 = 0x5000;
+pub(crate) const VA: u64 = 0x5000;
 /// The stream of most stories.
-pub const STREAM: u32 = 3;
+pub(crate) const STREAM: u32 = 3;
 /// Another one.
-pub const OTHER_STREAM: u32 = 9;
+pub(crate) const OTHER_STREAM: u32 = 9;
 /// The VMID of most stories.
-pub const VMID: u16 = 7;
+pub(crate) const VMID: u16 = 7;
 /// The SubstreamID of most stories.
-pub const PASID: u32 = 5;
+pub(crate) const PASID: u32 = 5;
 /// Another one.
-pub const OTHER_PASID: u32 = 6;
+pub(crate) const OTHER_PASID: u32 = 6;
 
 /// The root of stage 2 of the guest that is made first, and of the one after it.
-pub const ROOTS: [u64; 2] = [super::driver::FREE, super::driver::FREE + 0x3000];
+pub(crate) const ROOTS: [u64; 2] = [super::driver::FREE, super::driver::FREE + 0x3000];
 
 /// How a story ends.
-pub type Told = Result<(), Trouble>;
+pub(crate) type Told = Result<(), Trouble>;
 
 const PAGE: u64 = 0x1000;
 
 /// What a single write of a device ends in.
-pub fn fire(device: &Device, pasid: Option<u32>, iova: u64) -> End {
+pub(crate) fn fire(device: &Device, pasid: Option<u32>, iova: u64) -> End {
     start(device, pasid, iova, frame::flags::WRITE);
     let last = device.read32(frame::LAST_END);
     let ends = [
@@ -49,7 +49,7 @@ pub fn fire(device: &Device, pasid: Option<u32>, iova: u64) -> End {
 }
 
 /// Keeps a device writing at `iova`, once a microsecond.
-pub fn keep_firing(device: &Device, pasid: Option<u32>, iova: u64) {
+pub(crate) fn keep_firing(device: &Device, pasid: Option<u32>, iova: u64) {
     start(
         device,
         pasid,
@@ -85,14 +85,14 @@ fn page(frame: u64) -> (u64, u64) {
 // Worlds.
 
 /// A stream of stage 2 alone, with four pages behind it.
-pub struct Plain {
-    pub guest: Guest,
-    pub pages: u64,
-    pub device: Arc<Device>,
+pub(crate) struct Plain {
+    pub(crate) guest: Guest,
+    pub(crate) pages: u64,
+    pub(crate) device: Arc<Device>,
 }
 
 /// Attaches [`STREAM`] to stage 2 alone and writes through it.
-pub fn plain(driver: &mut Driver) -> Result<Plain, Trouble> {
+pub(crate) fn plain(driver: &mut Driver) -> Result<Plain, Trouble> {
     let guest = driver.guest(VMID);
     let pages = driver.frames(14);
     for at in 0..4 {
@@ -112,19 +112,19 @@ pub fn plain(driver: &mut Driver) -> Result<Plain, Trouble> {
 }
 
 /// A stream with contexts: one space of two pages, bound as [`PASID`].
-pub struct Contexts {
+pub(crate) struct Contexts {
     /// Where stage 2 is on.
-    pub guest: Option<Guest>,
-    pub table: ContextTable,
-    pub space: Space,
-    pub pages: u64,
-    pub binding: Binding,
-    pub device: Arc<Device>,
+    pub(crate) guest: Option<Guest>,
+    pub(crate) table: ContextTable,
+    pub(crate) space: Space,
+    pub(crate) pages: u64,
+    pub(crate) binding: Binding,
+    pub(crate) device: Arc<Device>,
 }
 
 impl Contexts {
     /// The frames of the space: its tables and its pages.
-    pub fn frames(&self) -> [(u64, u64); 4] {
+    pub(crate) fn frames(&self) -> [(u64, u64); 4] {
         let space = self.space;
         [
             page(space.root),
@@ -233,9 +233,14 @@ fn second_stream(driver: &mut Driver, world: &Contexts) -> Result<Arc<Device>, T
     Ok(device)
 }
 
+/// A nested stream with one space.
+pub(crate) fn nested(driver: &mut Driver) -> Result<Contexts, Trouble> {
+    contexts(driver, NESTED)
+}
+
 /// A nested stream whose device holds the translations of both pages in its ATC.
-fn with_ats(driver: &mut Driver) -> Result<Contexts, Trouble> {
-    let world = contexts(driver, NESTED)?;
+pub(crate) fn with_ats(driver: &mut Driver) -> Result<Contexts, Trouble> {
+    let world = nested(driver)?;
     driver.enable_ats(STREAM, words::EATS_SPLIT)?;
     for at in [0, PAGE] {
         let end = fire(&world.device, Some(PASID), VA + at);
@@ -247,17 +252,17 @@ fn with_ats(driver: &mut Driver) -> Result<Contexts, Trouble> {
 // Streams.
 
 /// Only brings the SMMU up.
-pub fn nothing(_driver: &mut Driver) -> Told {
+pub(crate) fn nothing(_driver: &mut Driver) -> Told {
     Ok(())
 }
 
 /// A stream comes and works.
-pub fn a_stream_comes(driver: &mut Driver) -> Told {
+pub(crate) fn a_stream_comes(driver: &mut Driver) -> Told {
     plain(driver).map(|_| ())
 }
 
 /// A stream loses its guest; stage 2 and pages are given back; the device fires on.
-pub fn a_stream_goes(driver: &mut Driver) -> Told {
+pub(crate) fn a_stream_goes(driver: &mut Driver) -> Told {
     let Plain {
         guest,
         pages,
@@ -273,7 +278,7 @@ pub fn a_stream_goes(driver: &mut Driver) -> Told {
 }
 
 /// A stream goes; one barrier makes entry and command visible together.
-pub fn a_stream_goes_by_one_barrier(driver: &mut Driver) -> Told {
+pub(crate) fn a_stream_goes_by_one_barrier(driver: &mut Driver) -> Told {
     let world = plain(driver)?;
     driver.retract_ste_by_one_barrier(STREAM)?;
     let end = fire(&world.device, None, world.pages);
@@ -283,7 +288,7 @@ pub fn a_stream_goes_by_one_barrier(driver: &mut Driver) -> Told {
 }
 
 /// A stream of stage 1 goes, with its context table, its space and its pages.
-pub fn a_stream_with_contexts_goes(driver: &mut Driver) -> Told {
+pub(crate) fn a_stream_with_contexts_goes(driver: &mut Driver) -> Told {
     let world = contexts(driver, STAGE1)?;
     keep_firing(&world.device, Some(PASID), VA);
     let ContextTable::Linear(table) = world.table else {
@@ -298,7 +303,7 @@ pub fn a_stream_with_contexts_goes(driver: &mut Driver) -> Told {
 }
 
 /// An array of streams is linked, used, emptied and given back.
-pub fn an_array_goes(driver: &mut Driver) -> Told {
+pub(crate) fn an_array_goes(driver: &mut Driver) -> Told {
     driver.add_array(STREAM >> 6)?;
     let world = plain(driver)?;
     driver.retract_ste(STREAM, VMID, &[])?;
@@ -309,7 +314,7 @@ pub fn an_array_goes(driver: &mut Driver) -> Told {
 }
 
 /// A stream moves from one stage 2 to another of the same VMID.
-pub fn a_stream_moves(driver: &mut Driver) -> Told {
+pub(crate) fn a_stream_moves(driver: &mut Driver) -> Told {
     let new = driver.guest(VMID);
     let world = plain(driver)?;
     let old = world.guest;
@@ -334,7 +339,7 @@ pub fn a_stream_moves(driver: &mut Driver) -> Told {
 }
 
 /// The memory attributes of a live stream change: one word.
-pub fn a_stream_changes(driver: &mut Driver) -> Told {
+pub(crate) fn a_stream_changes(driver: &mut Driver) -> Told {
     let world = plain(driver)?;
     let word1 = ste_stage2(VMID, world.guest.root)[1];
     // SHCFG from incoming to inner shareable.
@@ -345,7 +350,7 @@ pub fn a_stream_changes(driver: &mut Driver) -> Told {
 }
 
 /// Two guests come, each with a stream and a VMID of its own.
-pub fn two_guests_come(driver: &mut Driver) -> Told {
+pub(crate) fn two_guests_come(driver: &mut Driver) -> Told {
     plain(driver)?;
     let guest = driver.guest(VMID + 1);
     driver.publish_ste(OTHER_STREAM, &ste_stage2(guest.vmid, guest.root))
@@ -354,13 +359,13 @@ pub fn two_guests_come(driver: &mut Driver) -> Told {
 // Contexts.
 
 /// Two spaces come, each with an ASID of its own.
-pub fn two_spaces_come(driver: &mut Driver) -> Told {
+pub(crate) fn two_spaces_come(driver: &mut Driver) -> Told {
     let world = contexts(driver, STAGE1)?;
     sibling(driver, &world, s1_page).map(|_| ())
 }
 
 /// A space of stage 1 is unbound; its tables and pages are given back; the device fires on.
-pub fn a_context_goes(driver: &mut Driver) -> Told {
+pub(crate) fn a_context_goes(driver: &mut Driver) -> Told {
     let world = contexts(driver, STAGE1)?;
     keep_firing(&world.device, Some(PASID), VA);
     driver.unbind(&world.binding, VMID, Atc::Unused, &world.frames())?;
@@ -370,7 +375,7 @@ pub fn a_context_goes(driver: &mut Driver) -> Told {
 }
 
 /// A space is bound in a leaf; it goes, then the leaf.
-pub fn a_leaf_goes(driver: &mut Driver) -> Told {
+pub(crate) fn a_leaf_goes(driver: &mut Driver) -> Told {
     let shape = Shape {
         has_leaves: true,
         ..STAGE1
@@ -384,7 +389,7 @@ pub fn a_leaf_goes(driver: &mut Driver) -> Told {
 }
 
 /// Two streams use one table of contexts; a space in it goes.
-pub fn a_shared_context_goes(driver: &mut Driver) -> Told {
+pub(crate) fn a_shared_context_goes(driver: &mut Driver) -> Told {
     let world = contexts(driver, STAGE1)?;
     driver.publish_ste(OTHER_STREAM, &words::ste_stage1(VMID, world.table))?;
     let other = driver.device(OTHER_STREAM);
@@ -397,7 +402,7 @@ pub fn a_shared_context_goes(driver: &mut Driver) -> Told {
 }
 
 /// A living context no longer records its faults: one word.
-pub fn a_context_changes(driver: &mut Driver) -> Told {
+pub(crate) fn a_context_changes(driver: &mut Driver) -> Told {
     let world = contexts(driver, STAGE1)?;
     let word0 = words::cd(world.space.asid, world.space.root)[0] & !words::cd::R;
     driver.change_cd(&world.binding, VMID, word0)?;
@@ -407,7 +412,7 @@ pub fn a_context_changes(driver: &mut Driver) -> Told {
 }
 
 /// A context gets another ASID and another root: not possible in one word.
-pub fn a_context_moves(driver: &mut Driver) -> Told {
+pub(crate) fn a_context_moves(driver: &mut Driver) -> Told {
     let world = contexts(driver, STAGE1)?;
     let new = driver.space(VMID, 2, None);
     let frame = driver.frames(12);
@@ -423,7 +428,7 @@ pub fn a_context_moves(driver: &mut Driver) -> Told {
 // Release.
 
 /// A nested space is released while its device fires.
-pub fn a_space_is_released(driver: &mut Driver) -> Told {
+pub(crate) fn a_space_is_released(driver: &mut Driver) -> Told {
     let world = contexts(driver, NESTED)?;
     keep_firing(&world.device, Some(PASID), VA);
     driver.release(&world.space, Atc::Unused, &[])?;
@@ -436,7 +441,7 @@ pub fn a_space_is_released(driver: &mut Driver) -> Told {
 }
 
 /// The same with a space that two streams were bound to.
-pub fn a_space_of_two_streams_is_released(driver: &mut Driver) -> Told {
+pub(crate) fn a_space_of_two_streams_is_released(driver: &mut Driver) -> Told {
     let world = contexts(driver, NESTED)?;
     let other = second_stream(driver, &world)?;
     driver.release(&world.space, Atc::Unused, &[])?;
@@ -448,7 +453,7 @@ pub fn a_space_of_two_streams_is_released(driver: &mut Driver) -> Told {
 }
 
 /// One of two streams loses a space that lives on.
-pub fn one_of_two_bindings_goes(driver: &mut Driver) -> Told {
+pub(crate) fn one_of_two_bindings_goes(driver: &mut Driver) -> Told {
     let world = contexts(driver, NESTED)?;
     let other = second_stream(driver, &world)?;
     driver.unbind(&world.binding, VMID, Atc::Unused, &[])?;
@@ -460,7 +465,7 @@ pub fn one_of_two_bindings_goes(driver: &mut Driver) -> Told {
 }
 
 /// A space whose pages are global is released.
-pub fn a_space_with_global_pages_is_released(driver: &mut Driver) -> Told {
+pub(crate) fn a_space_with_global_pages_is_released(driver: &mut Driver) -> Told {
     let shape = Shape {
         descriptor: s1_global_page,
         ..NESTED
@@ -473,7 +478,7 @@ pub fn a_space_with_global_pages_is_released(driver: &mut Driver) -> Told {
 }
 
 /// A space is released while a sibling with global pages lives.
-pub fn a_space_beside_global_pages_is_released(driver: &mut Driver) -> Told {
+pub(crate) fn a_space_beside_global_pages_is_released(driver: &mut Driver) -> Told {
     let world = contexts(driver, NESTED)?;
     driver.unmap(&world.space, VA, 1, Atc::Unused, &[])?;
     sibling(driver, &world, s1_global_page)?;
@@ -486,7 +491,7 @@ pub fn a_space_beside_global_pages_is_released(driver: &mut Driver) -> Told {
 }
 
 /// A space whose translations are in a device's ATC is released.
-pub fn a_space_in_an_atc_is_released(driver: &mut Driver) -> Told {
+pub(crate) fn a_space_in_an_atc_is_released(driver: &mut Driver) -> Told {
     let world = with_ats(driver)?;
     driver.release(&world.space, Atc::Used, &[])?;
     let end = fire(&world.device, Some(PASID), VA);
@@ -497,7 +502,7 @@ pub fn a_space_in_an_atc_is_released(driver: &mut Driver) -> Told {
 // Tags.
 
 /// An ASID is given to another space.
-pub fn an_asid_is_used_again(driver: &mut Driver) -> Told {
+pub(crate) fn an_asid_is_used_again(driver: &mut Driver) -> Told {
     let world = contexts(driver, STAGE1)?;
     let (vmid, asid) = (VMID, world.space.asid);
     driver.unbind_only(&world.binding)?;
@@ -505,14 +510,14 @@ pub fn an_asid_is_used_again(driver: &mut Driver) -> Told {
 }
 
 /// A VMID is given to another guest.
-pub fn a_vmid_is_used_again(driver: &mut Driver) -> Told {
+pub(crate) fn a_vmid_is_used_again(driver: &mut Driver) -> Told {
     plain(driver)?;
     driver.retract_ste_only(STREAM)?;
     driver.take_tag(s12_vmall(VMID), Claim::VmidTaken { vmid: VMID })
 }
 
 /// A SubstreamID is given to another space, while its old translations were in an ATC.
-pub fn a_pasid_is_used_again(driver: &mut Driver) -> Told {
+pub(crate) fn a_pasid_is_used_again(driver: &mut Driver) -> Told {
     let world = with_ats(driver)?;
     driver.unbind(&world.binding, VMID, Atc::Unused, &[])?;
     let flush = words::atc_inv_all(STREAM, Some(PASID));
@@ -541,7 +546,7 @@ pub fn a_pasid_is_used_again(driver: &mut Driver) -> Told {
 // Tables.
 
 /// Two pages of a living space of stage 1 go.
-pub fn pages_of_a_space_go(driver: &mut Driver) -> Told {
+pub(crate) fn pages_of_a_space_go(driver: &mut Driver) -> Told {
     let world = contexts(driver, STAGE1)?;
     keep_firing(&world.device, Some(PASID), VA);
     let frees = [(world.pages, 2 * PAGE)];
@@ -554,7 +559,7 @@ pub fn pages_of_a_space_go(driver: &mut Driver) -> Told {
 }
 
 /// A page of a living space is exchanged for another one.
-pub fn a_page_is_exchanged(driver: &mut Driver) -> Told {
+pub(crate) fn a_page_is_exchanged(driver: &mut Driver) -> Told {
     let world = contexts(driver, STAGE1)?;
     let frame = driver.frames(12);
     driver.exchange(&world.space, VA, s1_page(frame))?;
@@ -568,7 +573,7 @@ pub fn a_page_is_exchanged(driver: &mut Driver) -> Told {
 }
 
 /// A level-3 table of a living space goes, its pages with it.
-pub fn a_table_goes(driver: &mut Driver) -> Told {
+pub(crate) fn a_table_goes(driver: &mut Driver) -> Told {
     let world = contexts(driver, STAGE1)?;
     driver.free_table(&world.space)?;
     let end = fire(&world.device, Some(PASID), VA);
@@ -577,7 +582,7 @@ pub fn a_table_goes(driver: &mut Driver) -> Told {
 }
 
 /// Two pages go from the stage 2 of a stream without stage 1.
-pub fn stage_2_pages_go(driver: &mut Driver) -> Told {
+pub(crate) fn stage_2_pages_go(driver: &mut Driver) -> Told {
     let world = plain(driver)?;
     keep_firing(&world.device, None, world.pages);
     let frees = [(world.pages, 2 * PAGE)];
@@ -594,7 +599,7 @@ pub fn stage_2_pages_go(driver: &mut Driver) -> Told {
 }
 
 /// The same with pages at the start of a block of level 2.
-pub fn aligned_stage_2_pages_go(driver: &mut Driver) -> Told {
+pub(crate) fn aligned_stage_2_pages_go(driver: &mut Driver) -> Told {
     let guest = driver.guest(VMID);
     let pages = driver.frames(13);
     let ipa = super::driver::BASE;
@@ -614,7 +619,7 @@ pub fn aligned_stage_2_pages_go(driver: &mut Driver) -> Told {
 }
 
 /// Pages go from stage 2 under a nested stream.
-pub fn nested_pages_go(driver: &mut Driver) -> Told {
+pub(crate) fn nested_pages_go(driver: &mut Driver) -> Told {
     let world = contexts(driver, NESTED)?;
     let Some(guest) = world.guest else {
         return Ok(());
@@ -628,7 +633,7 @@ pub fn nested_pages_go(driver: &mut Driver) -> Told {
 }
 
 /// Pages that a device's ATC knows go from stage 1.
-pub fn pages_in_an_atc_go(driver: &mut Driver) -> Told {
+pub(crate) fn pages_in_an_atc_go(driver: &mut Driver) -> Told {
     let world = with_ats(driver)?;
     driver.unmap(&world.space, VA, 2, Atc::Used, &[])?;
     for at in [0, PAGE] {
@@ -639,7 +644,7 @@ pub fn pages_in_an_atc_go(driver: &mut Driver) -> Told {
 }
 
 /// The same with a device that asks at once for what was invalidated.
-pub fn pages_in_an_eager_atc_go(driver: &mut Driver) -> Told {
+pub(crate) fn pages_in_an_eager_atc_go(driver: &mut Driver) -> Told {
     let world = with_ats(driver)?;
     use frame::control::{ATS, EAGER, ENABLE};
     world.device.write32(frame::CONTROL, ENABLE | ATS | EAGER);
@@ -654,7 +659,7 @@ pub fn pages_in_an_eager_atc_go(driver: &mut Driver) -> Told {
 // The SMMU itself.
 
 /// A stream with ATS, then the SMMU goes off.
-pub fn the_smmu_goes_off(driver: &mut Driver) -> Told {
+pub(crate) fn the_smmu_goes_off(driver: &mut Driver) -> Told {
     let world = with_ats(driver)?;
     driver.shut_down(&[STREAM])?;
     let end = fire(&world.device, Some(PASID), VA);
@@ -663,7 +668,7 @@ pub fn the_smmu_goes_off(driver: &mut Driver) -> Told {
 }
 
 /// ATS is enabled and disabled again.
-pub fn ats_comes_and_goes(driver: &mut Driver) -> Told {
+pub(crate) fn ats_comes_and_goes(driver: &mut Driver) -> Told {
     let world = with_ats(driver)?;
     driver.disable_ats(STREAM)?;
     let end = fire(&world.device, Some(PASID), VA);
@@ -672,7 +677,7 @@ pub fn ats_comes_and_goes(driver: &mut Driver) -> Told {
 }
 
 /// A device faults once; the record is read.
-pub fn a_fault_is_read(driver: &mut Driver) -> Told {
+pub(crate) fn a_fault_is_read(driver: &mut Driver) -> Told {
     let world = plain(driver)?;
     let end = fire(&world.device, None, world.pages + 0x10_0000);
     expect_abort(driver, end);
@@ -688,7 +693,7 @@ pub fn a_fault_is_read(driver: &mut Driver) -> Told {
 // The command queue.
 
 /// A stream goes by a train of commands that fills the queue to the last entry.
-pub fn a_train_fills_the_queue(driver: &mut Driver) -> Told {
+pub(crate) fn a_train_fills_the_queue(driver: &mut Driver) -> Told {
     let world = plain(driver)?;
     let frees = [page(world.guest.root)];
     driver.retract_in_a_long_train(STREAM, VMID, Step::Sync, &frees)?;
@@ -698,7 +703,7 @@ pub fn a_train_fills_the_queue(driver: &mut Driver) -> Told {
 }
 
 /// The same, and more commands follow before any of them is consumed.
-pub fn a_train_overfills_the_queue(driver: &mut Driver) -> Told {
+pub(crate) fn a_train_overfills_the_queue(driver: &mut Driver) -> Told {
     plain(driver)?;
     driver.retract_in_a_long_train(STREAM, VMID, Step::Submit, &[])?;
     driver.retract_ste_only(OTHER_STREAM)

@@ -4,7 +4,7 @@ use smmu_model::bench::stage2_word;
 
 /// Which context table a stream has.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum ContextTable {
+pub(crate) enum ContextTable {
     /// 16 entries in a row.
     Linear(u64),
     /// Up to 1024 entries in leaves of 64.
@@ -12,7 +12,7 @@ pub enum ContextTable {
 }
 
 /// A nested entry: contexts by SubstreamID, then stage 2. Traffic without SubstreamID is refused.
-pub fn ste_nested(vmid: u16, stage2_root: u64, table: ContextTable) -> [u64; 8] {
+pub(crate) fn ste_nested(vmid: u16, stage2_root: u64, table: ContextTable) -> [u64; 8] {
     // Config = 0b111, V = 1.
     let word0 = 0xf | context_table(table);
     [
@@ -28,7 +28,7 @@ pub fn ste_nested(vmid: u16, stage2_root: u64, table: ContextTable) -> [u64; 8] 
 }
 
 /// An entry of stage 1 alone: contexts by SubstreamID, tagged by a VMID.
-pub fn ste_stage1(vmid: u16, table: ContextTable) -> [u64; 8] {
+pub(crate) fn ste_stage1(vmid: u16, table: ContextTable) -> [u64; 8] {
     // Config = 0b101, V = 1.
     let word0 = 0xb | context_table(table);
     [word0, STAGE1_WORD1, u64::from(vmid), 0, 0, 0, 0, 0]
@@ -46,22 +46,22 @@ const fn context_table(table: ContextTable) -> u64 {
 }
 
 /// EATS = 2 (split), in word 1 of an entry.
-pub const EATS_SPLIT: u64 = 2 << 28;
+pub(crate) const EATS_SPLIT: u64 = 2 << 28;
 /// EATS = 1 (full), in word 1 of an entry.
-pub const EATS_FULL: u64 = 1 << 28;
+pub(crate) const EATS_FULL: u64 = 1 << 28;
 
 /// Bits of word 0 of a context descriptor.
-pub mod cd {
-    pub const EPD0: u64 = 1 << 14;
-    pub const V: u64 = 1 << 31;
-    pub const S: u64 = 1 << 44;
-    pub const R: u64 = 1 << 45;
-    pub const A: u64 = 1 << 46;
-    pub const ASET: u64 = 1 << 47;
+pub(crate) mod cd {
+    pub(crate) const EPD0: u64 = 1 << 14;
+    pub(crate) const V: u64 = 1 << 31;
+    pub(crate) const S: u64 = 1 << 44;
+    pub(crate) const R: u64 = 1 << 45;
+    pub(crate) const A: u64 = 1 << 46;
+    pub(crate) const ASET: u64 = 1 << 47;
 }
 
 /// A context: 39-bit addresses in 4 KiB pages below TTB0, nothing below TTB1, ASET = 1.
-pub fn cd(asid: u16, root: u64) -> [u64; 8] {
+pub(crate) fn cd(asid: u16, root: u64) -> [u64; 8] {
     // T0SZ = 25, IR0 = OR0 = write-back, SH0 = inner, EPD1, IPS = 40 bits, AA64.
     let word0 = 25
         | 1 << 8
@@ -79,37 +79,37 @@ pub fn cd(asid: u16, root: u64) -> [u64; 8] {
 }
 
 /// Word 0 of a context that translates nothing any more, and records nothing.
-pub fn quiet(word0: u64) -> u64 {
+pub(crate) fn quiet(word0: u64) -> u64 {
     (word0 | cd::EPD0 | cd::A) & !(cd::S | cd::R | cd::ASET)
 }
 
 /// A level-1 context descriptor.
-pub fn l1cd(leaf: u64) -> u64 {
+pub(crate) fn l1cd(leaf: u64) -> u64 {
     leaf | 1
 }
 
 /// A level-1 stream table descriptor of a full array of 64.
-pub fn l1std(array: u64) -> u64 {
+pub(crate) fn l1std(array: u64) -> u64 {
     array | 7
 }
 
 /// A stage-1 page of one address space: read and write for all, Normal, inner shareable, AF, nG.
-pub fn s1_page(pa: u64) -> u64 {
+pub(crate) fn s1_page(pa: u64) -> u64 {
     pa | 0b11 | 1 << 6 | 3 << 8 | 1 << 10 | 1 << 11
 }
 
 /// The same for all address spaces (nG = 0).
-pub fn s1_global_page(pa: u64) -> u64 {
+pub(crate) fn s1_global_page(pa: u64) -> u64 {
     s1_page(pa) & !(1 << 11)
 }
 
 /// CMD_CFGI_STE with Leaf = 0.
-pub fn cfgi_ste_path(stream: u32) -> [u64; 2] {
+pub(crate) fn cfgi_ste_path(stream: u32) -> [u64; 2] {
     [0x03 | u64::from(stream) << 32, 0]
 }
 
 /// CMD_CFGI_CD with Leaf = 0.
-pub fn cfgi_cd_path(stream: u32, substream: u32) -> [u64; 2] {
+pub(crate) fn cfgi_cd_path(stream: u32, substream: u32) -> [u64; 2] {
     [
         0x05 | u64::from(substream) << 12 | u64::from(stream) << 32,
         0,
@@ -117,44 +117,44 @@ pub fn cfgi_cd_path(stream: u32, substream: u32) -> [u64; 2] {
 }
 
 /// CMD_CFGI_CD_ALL.
-pub fn cfgi_cd_all(stream: u32) -> [u64; 2] {
+pub(crate) fn cfgi_cd_all(stream: u32) -> [u64; 2] {
     [0x06 | u64::from(stream) << 32, 0]
 }
 
 /// CMD_TLBI_EL2_ALL.
-pub const EL2_ALL: [u64; 2] = [0x20, 0];
+pub(crate) const EL2_ALL: [u64; 2] = [0x20, 0];
 
 /// CMD_TLBI_NH_VA of one page, any level.
-pub fn nh_va(vmid: u16, asid: u16, va: u64) -> [u64; 2] {
+pub(crate) fn nh_va(vmid: u16, asid: u16, va: u64) -> [u64; 2] {
     [0x12 | u64::from(vmid) << 32 | u64::from(asid) << 48, va]
 }
 
 /// CMD_TLBI_NH_VA of one page, last level only.
-pub fn nh_va_leaf(vmid: u16, asid: u16, va: u64) -> [u64; 2] {
+pub(crate) fn nh_va_leaf(vmid: u16, asid: u16, va: u64) -> [u64; 2] {
     [0x12 | u64::from(vmid) << 32 | u64::from(asid) << 48, va | 1]
 }
 
 /// CMD_TLBI_S2_IPA of one page, any level.
-pub fn s2_ipa(vmid: u16, ipa: u64) -> [u64; 2] {
+pub(crate) fn s2_ipa(vmid: u16, ipa: u64) -> [u64; 2] {
     [0x2a | u64::from(vmid) << 32, ipa]
 }
 
 /// CMD_TLBI_S2_IPA of `pages` pages of 4 KiB that are mapped at level 3.
-pub fn s2_ipa_range(vmid: u16, ipa: u64, pages: u64) -> [u64; 2] {
+pub(crate) fn s2_ipa_range(vmid: u16, ipa: u64, pages: u64) -> [u64; 2] {
     // NUM, SCALE = 0; TG = 4K, TTL = 3, Leaf.
     let low = 0x2a | (pages - 1) << 12 | u64::from(vmid) << 32;
     [low, ipa | 1 << 10 | 3 << 8 | 1]
 }
 
 /// CMD_ATC_INV of the pages from the one of `first` to the one of `last`.
-pub fn atc_inv(stream: u32, substream: Option<u32>, first: u64, last: u64) -> [u64; 2] {
+pub(crate) fn atc_inv(stream: u32, substream: Option<u32>, first: u64, last: u64) -> [u64; 2] {
     let log2_pages = u64::BITS - ((first ^ last) >> 12).leading_zeros();
     let address = first >> 12 >> log2_pages << log2_pages << 12;
     [atc_word(stream, substream), address | u64::from(log2_pages)]
 }
 
 /// CMD_ATC_INV of everything.
-pub fn atc_inv_all(stream: u32, substream: Option<u32>) -> [u64; 2] {
+pub(crate) fn atc_inv_all(stream: u32, substream: Option<u32>) -> [u64; 2] {
     [atc_word(stream, substream), 52]
 }
 
@@ -164,16 +164,16 @@ fn atc_word(stream: u32, substream: Option<u32>) -> u64 {
 }
 
 /// CMD_RESUME: terminate with an abort.
-pub fn resume_abort(stream: u32, stag: u16) -> [u64; 2] {
+pub(crate) fn resume_abort(stream: u32, stag: u16) -> [u64; 2] {
     [0x44 | 1 << 13 | u64::from(stream) << 32, u64::from(stag)]
 }
 
 /// CMD_RESUME: retry.
-pub fn resume_retry(stream: u32, stag: u16) -> [u64; 2] {
+pub(crate) fn resume_retry(stream: u32, stag: u16) -> [u64; 2] {
     [0x44 | 1 << 12 | u64::from(stream) << 32, u64::from(stag)]
 }
 
 /// CMD_STALL_TERM.
-pub fn stall_term(stream: u32) -> [u64; 2] {
+pub(crate) fn stall_term(stream: u32) -> [u64; 2] {
     [0x45 | u64::from(stream) << 32, 0]
 }
