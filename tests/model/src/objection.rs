@@ -3,6 +3,8 @@
 use crate::cache::tlb::{Regime, Scope};
 use crate::claims::Claim;
 use crate::core::Core;
+use crate::queue::Queue;
+use crate::registers::cr0;
 use crate::ste::World;
 use crate::story::Origin;
 use crate::violation::Rule;
@@ -193,6 +195,11 @@ impl Core {
         let inside = |at: u64, bytes: u64| at < end && at.saturating_add(bytes) > start;
         let mut streams: Vec<u32> = self.caches.config.streams.keys().copied().collect();
         streams.sort_unstable();
+        if let Some(name) = self.table_in(&inside) {
+            let what = format!("the frame {start:#x}..{end:#x} holds the {name}");
+            self.violate(Rule::FrameStillReachable, what);
+            return;
+        }
         let by_entry = streams.into_iter().find(|stream| {
             self.peek_ste(*stream)
                 .is_some_and(|ste| self.ste_leads(&ste, &inside))
@@ -205,6 +212,43 @@ impl Core {
             let what = format!("the frame {start:#x}..{end:#x}, at {pa:#x} as {what:x?}");
             self.violate(Rule::FrameStillReachable, what);
         }
+    }
+
+    /// What the registers point to in these frames: the stream table, or a queue that is on.
+    fn table_in(&self, inside: &impl Fn(u64, u64) -> bool) -> Option<&'static str> {
+        let table = self.stream_table();
+        let table_bytes = match table.split {
+            None => 64 << table.log2_streams,
+            Some(split) => 8 << table.log2_streams.saturating_sub(split),
+        };
+        let queue_bytes = |queue: Queue, entry_bytes: u64| u64::from(queue.entries()) * entry_bytes;
+        let (commands, events, requests) =
+            (self.command_queue(), self.event_queue(), self.pri_queue());
+        let all = [
+            (cr0::SMMUEN, table.base, table_bytes, "stream table"),
+            (
+                cr0::CMDQEN,
+                commands.base,
+                queue_bytes(commands, 16),
+                "command queue",
+            ),
+            (
+                cr0::EVENTQEN,
+                events.base,
+                queue_bytes(events, 32),
+                "event queue",
+            ),
+            (
+                cr0::PRIQEN,
+                requests.base,
+                queue_bytes(requests, 16),
+                "PRI queue",
+            ),
+        ];
+        let used = all
+            .into_iter()
+            .find(|(on, base, bytes, _)| self.is_on(*on) && inside(*base, *bytes));
+        used.map(|(.., name)| name)
     }
 
     fn check_asid(&mut self, vmid: u16, asid: u16, cached: Rule, reachable: Rule, name: &str) {
