@@ -330,7 +330,8 @@ impl Core {
         self.entries_synced(&synced);
         match signal {
             Signal::None => {}
-            Signal::Event => self.interrupts.push(Interrupt::Event),
+            Signal::Event if self.id.sev => self.interrupts.push(Interrupt::Event),
+            Signal::Event => {}
             Signal::Interrupt { address, data } => {
                 self.send(Line::CommandSync, address, data, gerror::MSI_CMDQ_ABT_ERR);
             }

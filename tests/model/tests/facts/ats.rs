@@ -526,3 +526,81 @@ fn a_request_caches_what_translated_traffic_of_split_ats_then_needs() {
     rig.bench.commands(&[[0x03 | SID_BITS, 1], SYNC]);
     rig.aborts_silently(translated(rig.page));
 }
+
+#[test]
+fn a_device_that_never_answers_fails_the_sync() {
+    let mut rig = full_stage1();
+    let device = Device::behind(&rig);
+    device.is_slow.store(true, Ordering::Relaxed);
+    let at = rig.bench.read(0x9c);
+    rig.bench.submit(&[[0x40 | SID_BITS, 52], SYNC]);
+    // PCIe's timeout is minutes of model time.
+    for _ in 0..200 {
+        rig.bench.machine.advance(1_000_000);
+    }
+    assert_eq!(rig.bench.read(0x9c), (at + 1) | 3 << 24);
+    assert_eq!(rig.bench.read(0x60) ^ rig.bench.read(0x64), 1);
+    // After the acknowledgement the same SYNC completes: nothing is outstanding any more.
+    rig.bench.write(0x64, rig.bench.read(0x60));
+    assert!(rig.bench.wait(Bench::is_idle));
+    assert_eq!(rig.bench.read(0x60) ^ rig.bench.read(0x64), 0);
+}
+
+#[test]
+fn rec_cfg_ats_means_nothing_without_atsrecerr() {
+    let mut rig = Rig::new(Identity {
+        atsrecerr: false,
+        ..Identity::full()
+    });
+    rig.set_cr2(0xa);
+    rig.bench.cr0(0x1d);
+    assert_eq!(ask(&rig, read(VA)), AtsAnswer::CompleterAbort);
+    assert_eq!(rig.bench.next_raw_event(), None);
+}
+
+#[test]
+fn a_bad_stream_of_a_request_is_recorded_only_with_recinvsid_too() {
+    let mut rig = Rig::full();
+    rig.set_cr2(0x8);
+    rig.bench.cr0(0x1d);
+    let request = Transaction {
+        stream: 77,
+        ..read(VA)
+    };
+    assert_eq!(ask(&rig, request), AtsAnswer::CompleterAbort);
+    assert_eq!(rig.bench.next_raw_event(), None);
+}
+
+#[test]
+fn a_request_with_substream_goes_through_its_descriptor() {
+    let mut rig = checked(Identity::full());
+    let (root, page) = rig.another_space(1);
+    rig.put_cd(3, &with(with(rig.cd(), 1, 63, 0, root), 0, 63, 48, 9));
+    rig.install(&with(with_eats(rig.stage1(), 1), 0, 63, 59, 2));
+    let granted = grant(&mut rig, write(VA).with_substream(3));
+    assert_eq!(granted.address, page);
+}
+
+/// Full ATS without substreams, on an SMMU with this PASIDTT.
+fn pasidtt(pasidtt: bool) -> Rig {
+    let mut rig = checked(Identity {
+        pasidtt,
+        ..Identity::full()
+    });
+    rig.install(&with_eats(rig.stage1(), 1));
+    rig
+}
+
+#[test]
+fn a_substream_of_translated_traffic_is_ignored_without_pasidtt() {
+    let mut rig = pasidtt(false);
+    rig.lands(translated(rig.page).with_substream(3));
+}
+
+#[test]
+fn a_substream_of_translated_traffic_is_checked_with_pasidtt() {
+    let mut rig = pasidtt(true);
+    rig.lands(translated(rig.page));
+    let outcome = rig.transact(translated(rig.page).with_substream(3));
+    assert_eq!(outcome, Outcome::Aborted);
+}

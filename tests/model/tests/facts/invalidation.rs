@@ -433,13 +433,49 @@ fn a_global_translation_matches_every_asid() {
     assert!(hits(|entry| entry, |cd| with(cd, 0, 63, 48, 2), GLOBAL));
 }
 
+/// Whether a global page left by a space with the one ASET is hit by one with the other.
+fn aset_hits(first: u64, second: u64) -> bool {
+    let mut rig = Rig::full();
+    rig.bench.store(rig.s1[2] + 40, GLOBAL | rig.page);
+    rig.put_cd(0, &with(rig.cd(), 0, 47, 47, first));
+    let other = with(with(rig.cd(), 0, 63, 48, 2), 0, 47, 47, second);
+    rig.put_cd(1, &other);
+    rig.install(&with(rig.stage1(), 0, 63, 59, 1));
+    rig.lands(read(VA).with_substream(0));
+    rig.bench.store(rig.s1[2] + 40, 0);
+    rig.bench.publish();
+    let outcome = rig.transact(read(VA).with_substream(1));
+    matches!(outcome, Outcome::Done { .. })
+}
+
 #[test]
-fn a_global_translation_does_not_match_another_aset() {
-    assert!(!hits(
-        |entry| entry,
-        |cd| with(with(cd, 0, 63, 48, 2), 0, 47, 47, 1),
-        GLOBAL
-    ));
+fn a_global_translation_matches_only_its_own_aset() {
+    assert!(aset_hits(0, 0));
+    assert!(aset_hits(1, 1));
+    assert!(!aset_hits(0, 1));
+    assert!(!aset_hits(1, 0));
+}
+
+#[test]
+fn an_address_of_a_stage_1_block_removes_all_pieces_of_it() {
+    // Stage 2 maps by pages what stage 1 maps by a block: what is kept is a piece of the block.
+    let mut rig = Rig::full();
+    let level3 = rig.bench.frames(12);
+    for page in 0..512 {
+        let at = 0x8000_0000 + page * 0x1000;
+        rig.bench.store(level3 + page * 8, s2_page(at));
+    }
+    rig.bench.store(rig.s2[3], table(level3));
+    rig.bench.store(rig.s1[1], s1_block(0x8000_0000));
+    rig.install(&rig.nested());
+    let address = 0x4000_0000 + rig.page - 0x8000_0000;
+    rig.reaches(address);
+    rig.bench.store(rig.s1[1], 0);
+    rig.bench.publish();
+    rig.reaches(address);
+    rig.bench
+        .commands(&[[0x12 | OURS | ASID_1, 0x401f_f000 | LEAF], SYNC]);
+    assert_eq!(rig.transact(read(address)), Outcome::Aborted);
 }
 
 // Configuration.
@@ -711,4 +747,61 @@ fn invalidation_without_a_sync_is_only_consumed() {
     assert_eq!(bench.machine.smmu(0).syncs(), syncs);
     bench.commands(&[SYNC]);
     assert_eq!(bench.machine.smmu(0).syncs(), syncs + 1);
+}
+
+// Tags of the EL2 worlds and of stage 2.
+
+/// Whether stream 6, with this entry and descriptor, hits what stream 5 left in the same world.
+fn hits_in(cr2: u32, entry: fn(&Rig) -> [u64; 8], change_cd: fn([u64; 8]) -> [u64; 8]) -> bool {
+    let mut rig = Rig::full();
+    rig.set_cr2(cr2);
+    rig.put_cd(1, &change_cd(rig.cd()));
+    let first = entry(&rig);
+    rig.install(&first);
+    rig.bench
+        .publish_ste(6, &with(first, 0, 55, 6, (rig.cds + 64) >> 6));
+    rig.reaches(VA);
+    let leaf = if first[0] >> 1 & 7 == 6 {
+        rig.s2[2]
+    } else {
+        rig.s1[2]
+    };
+    rig.bench.store(leaf + 40, 0);
+    rig.bench.publish();
+    let outcome = rig.transact(Transaction {
+        stream: 6,
+        ..read(VA)
+    });
+    matches!(outcome, Outcome::Done { .. })
+}
+
+#[test]
+fn the_el2_world_has_no_asids() {
+    assert!(hits_in(0x2, Rig::el2, |cd| with(cd, 0, 63, 48, 2)));
+}
+
+#[test]
+fn the_el2_e2h_world_has_asids() {
+    assert!(hits_in(0x3, Rig::el2, |cd| cd));
+    assert!(!hits_in(0x3, Rig::el2, |cd| with(cd, 0, 63, 48, 2)));
+}
+
+#[test]
+fn stage_2_streams_of_one_vmid_share_translations() {
+    assert!(hits_in(0x2, Rig::stage2, |cd| cd));
+}
+
+#[test]
+fn the_el2_world_has_no_vmids() {
+    let mut rig = Rig::full();
+    rig.install(&rig.el2());
+    rig.bench.publish_ste(6, &with(rig.el2(), 2, 15, 0, 9));
+    rig.reaches(VA);
+    rig.bench.store(rig.s1[2] + 40, 0);
+    rig.bench.publish();
+    let outcome = rig.transact(Transaction {
+        stream: 6,
+        ..read(VA)
+    });
+    assert!(matches!(outcome, Outcome::Done { .. }), "{outcome:?}");
 }

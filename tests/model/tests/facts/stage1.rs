@@ -666,3 +666,131 @@ fn a_speculative_read_faults_without_a_record() {
     rig.aborts_silently(read(VA | 0x2000).of_kind(speculative));
     rig.lands(read(VA).of_kind(speculative));
 }
+
+#[test]
+fn a_speculative_write_is_aborted_without_a_record() {
+    let mut rig = stage1();
+    rig.aborts_silently(write(VA).of_kind(smmu_model::Kind::Speculative));
+    rig.bench.machine.barrier(smmu_model::Barrier::Observe);
+    assert_eq!(
+        rig.bench.machine.load(rig.page + 0x10),
+        Ok(crate::kit::MARK)
+    );
+}
+
+const LVA: Identity = Identity {
+    vax52: true,
+    oas_bits: 52,
+    ..Identity::full()
+};
+
+#[test]
+fn a_64k_walk_of_52_bits_starts_at_level_1() {
+    let mut rig = Rig::new(LVA);
+    let [level1, level2, level3, page] = [(); 4].map(|()| rig.bench.frames(16));
+    // VA[51:42] = 0x3ff, VA[41:29] = 1, VA[28:16] = 2.
+    let address = 0x3ff << 42 | 1 << 29 | 2 << 16;
+    rig.bench.store(level1 + 0x3ff * 8, table(level2));
+    rig.bench.store(level2 + 8, table(level3));
+    rig.bench.store(level3 + 2 * 8, s1_page(page));
+    rig.page = page;
+    rig.bench.store(page + 0x10, crate::kit::MARK);
+    rig.put_cd(0, &granule(&rig, 1, 12, level1));
+    rig.install(&rig.stage1());
+    rig.reaches(address);
+}
+
+#[test]
+fn a_64k_block_at_level_1_covers_4_tib_where_addresses_have_52_bits() {
+    let mut rig = Rig::new(LVA);
+    let level1 = rig.bench.frames(16);
+    rig.bench.store(level1 + 8, s1_block(0));
+    let cd = granule(&rig, 1, 16, level1);
+    rig.put_cd(0, &with(cd, 0, 34, 32, 6));
+    rig.install(&rig.stage1());
+    rig.reaches(1 << 42 | rig.page);
+}
+
+#[test]
+fn a_64k_page_has_its_upper_address_in_bits_15_to_12() {
+    let mut rig = Rig::new(LVA);
+    let [level2, level3] = [(); 2].map(|()| rig.bench.frames(16));
+    rig.bench.store(level2, table(level3));
+    rig.bench.store(level3, s1_page(0x8001_0000) | 0xa << 12);
+    let cd = granule(&rig, 1, 25, level2);
+    rig.put_cd(0, &with(cd, 0, 34, 32, 6));
+    rig.install(&with(rig.stage1(), 1, 29, 28, 1));
+    rig.bench.cr0(0x1d);
+    let request = read(0x0).of_kind(smmu_model::Kind::AtsRequest);
+    let outcome = rig.transact(request);
+    let Outcome::Ats(smmu_model::AtsAnswer::Success(grant)) = outcome else {
+        panic!("{outcome:?}");
+    };
+    assert_eq!(grant.address >> 16, 0xa << 32 | 0x8001);
+}
+
+#[test]
+fn each_page_of_a_contiguous_group_has_its_own_output() {
+    let mut rig = stage1();
+    let group = rig.bench.frames(16);
+    for page in 0..16 {
+        let word = s1_page(group + page * 0x1000) | 1 << 52;
+        rig.bench.store(rig.s1[2] + (16 + page) * 8, word);
+        rig.bench.store(group + page * 0x1000 + 0x10, page);
+    }
+    rig.bench.publish();
+    for page in [7, 0, 15, 3] {
+        let outcome = rig.transact(read(0x4001_0000 + page * 0x1000));
+        let Outcome::Done { pa, data, .. } = outcome else {
+            panic!("{outcome:?}");
+        };
+        assert_eq!(pa, group + page * 0x1000 + 0x10);
+        assert_eq!(data, page.to_le_bytes());
+    }
+}
+
+const EPAN: Identity = Identity {
+    epan: true,
+    ..Identity::full()
+};
+
+/// PAN and, where it is there, EPAN.
+fn epan(rig: &Rig) -> [u64; 8] {
+    with(with(rig.cd(), 0, 40, 40, 1), 1, 59, 59, 1)
+}
+
+#[test]
+fn epan_keeps_privileged_data_accesses_from_what_users_may_execute() {
+    let mut rig = rig_with(EPAN, epan);
+    rig.bench.store(rig.s1[2] + 40, s1_page(rig.page) & !AP);
+    rig.bench.publish();
+    rig.aborts(read(VA).privileged(), fault(PERMISSION, VA, RNW | PNU));
+    let mut rig = rig_with(EPAN, epan);
+    rig.bench
+        .store(rig.s1[2] + 40, s1_page(rig.page) & !AP | UXN);
+    rig.bench.publish();
+    rig.lands(read(VA).privileged());
+}
+
+#[test]
+fn big_endian_tables_serve_an_smmu_that_has_no_others() {
+    let identity = Identity {
+        ttendian: 3,
+        ..Identity::full()
+    };
+    let mut rig = rig_with(identity, |rig| with(rig.cd(), 0, 15, 15, 1));
+    for at in [rig.s1[0] + 8, rig.s1[1], rig.s1[2] + 40] {
+        let word = rig.bench.machine.load(at).expect("in memory");
+        rig.bench.store(at, word.swap_bytes());
+    }
+    rig.bench.publish();
+    rig.reaches(VA);
+}
+
+#[test]
+fn software_bits_of_descriptors_mean_nothing() {
+    let mut rig = with_leaf(|page| page | 0xf << 55);
+    rig.bench.store(rig.s1[1], table(rig.s1[2]) | 0xff << 51);
+    rig.bench.publish();
+    rig.reaches(VA);
+}
