@@ -182,6 +182,11 @@ impl Core {
             self.violate(Rule::GuardedWrittenWhileOn, format!("{value:#x} to CR1"));
             return;
         }
+        let cacheability = [0, 2, 6, 8].map(|at| value >> at & 3);
+        let shareability = [4, 10].map(|at| value >> at & 3);
+        if cacheability.contains(&3) || shareability.contains(&1) {
+            self.violate(Rule::ReservedEncoding, format!("{value:#x} to CR1"));
+        }
         self.registers.cr1 = value;
     }
 
