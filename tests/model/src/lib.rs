@@ -39,6 +39,7 @@ mod hostile;
 mod ids;
 mod interrupt;
 mod invalidate;
+mod leads;
 mod machine;
 mod memory;
 mod objection;

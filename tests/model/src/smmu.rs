@@ -77,6 +77,7 @@ impl Smmu {
         record: Arc<Record>,
         claims: Arc<Claims>,
     ) -> Self {
+        record.note_mode(settings.mode);
         let core = Core {
             index,
             id: settings.identity,

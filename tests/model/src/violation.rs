@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::hostile::Mode;
 use crate::story::Story;
 
 macro_rules! rules {
@@ -74,13 +75,22 @@ pub struct Violation {
     pub what: String,
     /// Model time in microseconds.
     pub at_us: u64,
+    /// The mode, and with it the seed, of the run; of the first SMMU where there are several.
+    pub mode: Mode,
     /// What led to it.
     pub story: Story,
 }
 
 impl fmt::Display for Violation {
     fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(to, "{:?} at {} us: {}", self.rule, self.at_us, self.what)?;
+        let Self {
+            rule,
+            what,
+            at_us,
+            mode,
+            ..
+        } = self;
+        writeln!(to, "{rule:?} at {at_us} us, {mode:?}: {what}")?;
         writeln!(to, "{}", self.rule.explanation())?;
         write!(to, "{}", self.story)
     }

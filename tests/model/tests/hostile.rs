@@ -326,3 +326,54 @@ fn atschk_counts_for_a_stream_only_after_its_entry_is_invalidated() {
     assert_eq!(bench.machine.smmu(0).transact(forged), Outcome::Aborted);
     assert_eq!(bench.machine.record().landed_since(mark).len(), 1);
 }
+
+/// Splits a live 2 MiB block of stage 2 into pages; `nt`: with nT set and synced first.
+fn split(bbml: u8, nt: u64, mode: Mode) -> (Bench, u64) {
+    let identity = Identity {
+        bbml,
+        ..Identity::full()
+    };
+    let mut bench = Bench::up(identity, mode);
+    let root = bench.frames(12);
+    let level2 = bench.frames(12);
+    let pages = bench.frames(12);
+    let target = bench.frames(21);
+    let block = (s2_page(target) & !0b10) | nt << 16;
+    bench.store(root + 8, table(level2));
+    bench.store(level2, s2_page(target) & !0b10);
+    bench.publish_ste(STREAM, &ste_stage2(VMID, root));
+    assert_eq!(
+        landed_at(&bench.machine.smmu(0).transact(write(0x4000_5000))),
+        Some(target + 0x5000)
+    );
+    bench.store(level2, block);
+    bench.publish();
+    bench.commands(&[s2_ipa(VMID, 0x4000_0000), SYNC]);
+    for page in 0..512 {
+        bench.store(pages + 8 * page, s2_page(target + page * 0x1000));
+    }
+    bench.publish();
+    bench.store(level2, table(pages));
+    bench.publish();
+    bench.commands(&[s2_ipa(VMID, 0x4000_0000), SYNC]);
+    (bench, target)
+}
+
+#[test]
+fn a_live_block_is_split_without_a_break_as_far_as_bbml_goes() {
+    for mode in [Mode::Polite, Mode::Hoarding, Mode::Chaotic { seed: 4 }] {
+        for (bbml, nt) in [(2, 0), (1, 1)] {
+            let (bench, target) = split(bbml, nt, mode);
+            bench.assert_clean();
+            let outcome = bench.machine.smmu(0).transact(write(0x4000_7000));
+            assert_eq!(landed_at(&outcome), Some(target + 0x7000));
+        }
+        for (bbml, nt) in [(0, 0), (0, 1), (1, 0)] {
+            let (bench, _) = split(bbml, nt, mode);
+            assert!(
+                bench.machine.record().count(Rule::BreakBeforeMake) > 0,
+                "{bbml} {nt} {mode:?}"
+            );
+        }
+    }
+}
