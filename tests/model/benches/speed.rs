@@ -69,10 +69,10 @@ fn main() {
     let hit_ns = transact(&bench, va, hits);
     println!("polite nested TLB hit: {hit_ns:.0} ns");
     let shot_ns = fire(&bench, va, hits);
-    println!("the same by a doorbell: {:.1} hits", shot_ns / hit_ns);
+    println!("one shot of a device: {:.1} hits", shot_ns / hit_ns);
     let (bench, va) = nested_stream(Mode::Forgetful);
     let walk_ns = transact(&bench, va, hits / 10);
-    println!("the same without caches: {:.1} hits", walk_ns / hit_ns);
+    println!("without caches: {:.1} hits", walk_ns / hit_ns);
     let started = Instant::now();
     for seed in 0..seeds {
         let bench = bind_dma_release(Identity::full(), Mode::Chaotic { seed });
