@@ -63,6 +63,7 @@ mod strict;
 mod substream;
 mod transaction;
 mod translate;
+mod unknown;
 mod update;
 mod violation;
 mod watch;

@@ -96,6 +96,7 @@ impl Smmu {
             events: crate::event_queue::Events::default(),
             reads: crate::strict::Reads::default(),
             grants: crate::grants::Grants::default(),
+            settled: crate::unknown::Settled::default(),
             stalls: crate::stall::Stalls::default(),
             posted: Vec::new(),
             waits: None,
