@@ -2,10 +2,12 @@
 //! end. Addresses and words as in the bench; see the rogues for whole drivers.
 
 use smmu_model::bench::{
-    Bench, STREAMS, SYNC, cd, cfgi_cd, cfgi_ste, nh_all, s1_page, s2_ipa, s2_page, ste_nested,
-    ste_stage1, ste_stage2, table,
+    Bench, CFGI_ALL, STREAMS, SYNC, cd, cfgi_cd, cfgi_ste, nh_all, s1_page, s2_ipa, s2_page,
+    ste_nested, ste_stage1, ste_stage2, table,
 };
-use smmu_model::{Claim, EventType, Identity, Kind, Mode, Outcome, Rule, StoryLine, Transaction};
+use smmu_model::{
+    Claim, EventType, Identity, Kind, Mode, Outcome, Rule, StoryLine, Transaction, offset,
+};
 
 const STREAM: u32 = 3;
 const VMID: u16 = 7;
@@ -449,4 +451,42 @@ fn a_block_over_a_kept_page_that_says_otherwise_is_a_conflict() {
     assert_eq!(bench.machine.record().count(Rule::TranslationConflict), 0);
     access(&bench, VA);
     assert_eq!(bench.machine.record().count(Rule::TranslationConflict), 1);
+}
+
+#[test]
+fn a_level_1_descriptor_is_remembered_until_it_is_invalidated_itself() {
+    for mode in [Mode::Hoarding, Mode::Chaotic { seed: 2 }] {
+        let mut bench = Bench::up(Identity::full(), mode);
+        let root = bench.frames(12);
+        let (level1, array) = (bench.frames(12), bench.frames(12));
+        let page = bench.frames(12);
+        bench.map2(root, IPA, page);
+        bench.cr0(0xc);
+        bench.write64(offset::STRTAB_BASE, level1);
+        // Two levels, split at 6, 8 bits of StreamID.
+        bench.write(offset::STRTAB_BASE_CFG, 8 | 6 << 6 | 1 << 16);
+        bench.commands(&[CFGI_ALL, SYNC]);
+        bench.cr0(0xd);
+        let stream = 0x45;
+        let access = |bench: &Bench| {
+            bench
+                .machine
+                .smmu(0)
+                .transact(Transaction::write(stream, IPA, &[1; 8]))
+        };
+        assert_eq!(access(&bench), Outcome::Aborted);
+        bench.store_words(array + u64::from(stream & 63) * 64, &ste_stage2(VMID, root));
+        bench.publish();
+        // Span = 7: 64 entries. The array was not reachable, so it may be complete at once.
+        bench.store(level1 + 8, array | 7);
+        bench.publish();
+        if mode == Mode::Hoarding {
+            bench.commands(&[cfgi_ste(stream), SYNC]);
+            assert_eq!(access(&bench), Outcome::Aborted);
+        }
+        let with_level1 = [0x03 | u64::from(stream) << 32, 0];
+        bench.commands(&[with_level1, SYNC]);
+        assert_eq!(landed_at(&access(&bench)), Some(page));
+        bench.assert_clean();
+    }
 }
