@@ -137,6 +137,11 @@ impl Core {
         self.is_on(cr0::ATSCHK)
     }
 
+    /// ATSCHK as it acts for a stream: what was kept with its entry may be older than CR0 (§6.3.9).
+    fn checks(&self, ste: &Ste) -> bool {
+        self.is_checked() && (ste.was_checked || !self.choices.looks_ahead())
+    }
+
     /// Whether configuration errors of ATS traffic are recorded.
     pub(crate) fn records_ats(&self) -> bool {
         self.id.atsrecerr && self.registers.cr2 & cr2::REC_CFG_ATS != 0
@@ -160,12 +165,12 @@ impl Core {
         if ste.aborts {
             return Outcome::Ats(AtsAnswer::UnsupportedRequest);
         }
-        if ste.effective_eats(self.is_checked()) == 0 {
+        if ste.effective_eats(self.checks(&ste)) == 0 {
             return self.refuse_request(transaction);
         }
         match self.grant(transaction, &ste) {
             Ok(grant) => {
-                let is_split = ste.effective_eats(self.is_checked()) == 2;
+                let is_split = ste.effective_eats(self.checks(&ste)) == 2;
                 self.note_grant(transaction, grant, is_split);
                 Outcome::Ats(AtsAnswer::Success(grant))
             }
@@ -222,7 +227,7 @@ impl Core {
             },
             None => both,
         };
-        let is_split = ste.effective_eats(self.is_checked()) == 2;
+        let is_split = ste.effective_eats(self.checks(ste)) == 2;
         let address = if is_split { route.ipa } else { route.pa };
         let wants_execute = transaction.is_instruction && has_substream;
         Ok(granted(
@@ -256,6 +261,9 @@ impl Core {
         };
         if ste.aborts {
             return Outcome::Aborted;
+        }
+        if !self.checks(&ste) {
+            return self.forward(transaction, &route, Some(origin));
         }
         let eats = ste.effective_eats(true);
         if eats == 0 {

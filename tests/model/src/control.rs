@@ -107,6 +107,7 @@ impl Core {
             );
             return;
         }
+        self.settle_register(at);
         self.write_plain(at, value as u32);
         self.write_plain(at + 4, (value >> 32) as u32);
     }
@@ -119,6 +120,7 @@ impl Core {
             );
             return;
         }
+        self.settle_register(at);
         match at {
             offset::CR0 => self.write_cr0(value),
             offset::GBPA => self.write_gbpa(value),
@@ -181,6 +183,11 @@ impl Core {
         if guarded {
             self.violate(Rule::GuardedWrittenWhileOn, format!("{value:#x} to CR1"));
             return;
+        }
+        let cacheability = [0, 2, 6, 8].map(|at| value >> at & 3);
+        let shareability = [4, 10].map(|at| value >> at & 3);
+        if cacheability.contains(&3) || shareability.contains(&1) {
+            self.violate(Rule::ReservedEncoding, format!("{value:#x} to CR1"));
         }
         self.registers.cr1 = value;
     }

@@ -328,9 +328,11 @@ impl Core {
         self.commands.syncs += 1;
         let synced = std::mem::take(&mut self.commands.unsynced);
         self.entries_synced(&synced);
+        self.settle_caches(&synced);
         match signal {
             Signal::None => {}
-            Signal::Event => self.interrupts.push(Interrupt::Event),
+            Signal::Event if self.id.sev => self.interrupts.push(Interrupt::Event),
+            Signal::Event => {}
             Signal::Interrupt { address, data } => {
                 self.send(Line::CommandSync, address, data, gerror::MSI_CMDQ_ABT_ERR);
             }

@@ -32,8 +32,17 @@ pub(crate) struct Ahead {
     pub(crate) partials: Vec<Partial>,
     /// Streams of which something was removed that could be fetched again.
     stale: BTreeSet<u32>,
+    /// Single contexts, likewise.
+    stale_contexts: BTreeSet<(u32, u32)>,
     /// How many more words of tables may be looked at now.
     budget: u32,
+}
+
+impl Ahead {
+    /// The streams that were noticed.
+    pub(crate) fn noticed(&self) -> impl Iterator<Item = &u32> {
+        self.streams.iter()
+    }
 }
 
 impl Core {
@@ -70,16 +79,15 @@ impl Core {
                     || crate::entry::covers(command, (*stream, Some(0)))
             }
         };
-        let stale: Vec<u32> = match command {
-            Command::CfgiCd { stream, .. } => vec![*stream],
-            _ => self
-                .ahead
-                .streams
-                .iter()
-                .copied()
-                .filter(of_regime)
-                .collect(),
-        };
+        if let Command::CfgiCd {
+            stream, substream, ..
+        } = command
+        {
+            self.ahead.stale_contexts.insert((*stream, *substream));
+            return;
+        }
+        let streams = self.ahead.streams.iter().copied();
+        let stale: Vec<u32> = streams.filter(of_regime).collect();
         self.ahead.stale.extend(stale);
     }
 
@@ -97,6 +105,12 @@ impl Core {
             self.ahead.budget = BUDGET;
             for stream in std::mem::take(&mut self.ahead.stale) {
                 self.look_at_stream(stream);
+            }
+            for (stream, substream) in std::mem::take(&mut self.ahead.stale_contexts) {
+                let entry = self.caches.config.ste(stream).map(|copy| copy.decoded);
+                if let Some(Ok(ste)) = entry {
+                    self.look_at_context(stream, &ste, substream);
+                }
             }
         }
     }
@@ -402,8 +416,11 @@ impl Core {
                 tags.sort_unstable();
                 self.caches.tlb.regimes.remove(&tags[at]);
             }
-        } else if let Some(stream) = self.ahead.streams.iter().next().copied() {
-            self.caches.config.forget_stream(stream);
+        } else if !self.ahead.streams.is_empty() {
+            let at = self.choices.below(self.ahead.streams.len() as u64) as usize;
+            if let Some(stream) = self.ahead.streams.iter().nth(at).copied() {
+                self.caches.config.forget_stream(stream);
+            }
         }
     }
 }

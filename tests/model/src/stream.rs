@@ -5,7 +5,7 @@ use crate::cache::config::{PointerCopy, SteCopy};
 use crate::core::Core;
 use crate::event::EventType;
 use crate::fault::Fetch;
-use crate::registers::cr2;
+use crate::registers::{cr0, cr2};
 use crate::route::Fault;
 use crate::ste::{Ste, Vhe};
 use crate::story::Origin;
@@ -100,7 +100,8 @@ impl Core {
         self.uses.note(pa, 64, Use::Ste { stream });
         let copy = SteCopy {
             words,
-            decoded: Ste::decode(&words, &self.id, self.vhe()),
+            decoded: Ste::decode(&words, &self.id, self.vhe())
+                .map(|ste| ste.fetched_under(self.is_on(cr0::ATSCHK))),
             origin: Origin {
                 pa,
                 value: words[0],

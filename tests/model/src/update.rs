@@ -49,6 +49,9 @@ impl Core {
             if in_transition {
                 self.violate(Rule::ChangedDuringUpdate, format!("CR0 bits {field:#x}"));
             }
+            if field == cr0::SMMUEN && value & field == 0 && self.is_on(field) {
+                self.check_disabled();
+            }
             self.updates.cr0[at] = Some(self.acknowledge_at().unwrap_or(u64::MAX));
         }
         self.registers.cr0 = value;
@@ -116,15 +119,15 @@ impl Core {
     fn cr0_changed(&mut self, field: u32, old: u32) {
         let is_on = self.registers.cr0ack & field != 0;
         let was_on = old & field != 0;
+        if is_on && !was_on {
+            self.check_settled(field);
+        }
         match (field, was_on, is_on) {
             (cr0::SMMUEN, false, true) => {
                 self.check_stream_table();
                 self.sweep();
             }
-            (cr0::SMMUEN, true, false) => {
-                self.check_disabled();
-                self.abort_stalls();
-            }
+            (cr0::SMMUEN, true, false) => self.abort_stalls(),
             (cr0::CMDQEN, false, true) => self.check_queue(self.command_queue(), "CMDQ"),
             (cr0::EVENTQEN, false, true) => self.check_queue(self.event_queue(), "EVENTQ"),
             (cr0::EVENTQEN, true, false) => self.drop_events(),
@@ -187,16 +190,22 @@ impl Core {
         }
     }
 
-    /// SMMUEN has become 0: no device may still hold translations.
+    /// SMMUEN is being cleared: no stream may still have ATS, in a copy or in memory.
     fn check_disabled(&mut self) {
-        let streams = &self.caches.config.streams;
-        let with_ats = streams.iter().find(|(_, copies)| {
-            copies
-                .ste
-                .as_ref()
-                .is_some_and(|copy| copy.decoded.is_ok_and(|ste| ste.effective_eats(true) != 0))
+        let cached = self.caches.config.streams.keys();
+        let mut streams: Vec<u32> = cached.chain(self.ahead.noticed()).copied().collect();
+        streams.sort_unstable();
+        let with_ats = streams.into_iter().find(|stream| {
+            let copy = self.caches.config.ste(*stream);
+            let copy = copy.and_then(|copy| copy.decoded.ok());
+            let both = [copy, self.peek_ste(*stream)];
+            let mut has_ats = both
+                .iter()
+                .flatten()
+                .map(|ste| ste.effective_eats(true) != 0);
+            has_ats.any(|has_ats| has_ats)
         });
-        if let Some((stream, _)) = with_ats {
+        if let Some(stream) = with_ats {
             self.violate(Rule::DisabledWithAts, format!("stream {stream:#x}"));
         }
     }

@@ -36,6 +36,9 @@ pub(crate) enum Use {
     },
 }
 
+/// How many uses of one page are remembered: eight streams for each context descriptor in it.
+const MOST_PLACES: usize = 512;
+
 /// One use, of `bytes` bytes from `pa` on. For tables it stands for its whole 4 KiB page.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Place {
@@ -66,7 +69,7 @@ impl Place {
 
 /// Which memory the SMMU has read as what.
 ///
-/// Kept by 4 KiB page. It only grows: whoever asks checks whether the use still holds.
+/// Kept by 4 KiB page, the newest of them. Whoever asks checks whether the use still holds.
 #[derive(Debug, Default)]
 pub(crate) struct Uses {
     pages: FxHashMap<u64, Vec<Place>>,
@@ -78,6 +81,9 @@ impl Uses {
         let places = self.pages.entry(pa >> 12).or_default();
         let place = Place { pa, bytes, what };
         if !places.iter().any(|known| known.is_like(&place)) {
+            if places.len() == MOST_PLACES {
+                places.remove(0);
+            }
             places.push(place);
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use smmu_model::bench::{Bench, s2_page, ste_stage2, table};
+use smmu_model::bench::{self, Bench, SYNC, s2_page, ste_stage1, ste_stage2, table};
 use smmu_model::device::{Device, End, Wiring, frame};
 use smmu_model::{Identity, Mode};
 
@@ -243,4 +243,174 @@ fn a_frame_whose_stores_are_noticed_after_the_fact_reads_as_the_device() {
     assert_eq!(noticed.load(frame::BUFFER), 0x99);
     assert_eq!(noticed.load(frame::LOG), IPA + 0x10);
     assert_eq!(noticed.load(frame::DONE), 1);
+}
+
+// The ATC.
+
+const VA: u64 = 0x7000;
+const PASID: u32 = 9;
+
+/// A bench whose stream 3 has one space as PASID 9, pages from [`VA`] on, and full ATS; the second
+/// page is read-only. Gives the pages and the last-level table.
+fn bench_with_ats() -> (Bench, u64, u64) {
+    let mut bench = Bench::up(Identity::full(), Mode::Polite);
+    // ATSCHK.
+    bench.cr0(0x1d);
+    let contexts = bench.frames(12);
+    let root = bench.frames(12);
+    let pages = bench.frames(13);
+    bench.map1(root, VA, pages);
+    bench.map1(root, VA + 0x1000, pages + 0x1000);
+    let leaf = bench.leaf(root, VA);
+    // AP[2].
+    let read_only = bench::s1_page(pages + 0x1000) | 1 << 7;
+    bench.store(leaf + 8, read_only);
+    bench.publish();
+    let mut ste = ste_stage1(7, contexts, 4);
+    // EATS = 1.
+    ste[1] |= 1 << 28;
+    bench.publish_ste(STREAM, &ste);
+    let at = contexts + u64::from(PASID) * 64;
+    bench.publish_cd(STREAM, PASID, at, &bench::cd(1, root));
+    (bench, pages, leaf)
+}
+
+fn device_with_ats(bench: &Bench) -> Arc<Device> {
+    let device = device(bench);
+    device.write32(frame::CONTROL, frame::control::ENABLE | frame::control::ATS);
+    device.write32(frame::PASID, 1 << 31 | PASID);
+    device
+}
+
+/// CMD_ATC_INV of everything of a PASID.
+fn atc_inv(pasid: u32) -> [u64; 2] {
+    [
+        0x40 | 1 << 11 | u64::from(pasid) << 12 | u64::from(STREAM) << 32,
+        52,
+    ]
+}
+
+#[test]
+fn an_atc_keeps_a_translation_until_it_is_invalidated() {
+    let (mut bench, pages, leaf) = bench_with_ats();
+    let device = device_with_ats(&bench);
+    job(&device, VA, 8, frame::flags::WRITE);
+    assert_eq!(device.read32(frame::ATC_ENTRIES), 1);
+    assert_eq!(device.read32(frame::ATC_HITS), 0);
+    // Logged as translated, with its PASID.
+    assert_eq!(device.read64(frame::LOG + 8), pages);
+    assert_eq!(
+        device.read64(frame::LOG + 16),
+        8 | u64::from(PASID) << 32 | 7 << 52
+    );
+    // The TLB is told, the ATC is not.
+    bench.store(leaf, 0);
+    bench.publish();
+    bench.commands(&[bench::nh_all(7), SYNC]);
+    job(&device, VA, 8, frame::flags::WRITE);
+    assert_eq!(device.read32(frame::ATC_HITS), 1);
+    assert_eq!(device.read32(frame::DONE), 2);
+    bench.commands(&[atc_inv(PASID), SYNC]);
+    assert_eq!(device.read32(frame::INVALIDATIONS), 1);
+    assert_eq!(device.read32(frame::ATC_ENTRIES), 0);
+    job(&device, VA, 8, frame::flags::WRITE);
+    assert_eq!(device.read32(frame::LAST_END), End::NotGranted as u32);
+    assert_eq!(device.read32(frame::UNTRANSLATED), 1);
+    bench.assert_clean();
+}
+
+#[test]
+fn an_atc_uses_no_more_than_it_was_granted() {
+    let (mut bench, _, _) = bench_with_ats();
+    let device = device_with_ats(&bench);
+    job(&device, VA + 0x1000, 8, 0);
+    assert_eq!(device.read32(frame::LAST_END), End::Done as u32);
+    job(&device, VA + 0x1000, 8, frame::flags::WRITE);
+    assert_eq!(device.read32(frame::LAST_END), End::NotGranted as u32);
+    // A translation that was asked for reading is asked for again to write.
+    job(&device, VA, 8, 0);
+    job(&device, VA, 8, frame::flags::WRITE);
+    assert_eq!(device.read32(frame::LAST_END), End::Done as u32);
+    // No faults: translation requests record none.
+    assert_eq!(bench.next_raw_event(), None);
+}
+
+#[test]
+fn a_translation_can_be_asked_for_without_an_access() {
+    let (bench, _, _) = bench_with_ats();
+    let device = device_with_ats(&bench);
+    device.write64(frame::IOVA, VA);
+    device.write32(frame::COMMAND, frame::command::TRANSLATE);
+    assert_eq!(device.read32(frame::ATC_ENTRIES), 1);
+    assert_eq!(device.read32(frame::DONE), 0);
+    device.write32(frame::COMMAND, frame::command::RESET);
+    assert_eq!(device.read32(frame::ATC_ENTRIES), 0);
+    device.write32(frame::COMMAND, frame::command::TRANSLATE);
+    assert_eq!(device.read32(frame::STATUS), frame::status::REFUSED);
+}
+
+#[test]
+fn a_stream_without_ats_answers_unsupported_and_nothing_is_issued() {
+    let (mut bench, pages) = bench();
+    let device = device_with_ats(&bench);
+    device.write32(frame::PASID, 0);
+    let mark = bench.machine.record().mark();
+    job(&device, IPA, 8, frame::flags::WRITE);
+    assert_eq!(
+        device.read32(frame::LAST_END),
+        End::UnsupportedRequest as u32
+    );
+    assert!(bench.machine.record().landed_since(mark).is_empty());
+    assert_eq!(bench.machine.load(pages), Ok(0));
+    // F_BAD_ATS_TREQ.
+    assert_eq!(
+        bench.next_raw_event().map(|event| event[0] & 0xff),
+        Some(0x05)
+    );
+}
+
+#[test]
+fn an_eager_device_asks_again_for_what_was_invalidated() {
+    let (mut bench, _, leaf) = bench_with_ats();
+    let device = device_with_ats(&bench);
+    use frame::control::{ATS, EAGER, ENABLE};
+    device.write32(frame::CONTROL, ENABLE | ATS | EAGER);
+    job(&device, VA, 8, frame::flags::WRITE);
+    bench.commands(&[atc_inv(PASID), SYNC]);
+    assert_eq!(device.read32(frame::INVALIDATIONS), 1);
+    assert_eq!(device.read32(frame::ATC_ENTRIES), 1);
+    bench.store(leaf, 0);
+    bench.publish();
+    bench.commands(&[bench::nh_all(7), SYNC, atc_inv(PASID), SYNC]);
+    assert_eq!(device.read32(frame::ATC_ENTRIES), 0);
+    bench.assert_clean();
+}
+
+#[test]
+fn every_misconduct_can_be_chosen_by_a_store() {
+    let (mut bench, _, _) = bench_with_ats();
+    let device = device_with_ats(&bench);
+    job(&device, VA, 8, 0);
+    // Unsupported, lies: answered, and nothing is forgotten.
+    for misconduct in [3, 4] {
+        device.write32(frame::MISCONDUCT, misconduct);
+        bench.commands(&[atc_inv(PASID), SYNC]);
+        assert_eq!(device.read32(frame::ATC_ENTRIES), 1);
+    }
+    // Late: not before its time.
+    device.write32(frame::MISCONDUCT, 2);
+    device.write32(frame::LATENESS_US, 50);
+    bench.submit(&[atc_inv(PASID), SYNC]);
+    device.tick(bench.machine.record().now_us() + 49);
+    assert!(!bench.is_idle());
+    device.tick(bench.machine.record().now_us() + 50);
+    assert!(bench.is_idle());
+    assert_eq!(device.read32(frame::ATC_ENTRIES), 0);
+    // Silent: never.
+    device.write32(frame::MISCONDUCT, 1);
+    bench.submit(&[atc_inv(PASID), SYNC]);
+    device.tick(bench.machine.record().now_us() + 1_000_000);
+    assert!(!bench.is_idle());
+    device.write32(frame::COMMAND, frame::command::RESET);
+    assert_eq!(device.read32(frame::MISCONDUCT), 1);
 }

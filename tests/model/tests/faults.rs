@@ -165,10 +165,7 @@ fn an_aborted_fetch_of_a_command_is_tried_again_after_the_acknowledgement() {
     );
     assert_eq!(driver.outstanding(), 1);
     driver.acknowledge();
-    assert_eq!(
-        driver.run(Operation::Finish, vec![Step::AwaitConsumed]),
-        Ok(())
-    );
+    assert_eq!(driver.finish(), Ok(()));
     assert_clean(&driver);
 }
 
@@ -185,7 +182,7 @@ fn a_queue_in_memory_that_does_not_answer_aborts_every_time() {
     for _ in 0..2 {
         let end = driver.run(Operation::Finish, vec![Step::Command(SYNC), Step::Submit]);
         assert_eq!(end, Ok(()));
-        let end = driver.run(Operation::Finish, vec![Step::AwaitConsumed]);
+        let end = driver.finish();
         assert_eq!(end, Err(Trouble::CommandError(2)));
         driver.acknowledge();
     }
@@ -209,10 +206,7 @@ fn a_sync_after_a_failed_invalidation_is_executed_again() {
     assert_eq!(driver.outstanding(), 1);
     assert_eq!(driver.machine.smmu(0).syncs(), syncs);
     driver.acknowledge();
-    assert_eq!(
-        driver.run(Operation::Finish, vec![Step::AwaitConsumed]),
-        Ok(())
-    );
+    assert_eq!(driver.finish(), Ok(()));
     assert_eq!(driver.machine.smmu(0).syncs(), syncs + 1);
 }
 
@@ -314,7 +308,7 @@ const MESSAGES: u64 = BASE + 0x7_f000;
 
 #[test]
 fn an_aborted_message_is_told_of_by_its_own_error() {
-    let cases: [(fn(&mut Driver), u32); 3] = [
+    let cases: [Case; 3] = [
         (provoke_event, MSI_EVENTQ_ABT_ERR),
         (provoke_page_request, MSI_PRIQ_ABT_ERR),
         (provoke_sync_message, MSI_CMDQ_ABT_ERR),
@@ -352,6 +346,9 @@ fn messages_arrive_where_and_with_what_they_are_told() {
     assert_eq!(word(0), 0x101 << 32 | 0x100);
     assert_eq!(word(8), 0x5a5a << 32 | 0x102);
 }
+
+/// What provokes a message, and the error that tells of its abort.
+type Case = (fn(&mut Driver), u32);
 
 fn provoke_event(driver: &mut Driver) {
     let device = device_of(driver);
@@ -617,11 +614,11 @@ fn a_silent_atc_blocks_the_sync_until_its_time_is_over() {
     assert_eq!(end, Err(Trouble::NotConsumed));
     assert_eq!(active(&driver), 0);
     driver.machine.advance(100_000);
-    let end = driver.run(Operation::Finish, vec![Step::AwaitConsumed]);
+    let end = driver.finish();
     assert_eq!(end, Err(Trouble::CommandError(3)));
     // The SYNC is executed again, and has nothing left to wait for.
     driver.acknowledge();
-    let end = driver.run(Operation::Finish, vec![Step::AwaitConsumed]);
+    let end = driver.finish();
     assert_eq!(end, Ok(()));
     // The device still has the translation: the stream has to be fenced.
     assert_eq!(fire(&world.device, Some(PASID), VA), End::Done);
@@ -640,7 +637,7 @@ fn a_silent_device_is_found_among_others_by_single_invalidations() {
         assert_eq!(driver.run(Operation::Finish, steps), Ok(()));
         driver.machine.advance(10);
         driver.machine.advance(100_000);
-        let end = driver.run(Operation::Finish, vec![Step::AwaitConsumed]);
+        let end = driver.finish();
         ends.push(end);
         if end.is_err() {
             driver.acknowledge();

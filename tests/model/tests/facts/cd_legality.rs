@@ -2,7 +2,7 @@
 
 use smmu_model::{Identity, StallModel};
 
-use crate::kit::{IN, RNW, Rig, SID_BITS, VA, read, with};
+use crate::kit::{IN, MODES, RNW, Rig, SID_BITS, VA, read, with};
 
 /// The record of C_BAD_CD for the rig's stream.
 const BAD_CD: [u64; 4] = [0x0a | SID_BITS, 0, 0, 0];
@@ -52,16 +52,18 @@ macro_rules! illegal {
     ($($name:ident: $identity:expr, $ste:ident, $cd:ident, [$(($word:literal, $high:literal, $low:literal, $value:expr)),+];)+) => {$(
         #[test]
         fn $name() {
-            let mut rig = Rig::new($identity);
-            rig.put_cd(0, &rig.$cd());
-            rig.install(&rig.$ste());
-            rig.reaches(VA);
+            for mode in MODES {
+                let mut rig = Rig::in_mode($identity, mode);
+                rig.put_cd(0, &rig.$cd());
+                rig.install(&rig.$ste());
+                rig.reaches(VA);
 
-            refuses(&mut Rig::new($identity), |rig| {
-                let bad = rig.$cd();
-                $(let bad = with(bad, $word, $high, $low, $value);)+
-                (rig.$ste(), bad)
-            });
+                refuses(&mut Rig::in_mode($identity, mode), |rig| {
+                    let bad = rig.$cd();
+                    $(let bad = with(bad, $word, $high, $low, $value);)+
+                    (rig.$ste(), bad)
+                });
+            }
         }
     )+};
 }
@@ -78,12 +80,14 @@ macro_rules! legal {
     ($($name:ident: $identity:expr, $ste:ident, $cd:ident, $address:expr, [$(($word:literal, $high:literal, $low:literal, $value:expr)),+];)+) => {$(
         #[test]
         fn $name() {
-            let mut rig = Rig::new($identity);
-            let cd = rig.$cd();
-            $(let cd = with(cd, $word, $high, $low, $value);)+
-            rig.put_cd(0, &cd);
-            rig.install(&rig.$ste());
-            rig.reaches($address);
+            for mode in MODES {
+                let mut rig = Rig::in_mode($identity, mode);
+                let cd = rig.$cd();
+                $(let cd = with(cd, $word, $high, $low, $value);)+
+                rig.put_cd(0, &cd);
+                rig.install(&rig.$ste());
+                rig.reaches($address);
+            }
         }
     )+};
 }

@@ -442,3 +442,34 @@ fn a_range_that_is_aligned_to_its_level_is_not_complained_of() {
         bench.assert_clean();
     }
 }
+
+#[test]
+fn a_sync_with_an_event_is_silent_where_there_are_no_events() {
+    let mut bench = Bench::up(Identity { sev: false, ..FULL }, Mode::Polite);
+    bench.machine.smmu(0).take_interrupts();
+    bench.commands(&[[0x46 | 2 << 12, 0]]);
+    assert_eq!(bench.machine.smmu(0).take_interrupts(), []);
+}
+
+#[test]
+fn a_sync_without_a_signal_ignores_its_message() {
+    let mut bench = Bench::up(FULL, Mode::Polite);
+    let at = bench.frames(12);
+    bench.commands(&[[0x46 | 0x1234 << 32, at]]);
+    bench.machine.barrier(smmu_model::Barrier::Observe);
+    assert_eq!(bench.machine.load(at), Ok(0));
+}
+
+#[test]
+fn an_smmu_without_messages_ignores_a_syncs_address() {
+    let mut bench = Bench::up(Identity { msi: false, ..FULL }, Mode::Polite);
+    let at = bench.frames(12);
+    bench.machine.smmu(0).take_interrupts();
+    bench.commands(&[[0x46 | 1 << 12 | 0x1234 << 32, at]]);
+    bench.machine.barrier(smmu_model::Barrier::Observe);
+    assert_eq!(bench.machine.load(at), Ok(0));
+    assert_eq!(
+        bench.machine.smmu(0).take_interrupts(),
+        [Interrupt::Wired(Line::CommandSync)]
+    );
+}

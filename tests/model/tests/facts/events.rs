@@ -143,8 +143,8 @@ fn a_transaction_makes_one_record_at_most() {
     // Everything is wrong at once.
     let mut rig = Rig::full();
     rig.put_cd(0, &[0; 8]);
-    rig.install(&with(rig.stage1(), 0, 31, 31, 1));
-    rig.transact(read(u64::MAX & !0xfff));
+    rig.install(&with(rig.stage1(), 0, 63, 59, 31));
+    rig.transact(read(!0xfff));
     assert!(rig.bench.next_raw_event().is_some());
     assert_eq!(rig.bench.next_raw_event(), None);
 }

@@ -76,6 +76,7 @@ pub(crate) const fn with(
 pub(crate) struct Rig {
     pub(crate) bench: Bench,
     identity: Identity,
+    mode: Mode,
     /// The page that is mapped.
     pub(crate) page: u64,
     /// Stage 1: levels 1, 2 and 3.
@@ -118,6 +119,7 @@ impl Rig {
         let rig = Self {
             bench,
             identity,
+            mode,
             page,
             s1,
             s2,
@@ -252,6 +254,7 @@ impl Rig {
     /// Exactly `record` is in the event queue.
     #[track_caller]
     pub(crate) fn recorded(&mut self, record: [u64; 4]) {
+        self.settle();
         let got = self.bench.next_raw_event();
         assert_eq!(got, Some(record), "{got:x?}, expected {record:x?}");
         assert_eq!(self.bench.next_raw_event(), None);
@@ -261,9 +264,27 @@ impl Rig {
     #[track_caller]
     pub(crate) fn aborts_silently(&mut self, transaction: Transaction) {
         assert_eq!(self.transact(transaction), Outcome::Aborted);
+        self.settle();
         assert_eq!(self.bench.next_raw_event(), None);
     }
+
+    /// Makes the records of what happened visible: a SYNC does, where they may be late.
+    fn settle(&mut self) {
+        if self.mode != Mode::Polite {
+            self.bench.commands(&[[0x46, 0]]);
+        }
+    }
 }
+
+/// The modes in which a rule must hold, with a few seeds of the chaotic one.
+pub(crate) const MODES: [Mode; 6] = [
+    Mode::Polite,
+    Mode::Forgetful,
+    Mode::Hoarding,
+    Mode::Chaotic { seed: 1 },
+    Mode::Chaotic { seed: 2 },
+    Mode::Chaotic { seed: 3 },
+];
 
 /// A read of 8 bytes at offset 0x10 of the page at `address` by [`SID`].
 pub(crate) fn read(address: u64) -> Transaction {

@@ -372,3 +372,40 @@ fn a_record_tells_the_byte_and_the_page() {
         [TRANSLATION | SID_BITS, S2 | IN, 0x4000_7abc, 0x4000_7000],
     );
 }
+
+#[test]
+fn a_fault_reads_no_zeros_whatever_the_entry_says() {
+    // Stage 2 always aborts: there is no A.
+    let mut rig = stage2();
+    let hole = VA | 0x2000;
+    rig.aborts(read(hole), fault(TRANSLATION, hole, RNW));
+    rig.aborts(write(hole), fault(TRANSLATION, hole, 0));
+}
+
+#[test]
+fn each_page_of_a_contiguous_group_has_its_own_output() {
+    let mut rig = stage2();
+    let group = rig.bench.frames(16);
+    for page in 0..16 {
+        let word = s2_page(group + page * 0x1000) | 1 << 52;
+        rig.bench.store(rig.s2[2] + (16 + page) * 8, word);
+    }
+    rig.bench.publish();
+    for page in [9, 0, 15] {
+        let outcome = rig.transact(read(0x4001_0000 + page * 0x1000));
+        let Outcome::Done { pa, .. } = outcome else {
+            panic!("{outcome:?}");
+        };
+        assert_eq!(pa, group + page * 0x1000 + 0x10);
+    }
+}
+
+#[test]
+fn a_4k_start_level_3_concatenates_as_well() {
+    let mut rig = Rig::full();
+    // 22 bits: two tables of level 3.
+    let root = rig.bench.frames(13);
+    rig.bench.store(root + 0x205 * 8, s2_page(rig.page));
+    rig.install(&shape(&rig, 42, 3, 0, root));
+    rig.reaches(0x20_5000);
+}

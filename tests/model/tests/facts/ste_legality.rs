@@ -2,7 +2,7 @@
 
 use smmu_model::{Identity, StallModel};
 
-use crate::kit::{Rig, SID_BITS, read, with};
+use crate::kit::{MODES, Rig, SID_BITS, read, with};
 
 /// The record of C_BAD_STE for the rig's stream.
 const BAD_STE: [u64; 4] = [0x04 | SID_BITS, 0, 0, 0];
@@ -78,16 +78,18 @@ macro_rules! illegal {
     ($($name:ident: $identity:expr, $base:ident, [$(($word:literal, $high:literal, $low:literal, $value:expr)),+];)+) => {$(
         #[test]
         fn $name() {
-            let mut rig = Rig::new($identity);
-            let good = rig.$base();
-            rig.install(&good);
-            rig.reaches(rig.target(&good));
+            for mode in MODES {
+                let mut rig = Rig::in_mode($identity, mode);
+                let good = rig.$base();
+                rig.install(&good);
+                rig.reaches(rig.target(&good));
 
-            let mut rig = Rig::new($identity);
-            let bad = rig.$base();
-            $(let bad = with(bad, $word, $high, $low, $value);)+
-            rig.install(&bad);
-            rig.aborts(read(rig.target(&bad)), BAD_STE);
+                let mut rig = Rig::in_mode($identity, mode);
+                let bad = rig.$base();
+                $(let bad = with(bad, $word, $high, $low, $value);)+
+                rig.install(&bad);
+                rig.aborts(read(rig.target(&bad)), BAD_STE);
+            }
         }
     )+};
 }
@@ -97,11 +99,13 @@ macro_rules! legal {
     ($($name:ident: $identity:expr, $base:ident, [$(($word:literal, $high:literal, $low:literal, $value:expr)),+];)+) => {$(
         #[test]
         fn $name() {
-            let mut rig = Rig::new($identity);
-            let entry = rig.$base();
-            $(let entry = with(entry, $word, $high, $low, $value);)+
-            rig.install(&entry);
-            rig.reaches(rig.target(&entry));
+            for mode in MODES {
+                let mut rig = Rig::in_mode($identity, mode);
+                let entry = rig.$base();
+                $(let entry = with(entry, $word, $high, $low, $value);)+
+                rig.install(&entry);
+                rig.reaches(rig.target(&entry));
+            }
         }
     )+};
 }

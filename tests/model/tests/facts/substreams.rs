@@ -286,3 +286,18 @@ fn a_failed_fetch_of_a_descriptor_is_not_remembered() {
     rig.bench.machine.smmu(0).set_faults(Faults::default());
     rig.reaches(VA);
 }
+
+#[test]
+fn s1dss_1_beyond_the_intermediate_size_is_an_address_size_fault() {
+    for nested in [false, true] {
+        let mut rig = Rig::full();
+        let base = if nested { rig.nested() } else { rig.stage1() };
+        rig.install(&with(with(base, 0, 63, 59, 2), 1, 1, 0, 1));
+        let address = 1 << 48 | VA;
+        assert_eq!(rig.transact(read(address)), Outcome::Aborted);
+        let record = rig.bench.next_raw_event().expect("a record");
+        assert_eq!(record[0], 0x11 | SID_BITS);
+        assert_eq!(record[1], 1 << 35 | 2 << 40);
+        assert_eq!(record[2], address | 0x10);
+    }
+}

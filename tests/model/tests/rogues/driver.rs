@@ -216,7 +216,7 @@ impl Driver {
             Step::Sync => {
                 self.batch.push(bench::SYNC);
                 self.submit()?;
-                self.run(Operation::Finish, vec![Step::AwaitConsumed])?;
+                self.finish()?;
             }
             Step::Submit => self.submit()?,
             Step::AwaitRoom(commands) => self.wait(Trouble::NoRoom, move |driver| {
@@ -276,6 +276,15 @@ impl Driver {
         self.producer
     }
 
+    /// Waits until every command is consumed.
+    ///
+    /// # Errors
+    ///
+    /// [`Trouble`] of the queue.
+    pub(crate) fn finish(&mut self) -> Result<(), Trouble> {
+        self.run(Operation::Finish, vec![Step::AwaitConsumed])
+    }
+
     /// Puts the batch into the queue, at most four commands at a time.
     fn submit(&mut self) -> Result<(), Trouble> {
         let batch = std::mem::take(&mut self.batch);
@@ -315,6 +324,7 @@ impl Driver {
         } else {
             (6, 0)
         };
+        (self.producer, self.events_read) = (0, 0);
         let mut steps = vec![
             Step::AwaitRegister(offset::GBPA, 1 << 31, 0),
             Step::Write(offset::GBPA, 1 << 31 | 1 << 20 | 1 << 12),
@@ -510,6 +520,50 @@ impl Driver {
         self.run(Operation::RetractSte, steps)
     }
 
+    /// Makes a stream abort silently, then ends everything of it that is stalled (§4.6.2).
+    ///
+    /// # Errors
+    ///
+    /// [`Trouble`] of the queue.
+    pub(crate) fn end_stalls(&mut self, stream: u32) -> Result<(), Trouble> {
+        // V = 1, Config = abort.
+        let mut steps = visible(self.ste_at(stream), 1);
+        steps.extend([
+            Step::Command(cfgi_ste(stream)),
+            Step::Sync,
+            Step::Command(words::stall_term(stream)),
+            Step::Sync,
+        ]);
+        self.run(Operation::EndStalls, steps)
+    }
+
+    /// Ends a stalled access with an abort.
+    ///
+    /// # Errors
+    ///
+    /// [`Trouble`] of the queue.
+    pub(crate) fn answer_stall(&mut self, stream: u32, stag: u16) -> Result<(), Trouble> {
+        let resume = words::resume_abort(stream, stag);
+        let steps = vec![Step::Command(resume), Step::Sync];
+        self.run(Operation::EndStalls, steps)
+    }
+
+    /// Leaves the SMMU as a crash does: off, its caches as they are, a stream's entry gone.
+    ///
+    /// # Errors
+    ///
+    /// [`Trouble`] if CR0ACK does not follow.
+    pub(crate) fn stop_abruptly(&mut self, stream: u32) -> Result<(), Trouble> {
+        let mut steps = vec![
+            Step::Write(offset::CR0, 0),
+            Step::AwaitRegister(offset::CR0ACK, u32::MAX, 0),
+            Step::Write(offset::IRQ_CTRL, 0),
+            Step::AwaitRegister(offset::IRQ_CTRLACK, u32::MAX, 0),
+        ];
+        steps.extend(visible(self.ste_at(stream), 0));
+        self.run(Operation::ShutDown, steps)
+    }
+
     /// Gives frames back that nothing leads to.
     pub(crate) fn free(&mut self, frees: Frames<'_>) {
         let steps = give_back(frees).collect();
@@ -648,7 +702,7 @@ impl Driver {
         space: &Space,
     ) -> Result<Binding, Trouble> {
         let at = self.cd_at(table, substream);
-        let cd = words::cd(space.asid, space.root);
+        let cd = bench::cd(space.asid, space.root);
         let steps = publish(at, &cd, cfgi_cd(stream, substream));
         let binding = Binding {
             stream,
@@ -917,7 +971,7 @@ impl Driver {
         if has_ranges {
             steps.push(Step::Command(words::s2_ipa_range(guest.vmid, ipa, pages)));
         } else {
-            steps.extend(all.map(|ipa| Step::Command(words::s2_ipa(guest.vmid, ipa))));
+            steps.extend(all.map(|ipa| Step::Command(bench::s2_ipa(guest.vmid, ipa))));
         }
         steps.extend([Step::Sync, Step::Command(nh_all(guest.vmid)), Step::Sync]);
         steps.extend(give_back(frees));

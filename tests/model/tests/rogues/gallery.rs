@@ -25,11 +25,15 @@ pub(crate) enum Mark {
 /// Where a rogue is caught.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Where {
-    /// In the hoarding mode.
+    /// In the hoarding mode, and in one of [`SEEDS`] chaotic seeds.
     Hoarding,
-    /// In the chaotic mode, in one of so many seeds from 0.
+    /// In the chaotic mode alone, in one of so many seeds from 0.
     Seeds(u64),
 }
+
+/// In how many chaotic seeds a rogue is caught that the hoarding mode catches. The slowest took 37
+/// when this was written, most are caught by the first.
+const SEEDS: u64 = 128;
 
 /// A wrong driver.
 pub(crate) struct Rogue {
@@ -98,19 +102,24 @@ impl Rogue {
         let mut instead = Vec::new();
         self.assert_right(Mode::Polite);
         self.assert_right(Mode::Hoarding);
-        let (seeds, caught) = match place {
-            Where::Hoarding => (RIGHT_SEEDS, self.is_caught(Mode::Hoarding, &mut instead)),
-            Where::Seeds(seeds) => {
-                let mut all = 0..seeds;
-                let caught = all.any(|seed| self.is_caught(Mode::Chaotic { seed }, &mut instead));
-                (seeds.max(RIGHT_SEEDS), caught)
+        let seeds = match place {
+            Where::Hoarding => {
+                let caught = self.is_caught(Mode::Hoarding, &mut instead);
+                assert!(
+                    caught,
+                    "not caught by {:?}; instead {instead:#?}",
+                    self.mark
+                );
+                SEEDS
             }
+            Where::Seeds(seeds) => seeds,
         };
-        assert!(
-            caught,
-            "not caught by {:?}; instead {instead:#?}",
-            self.mark
-        );
+        let caught =
+            (0..seeds).find(|seed| self.is_caught(Mode::Chaotic { seed: *seed }, &mut instead));
+        let Some(caught) = caught else {
+            panic!("not caught by {:?}; instead {instead:#?}", self.mark);
+        };
+        let seeds = RIGHT_SEEDS.max(caught + 1);
         for seed in 0..seeds {
             self.assert_right(Mode::Chaotic { seed });
         }
@@ -139,14 +148,6 @@ pub(crate) fn arrays(mode: Mode) -> Setup {
 pub(crate) fn short_queue(mode: Mode) -> Setup {
     Setup {
         cmdq_log2: 4,
-        ..full(mode)
-    }
-}
-
-/// A machine that lets translated traffic pass unchecked.
-pub(crate) fn unchecked_ats(mode: Mode) -> Setup {
-    Setup {
-        checks_ats: false,
         ..full(mode)
     }
 }

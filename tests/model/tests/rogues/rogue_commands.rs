@@ -3,9 +3,9 @@
 use smmu_model::bench::SYNC;
 use smmu_model::{Rule, offset};
 
-use super::driver::Driver;
+use super::driver::{Driver, Trouble};
 use super::gallery::{Mark, Rogue, Story, Where, full, incoherent, short_queue};
-use super::step::{Edit, Operation, Step, barrier, claim, clean, command};
+use super::step::{Edit, Operation, Step, barrier, claim, clean, command, store, write_to};
 use super::stories;
 
 fn caught(story: Story, edit: fn() -> Edit, rule: Rule) {
@@ -114,6 +114,126 @@ fn does_not_wait_for_its_commands() {
         })
     };
     caught(stories::a_stream_goes, edit, Rule::FrameStillCached);
+}
+
+#[test]
+fn changes_a_command_that_it_announced() {
+    let edit = || {
+        Edit::new(Operation::Submit, |steps| {
+            let last = steps.iter().rfind(|step| matches!(step, Step::Enter(..)));
+            let Some(Step::Enter(at, words)) = last.copied() else {
+                return false;
+            };
+            // A SYNC that is to signal after all.
+            steps.push(Step::Enter(at, [words[0] | 2 << 12, words[1]]));
+            true
+        })
+    };
+    caught(stories::a_stream_comes, edit, Rule::QueueEntryTouched);
+}
+
+#[test]
+fn takes_an_announced_command_back() {
+    let edit = || {
+        Edit::new(Operation::Submit, |steps| {
+            let Some(Step::Announce(producer)) = steps.last().copied() else {
+                return false;
+            };
+            if producer == 0 {
+                return false;
+            }
+            steps.push(Step::Write(offset::CMDQ_PROD, producer - 1));
+            true
+        })
+    };
+    caught(stories::a_stream_comes, edit, Rule::ProducerMovedBack);
+}
+
+#[test]
+fn waits_for_ever() {
+    let edit = || {
+        Edit::replace(
+            Operation::Finish,
+            |step| matches!(step, Step::AwaitConsumed),
+            |_| {
+                Step::Do(|driver| {
+                    // For ever is two minutes here.
+                    for _ in 0..120 {
+                        if driver.outstanding() == 0 {
+                            return;
+                        }
+                        driver.machine.advance(1_000_000);
+                    }
+                })
+            },
+        )
+    };
+    caught(stories::a_sync_never_comes, edit, Rule::WaitUnbounded);
+}
+
+#[test]
+fn terminates_stalls_of_a_stream_that_still_works() {
+    caught(
+        stories::a_stream_with_a_stall_goes,
+        || Edit::advance(Operation::EndStalls, command(0x45), store),
+        Rule::StallTermWhileLive,
+    );
+}
+
+#[test]
+fn never_answers_a_stall() {
+    caught_by_surprise(
+        stories::a_stall_is_answered,
+        || Edit::forget(Operation::EndStalls, command(0x44)),
+        "an access is still stalled",
+    );
+}
+
+#[test]
+fn answers_a_stall_under_another_tag() {
+    caught_by_surprise(
+        stories::a_stall_is_answered,
+        || exchange(Operation::EndStalls, 0x44, |words| [words[0], words[1] ^ 1]),
+        "an access is still stalled",
+    );
+}
+
+#[test]
+fn retries_a_stall_that_it_means_to_end() {
+    caught_by_surprise(
+        stories::a_stall_is_answered,
+        || {
+            exchange(Operation::EndStalls, 0x44, |words| {
+                [words[0] & !(1 << 13) | 1 << 12, words[1]]
+            })
+        },
+        "an access is still stalled",
+    );
+}
+
+#[test]
+fn does_not_acknowledge_the_error_that_stopped_the_queue() {
+    let rogue = Rogue {
+        setup: full,
+        story: stories::a_command_error_is_acknowledged,
+        edit: || {
+            Edit::replace(Operation::Acknowledge, write_to(offset::GERRORN), |_| {
+                Step::Write(offset::GERRORN, 0)
+            })
+        },
+        mark: Mark::Ends(Trouble::CommandError(2)),
+    };
+    rogue.is_caught_in(Where::Hoarding);
+}
+
+fn caught_by_surprise(story: Story, edit: fn() -> Edit, surprise: &'static str) {
+    let rogue = Rogue {
+        setup: full,
+        story,
+        edit,
+        mark: Mark::Surprises(surprise),
+    };
+    rogue.is_caught_in(Where::Hoarding);
 }
 
 /// Writes `words` in place of commands with `opcode`.

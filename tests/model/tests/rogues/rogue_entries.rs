@@ -1,13 +1,13 @@
 //! Rogues that change stream table entries and context descriptors wrongly.
 
 use smmu_model::Rule;
-use smmu_model::bench::{cfgi_cd, cfgi_ste, nh_all, s12_vmall, ste_stage2};
+use smmu_model::bench::{self, cfgi_cd, cfgi_ste, nh_all, s12_vmall, ste_stage2};
 
 use super::driver::Setup;
 use super::gallery::{Mark, Rogue, Story, Where, arrays, full, incoherent};
 use super::step::{Edit, Operation, Step, barrier, claim, clean, command, store, sync};
 use super::stories::{self, PASID, STREAM, VMID};
-use super::words::{self, cd};
+use super::words::cd;
 
 const CFGI_STE: u64 = 0x03;
 const CFGI_RANGE: u64 = 0x04;
@@ -471,7 +471,7 @@ fn quiets_one_of_two_contexts_of_a_living_space() {
         stories::one_of_two_bindings_goes,
         || {
             Edit::replace(Operation::RetractCd, store, |step| match step {
-                Step::Store(at, _) => Step::Store(*at, words::quiet(words::cd(1, 0)[0])),
+                Step::Store(at, _) => Step::Store(*at, bench::quiet_word0(1)),
                 step => *step,
             })
         },
@@ -489,6 +489,24 @@ fn gives_two_streams_of_one_vmid_different_stage_2s() {
                 |step| matches!(step, Step::Store(at, _) if at & 63 == 16),
                 |step| match step {
                     Step::Store(at, _) => Step::Store(*at, ste_stage2(VMID, 0)[2]),
+                    step => *step,
+                },
+            )
+        },
+        Rule::TagsDisagree,
+    );
+}
+
+#[test]
+fn gives_a_stream_of_stage_1_the_vmid_of_a_guest() {
+    caught(
+        stories::a_guest_and_the_host_come,
+        || {
+            Edit::replace(
+                Operation::PublishSte,
+                |step| matches!(step, Step::Store(at, value) if at & 63 == 16 && *value == u64::from(VMID + 1)),
+                |step| match step {
+                    Step::Store(at, _) => Step::Store(*at, u64::from(VMID)),
                     step => *step,
                 },
             )

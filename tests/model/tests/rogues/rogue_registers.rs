@@ -3,7 +3,7 @@
 use smmu_model::{Rule, offset};
 
 use super::driver::STREAMS;
-use super::gallery::{Mark, Rogue, Where, full};
+use super::gallery::{Mark, Rogue, Where, arrays, full};
 use super::step::{Edit, Operation, Step, write_to};
 use super::stories;
 
@@ -203,11 +203,159 @@ fn allows_ats_while_translated_traffic_is_not_checked() {
 
 #[test]
 fn reads_a_record_without_a_barrier() {
+    caught(
+        stories::a_fault_is_read,
+        || Edit::forget(Operation::TakeEvent, |step| matches!(step, Step::Observe)),
+        Rule::ReadWithoutBarrier,
+    );
+}
+
+#[test]
+fn gives_a_record_back_without_a_barrier() {
+    caught(
+        stories::a_fault_is_read,
+        || Edit::forget(Operation::TakeEvent, |step| matches!(step, Step::Release)),
+        Rule::GivenBackWithoutBarrier,
+    );
+}
+
+#[test]
+fn does_not_acknowledge_an_overflow() {
     let rogue = Rogue {
         setup: full,
-        story: stories::a_fault_is_read,
-        edit: || Edit::forget(Operation::TakeEvent, |step| matches!(step, Step::Observe)),
-        mark: Mark::Surprises("the record is not the fault's"),
+        story: stories::an_event_queue_overflows,
+        edit: || {
+            Edit::replace(
+                Operation::TakeEvent,
+                write_to(offset::EVENTQ_CONS),
+                |step| match step {
+                    Step::Write(at, value) => Step::Write(*at, value & !(1 << 31)),
+                    step => *step,
+                },
+            )
+        },
+        mark: Mark::Surprises("an overflow is told that is over"),
     };
     rogue.is_caught_in(Where::Hoarding);
+}
+
+#[test]
+fn writes_two_registers_at_once() {
+    let edit = || {
+        Edit::replace(Operation::BringUp, write_to(offset::CMDQ_PROD), |_| {
+            Step::Write64(offset::CMDQ_PROD, 0)
+        })
+    };
+    caught(stories::nothing, edit, Rule::RegisterAccessSize);
+}
+
+#[test]
+fn chooses_a_reserved_cacheability() {
+    let edit = || {
+        Edit::replace(Operation::BringUp, write_to(offset::CR1), |_| {
+            Step::Write(offset::CR1, 0xd77)
+        })
+    };
+    caught(stories::nothing, edit, Rule::ReservedEncoding);
+}
+
+#[test]
+fn splits_the_stream_table_where_no_table_is_split() {
+    let rogue = Rogue {
+        setup: arrays,
+        story: stories::nothing,
+        edit: || {
+            Edit::replace(
+                Operation::BringUp,
+                write_to(offset::STRTAB_BASE_CFG),
+                |_| {
+                    // SPLIT = 7.
+                    Step::Write(offset::STRTAB_BASE_CFG, 1 << 16 | 7 << 6 | 8)
+                },
+            )
+        },
+        mark: Mark::Breaks(Rule::ReservedEncoding),
+    };
+    rogue.is_caught_in(Where::Hoarding);
+}
+
+#[test]
+fn does_not_say_how_queues_and_tables_are_cached() {
+    caught(
+        stories::nothing,
+        || Edit::forget(Operation::BringUp, write_to(offset::CR1)),
+        Rule::UnknownAtReset,
+    );
+}
+
+#[test]
+fn trusts_the_consumer_index_of_the_reset() {
+    caught(
+        stories::nothing,
+        || Edit::forget(Operation::BringUp, write_to(offset::CMDQ_CONS)),
+        Rule::UnknownAtReset,
+    );
+}
+
+#[test]
+fn trusts_the_caches_of_the_reset() {
+    caught(
+        stories::nothing,
+        || {
+            Edit::forget(Operation::BringUp, |step| {
+                matches!(step, Step::Command([0x04, 31]))
+            })
+        },
+        Rule::UnknownAtReset,
+    );
+}
+
+#[test]
+fn trusts_the_tlb_of_the_reset() {
+    caught(
+        stories::nothing,
+        || {
+            Edit::forget(Operation::BringUp, |step| {
+                matches!(step, Step::Command([0x30, 0]))
+            })
+        },
+        Rule::UnknownAtReset,
+    );
+}
+
+#[test]
+fn leaves_the_gate_open_while_the_smmu_is_off() {
+    let rogue = Rogue {
+        setup: full,
+        story: stories::the_smmu_of_a_plain_stream_goes_off,
+        edit: || Edit::forget(Operation::BringUp, write_to(offset::GBPA)),
+        mark: Mark::Surprises("a write that was not allowed landed"),
+    };
+    rogue.is_caught_in(Where::Hoarding);
+}
+
+#[test]
+fn takes_over_without_forgetting_the_entries() {
+    caught(
+        stories::the_smmu_is_taken_over,
+        || {
+            Edit::forget(Operation::BringUp, |step| {
+                matches!(step, Step::Command([0x04, 31]))
+            })
+        },
+        Rule::FrameStillCached,
+    );
+}
+
+#[test]
+fn takes_over_without_flushing_the_tlb() {
+    caught(
+        stories::the_smmu_is_taken_over,
+        || {
+            Edit::forget(Operation::BringUp, |step| {
+                matches!(step, Step::Command([0x30, 0]))
+            })
+        },
+        Rule::FrameStillCached,
+    );
 }

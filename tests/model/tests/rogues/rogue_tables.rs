@@ -276,6 +276,24 @@ fn unmaps_without_emptying_the_atc() {
 }
 
 #[test]
+fn gives_pages_back_without_emptying_the_atc() {
+    caught(
+        stories::pages_in_an_atc_are_given_back,
+        || Edit::forget(Operation::Unmap, command(ATC_INV)),
+        Rule::FrameStillCached,
+    );
+}
+
+#[test]
+fn gives_pages_back_before_the_atc_has_answered() {
+    caught(
+        stories::pages_in_an_atc_are_given_back,
+        || Edit::forget_after(Operation::Unmap, command(ATC_INV), sync),
+        Rule::FrameStillCached,
+    );
+}
+
+#[test]
 fn empties_the_atc_of_everyone_without_pasid() {
     // SSV = 0 does not reach what was translated with a PASID.
     caught_in(

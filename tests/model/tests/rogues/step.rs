@@ -130,10 +130,10 @@ pub(crate) enum Operation {
     TakeEvent,
     /// A device is allowed to ask for translations, or no longer.
     ChangeAts,
+    /// What is stalled is ended, its stream with it.
+    EndStalls,
     /// The SMMU is switched off.
     ShutDown,
-    /// A table is chosen for a stream.
-    MakeTable,
 }
 
 type Change = Box<dyn Fn(&mut Vec<Step>) -> bool>;

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use smmu_model::Claim;
-use smmu_model::bench::{nh_all, s12_vmall, ste_stage2};
+use smmu_model::bench::{self, nh_all, s1_page, s12_vmall, ste_stage2};
 use smmu_model::device::{Device, End, frame};
+use smmu_model::{Claim, Faults, offset};
 
 use super::driver::{Atc, Binding, Driver, Guest, Space, Trouble};
 use super::step::Step;
-use super::words::{self, ContextTable, s1_global_page, s1_page};
+use super::words::{self, ContextTable, s1_global_page};
 
 /// Where the page of a space stands.
 pub(crate) const VA: u64 = 0x5000;
@@ -356,6 +356,54 @@ pub(crate) fn two_guests_come(driver: &mut Driver) -> Told {
     driver.publish_ste(OTHER_STREAM, &ste_stage2(guest.vmid, guest.root))
 }
 
+/// A guest comes with a stream of stage 2, and the host with one of stage 1.
+pub(crate) fn a_guest_and_the_host_come(driver: &mut Driver) -> Told {
+    plain(driver)?;
+    let table = driver.context_table(false);
+    driver.publish_ste(OTHER_STREAM, &words::ste_stage1(VMID + 1, table))
+}
+
+/// A stream whose accesses to what is not mapped stall, and one that does.
+fn with_a_stall(driver: &mut Driver) -> Result<Arc<Device>, Trouble> {
+    let guest = driver.guest(VMID);
+    let mut ste = ste_stage2(VMID, guest.root);
+    // S2S.
+    ste[2] |= 1 << 57;
+    driver.publish_ste(STREAM, &ste)?;
+    let device = driver.device(STREAM);
+    let end = fire(&device, None, VA);
+    driver.expect(end == End::Stalled, "the access did not stall");
+    Ok(device)
+}
+
+fn expect_no_stall(driver: &mut Driver, device: &Device) {
+    for _ in 0..10 {
+        driver.pass();
+    }
+    let pending = device.read32(frame::PENDING);
+    driver.expect(pending == 0, "an access is still stalled");
+}
+
+/// A stream goes while an access of it is stalled.
+pub(crate) fn a_stream_with_a_stall_goes(driver: &mut Driver) -> Told {
+    let device = with_a_stall(driver)?;
+    driver.end_stalls(STREAM)?;
+    expect_no_stall(driver, &device);
+    Ok(())
+}
+
+/// A stalled access is ended by its tag; its stream lives on.
+pub(crate) fn a_stall_is_answered(driver: &mut Driver) -> Told {
+    let device = with_a_stall(driver)?;
+    driver.pass();
+    let event = driver.take_event();
+    driver.expect(event.is_some(), "a stall was not told");
+    let stag = event.map_or(0, |words| words[1] as u16);
+    driver.answer_stall(STREAM, stag)?;
+    expect_no_stall(driver, &device);
+    Ok(())
+}
+
 // Contexts.
 
 /// Two spaces come, each with an ASID of its own.
@@ -404,7 +452,7 @@ pub(crate) fn a_shared_context_goes(driver: &mut Driver) -> Told {
 /// A living context no longer records its faults: one word.
 pub(crate) fn a_context_changes(driver: &mut Driver) -> Told {
     let world = contexts(driver, STAGE1)?;
-    let word0 = words::cd(world.space.asid, world.space.root)[0] & !words::cd::R;
+    let word0 = bench::cd(world.space.asid, world.space.root)[0] & !words::cd::R;
     driver.change_cd(&world.binding, VMID, word0)?;
     let end = fire(&world.device, Some(PASID), VA);
     expect_landing(driver, end);
@@ -493,6 +541,17 @@ pub(crate) fn a_space_beside_global_pages_is_released(driver: &mut Driver) -> To
 /// A space whose translations are in a device's ATC is released.
 pub(crate) fn a_space_in_an_atc_is_released(driver: &mut Driver) -> Told {
     let world = with_ats(driver)?;
+    driver.release(&world.space, Atc::Used, &[])?;
+    let end = fire(&world.device, Some(PASID), VA);
+    expect_abort(driver, end);
+    Ok(())
+}
+
+/// The same with a device that asks at once for what was invalidated.
+pub(crate) fn a_space_in_an_eager_atc_is_released(driver: &mut Driver) -> Told {
+    let world = with_ats(driver)?;
+    use frame::control::{ATS, EAGER, ENABLE};
+    world.device.write32(frame::CONTROL, ENABLE | ATS | EAGER);
     driver.release(&world.space, Atc::Used, &[])?;
     let end = fire(&world.device, Some(PASID), VA);
     expect_abort(driver, end);
@@ -656,7 +715,90 @@ pub(crate) fn pages_in_an_eager_atc_go(driver: &mut Driver) -> Told {
     Ok(())
 }
 
+/// Pages of stage 1 alone that a device's ATC knows are unmapped and given back.
+pub(crate) fn pages_in_an_atc_are_given_back(driver: &mut Driver) -> Told {
+    let world = contexts(driver, STAGE1)?;
+    driver.enable_ats(STREAM, words::EATS_FULL)?;
+    for at in [0, PAGE] {
+        let end = fire(&world.device, Some(PASID), VA + at);
+        expect_landing(driver, end);
+    }
+    let frees = [(world.pages, 2 * PAGE)];
+    driver.unmap(&world.space, VA, 2, Atc::Used, &frees)?;
+    for at in [0, PAGE] {
+        let end = fire(&world.device, Some(PASID), VA + at);
+        expect_abort(driver, end);
+    }
+    Ok(())
+}
+
 // The SMMU itself.
+
+/// A SYNC never completes; the driver gives up.
+pub(crate) fn a_sync_never_comes(driver: &mut Driver) -> Told {
+    plain(driver)?;
+    driver.machine.smmu(0).set_faults(Faults {
+        sync_never: true,
+        ..Faults::default()
+    });
+    let end = driver.retract_ste_only(STREAM);
+    let is_named = end == Err(Trouble::NotConsumed);
+    driver.expect(is_named, "the driver did not give up");
+    Ok(())
+}
+
+/// The queue stops at a command that could not be fetched, and goes on.
+pub(crate) fn a_command_error_is_acknowledged(driver: &mut Driver) -> Told {
+    plain(driver)?;
+    driver.machine.smmu(0).set_faults(Faults {
+        abort_after: Some(1),
+        ..Faults::default()
+    });
+    let end = driver.retract_ste_only(STREAM);
+    let is_named = end == Err(Trouble::CommandError(2));
+    driver.expect(is_named, "the queue did not stop");
+    driver.acknowledge();
+    driver.finish()
+}
+
+/// The SMMU goes off; without it, traffic is aborted.
+pub(crate) fn the_smmu_of_a_plain_stream_goes_off(driver: &mut Driver) -> Told {
+    let world = plain(driver)?;
+    driver.shut_down(&[])?;
+    let end = fire(&world.device, None, world.pages);
+    expect_abort(driver, end);
+    Ok(())
+}
+
+/// The SMMU is found working, with another's tables: it is brought up anew.
+pub(crate) fn the_smmu_is_taken_over(driver: &mut Driver) -> Told {
+    let world = plain(driver)?;
+    driver.stop_abruptly(STREAM)?;
+    driver.bring_up()?;
+    let guest = world.guest;
+    let mut frees = [guest.root, guest.level2, guest.level3].map(page).to_vec();
+    frees.push((world.pages, 4 * PAGE));
+    driver.free(&frees);
+    let end = fire(&world.device, None, world.pages);
+    expect_abort(driver, end);
+    Ok(())
+}
+
+/// The event queue overflows, is read, and takes another record.
+pub(crate) fn an_event_queue_overflows(driver: &mut Driver) -> Told {
+    let world = plain(driver)?;
+    for fault in 0..40 {
+        let end = fire(&world.device, None, fault * PAGE);
+        expect_abort(driver, end);
+    }
+    driver.pass();
+    let is_told = driver.read(offset::EVENTQ_PROD) >> 31 == 1;
+    driver.expect(is_told, "an overflow is not told");
+    while driver.take_event().is_some() {}
+    let flags = driver.read(offset::EVENTQ_PROD) ^ driver.read(offset::EVENTQ_CONS);
+    driver.expect(flags >> 31 == 0, "an overflow is told that is over");
+    Ok(())
+}
 
 /// A stream with ATS, then the SMMU goes off.
 pub(crate) fn the_smmu_goes_off(driver: &mut Driver) -> Told {

@@ -1,6 +1,6 @@
 //! Entries, descriptors and commands, assembled by hand from the architecture's positions.
 
-use smmu_model::bench::stage2_word;
+use smmu_model::bench;
 
 /// Which context table a stream has.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -13,35 +13,21 @@ pub(crate) enum ContextTable {
 
 /// A nested entry: contexts by SubstreamID, then stage 2. Traffic without SubstreamID is refused.
 pub(crate) fn ste_nested(vmid: u16, stage2_root: u64, table: ContextTable) -> [u64; 8] {
-    // Config = 0b111, V = 1.
-    let word0 = 0xf | context_table(table);
-    [
-        word0,
-        STAGE1_WORD1,
-        stage2_word(vmid),
-        stage2_root,
-        0,
-        0,
-        0,
-        0,
-    ]
+    let (pointer, log2) = context_table(table);
+    bench::ste_nested(vmid, stage2_root, pointer, log2)
 }
 
 /// An entry of stage 1 alone: contexts by SubstreamID, tagged by a VMID.
 pub(crate) fn ste_stage1(vmid: u16, table: ContextTable) -> [u64; 8] {
-    // Config = 0b101, V = 1.
-    let word0 = 0xb | context_table(table);
-    [word0, STAGE1_WORD1, u64::from(vmid), 0, 0, 0, 0, 0]
+    let (pointer, log2) = context_table(table);
+    bench::ste_stage1(vmid, pointer, log2)
 }
 
-/// S1CIR = S1COR = write-back, S1CSH = inner, SHCFG = use incoming; S1DSS = 0.
-const STAGE1_WORD1: u64 = 1 << 2 | 1 << 4 | 3 << 6 | 1 << 44;
-
-/// S1Fmt, S1ContextPtr, S1CDMax.
-const fn context_table(table: ContextTable) -> u64 {
+/// S1ContextPtr with S1Fmt, and S1CDMax.
+const fn context_table(table: ContextTable) -> (u64, u32) {
     match table {
-        ContextTable::Linear(at) => at | 4 << 59,
-        ContextTable::TwoLevel(at) => 1 << 4 | at | 10 << 59,
+        ContextTable::Linear(at) => (at, 4),
+        ContextTable::TwoLevel(at) => (at | 1 << 4, 10),
     }
 }
 
@@ -60,24 +46,6 @@ pub(crate) mod cd {
     pub(crate) const ASET: u64 = 1 << 47;
 }
 
-/// A context: 39-bit addresses in 4 KiB pages below TTB0, nothing below TTB1, ASET = 1.
-pub(crate) fn cd(asid: u16, root: u64) -> [u64; 8] {
-    // T0SZ = 25, IR0 = OR0 = write-back, SH0 = inner, EPD1, IPS = 40 bits, AA64.
-    let word0 = 25
-        | 1 << 8
-        | 1 << 10
-        | 3 << 12
-        | 1 << 30
-        | cd::V
-        | 2 << 32
-        | 1 << 41
-        | cd::R
-        | cd::A
-        | cd::ASET
-        | u64::from(asid) << 48;
-    [word0, root, 0, 0xff, 0, 0, 0, 0]
-}
-
 /// Word 0 of a context that translates nothing any more, and records nothing.
 pub(crate) fn quiet(word0: u64) -> u64 {
     (word0 | cd::EPD0 | cd::A) & !(cd::S | cd::R | cd::ASET)
@@ -93,14 +61,9 @@ pub(crate) fn l1std(array: u64) -> u64 {
     array | 7
 }
 
-/// A stage-1 page of one address space: read and write for all, Normal, inner shareable, AF, nG.
-pub(crate) fn s1_page(pa: u64) -> u64 {
-    pa | 0b11 | 1 << 6 | 3 << 8 | 1 << 10 | 1 << 11
-}
-
-/// The same for all address spaces (nG = 0).
+/// A stage-1 page for all address spaces (nG = 0).
 pub(crate) fn s1_global_page(pa: u64) -> u64 {
-    s1_page(pa) & !(1 << 11)
+    bench::s1_page(pa) & !(1 << 11)
 }
 
 /// CMD_CFGI_STE with Leaf = 0.
@@ -134,11 +97,6 @@ pub(crate) fn nh_va_leaf(vmid: u16, asid: u16, va: u64) -> [u64; 2] {
     [0x12 | u64::from(vmid) << 32 | u64::from(asid) << 48, va | 1]
 }
 
-/// CMD_TLBI_S2_IPA of one page, any level.
-pub(crate) fn s2_ipa(vmid: u16, ipa: u64) -> [u64; 2] {
-    [0x2a | u64::from(vmid) << 32, ipa]
-}
-
 /// CMD_TLBI_S2_IPA of `pages` pages of 4 KiB that are mapped at level 3.
 pub(crate) fn s2_ipa_range(vmid: u16, ipa: u64, pages: u64) -> [u64; 2] {
     // NUM, SCALE = 0; TG = 4K, TTL = 3, Leaf.
@@ -166,11 +124,6 @@ fn atc_word(stream: u32, substream: Option<u32>) -> u64 {
 /// CMD_RESUME: terminate with an abort.
 pub(crate) fn resume_abort(stream: u32, stag: u16) -> [u64; 2] {
     [0x44 | 1 << 13 | u64::from(stream) << 32, u64::from(stag)]
-}
-
-/// CMD_RESUME: retry.
-pub(crate) fn resume_retry(stream: u32, stag: u16) -> [u64; 2] {
-    [0x44 | 1 << 12 | u64::from(stream) << 32, u64::from(stag)]
 }
 
 /// CMD_STALL_TERM.
