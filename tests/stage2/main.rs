@@ -5,7 +5,9 @@ mod model;
 mod oracle;
 mod order;
 mod refusals;
+mod resize;
 mod roots;
+mod shapes;
 mod tlb;
 mod walker;
 

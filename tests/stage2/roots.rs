@@ -7,7 +7,9 @@ use portcullis::hw::testing::{Access, HostPlatform};
 use portcullis::hw::{CpuTlb, CpuWalk};
 use portcullis::id::Vmid;
 use portcullis::space::stage2::{CpuRoot, PageSizes, Stage2, Stage2Error, View};
-use portcullis::spec::vmsa::{Attributes, BbmLevel, Granule, Permissions, Stage2Walk};
+use portcullis::spec::vmsa::{
+    Attributes, BbmLevel, Granule, Permissions, Stage2Walk, WalkCoherency,
+};
 
 use super::walker::{Contents, contents};
 use super::{GIB, KIB4, MIB2, config};
@@ -104,14 +106,16 @@ fn a_window_is_seen_by_devices_alone_and_registers_by_cpus_alone() {
     assert_eq!(devices, [(0, 21), (5 * GIB + KIB4, 12)]);
     assert_eq!(cpu, [(0, 21), (7 * GIB, 30)]);
     // What is shared is one set of tables.
-    let below = |found: Contents| found.tables.iter().map(|table| table.at).min();
-    let shared = contents(&platform, &tables.walk());
-    assert!(below(shared) <= below(cpu_contents(&platform, &tables)));
+    let tables_of = |found: Contents| found.tables.iter().map(|table| table.at).collect();
+    let of_devices: Vec<u64> = tables_of(contents(&platform, &tables.walk()));
+    let of_cpus: Vec<u64> = tables_of(cpu_contents(&platform, &tables));
     assert_eq!(
-        tables.table_pages(),
-        3,
-        "one for the block, two for the window"
+        (of_devices.len(), of_cpus.len()),
+        (3, 1),
+        "two for the window"
     );
+    assert_eq!(of_devices[0], of_cpus[0]);
+    assert_eq!(tables.table_pages(), 3);
     for at in [0, 5 * GIB + KIB4, 7 * GIB] {
         assert!(tables.query(Ipa::new(at)).is_some());
     }
@@ -349,4 +353,50 @@ fn the_registers_of_a_cpu_are_those_of_the_manual() {
         assert_eq!(walk.vtcr, fields | 1 << 31 | 0b11_01_01 << 8, "{granule:?}");
         assert_eq!(walk.vttbr >> 48, u64::from(vmid));
     }
+}
+
+/// Every word stored to either root is cleaned before the next barrier.
+#[test]
+fn both_roots_are_cleaned_for_walkers_that_do_not_snoop() {
+    let platform = HostPlatform::new();
+    let cpus = Cpus::default();
+    let mut shape = config(Granule::Kib4, 40);
+    (shape.bbm, shape.coherency) = (BbmLevel::Level1, WalkCoherency::Clean);
+    let (tables, mut log) =
+        platform.logged(|| Stage2::with_cpus(&platform, shape, &cpus, CpuRoot::Own));
+    let mut tables = tables.expect("a legal shape, and memory");
+    let ((), more) = platform.logged(|| {
+        map(&mut tables, View::Both, GIB, 17 * GIB);
+        map(&mut tables, View::Cpus, 20 * GIB, KIB4);
+        let at = Ipa::new(17 * GIB + KIB4);
+        let change = tables.split(at, KIB4).expect("level 1").without_any_smmu();
+        let mut change = change.finish();
+        tables
+            .unmap_into(&mut change, at, KIB4)
+            .expect("it was split");
+        tables
+            .reclaim(change.without_any_smmu())
+            .expect("they are its own");
+        map(&mut tables, View::Both, at.as_u64(), KIB4);
+        let join = tables.join(Ipa::new(0), 32 * GIB).expect("level 1");
+        let change = join.without_any_smmu().finish().without_any_smmu();
+        tables.reclaim(change).expect("they are its own");
+        let change = tables.unmap(Ipa::new(0), 32 * GIB).expect("no leaf is cut");
+        tables
+            .reclaim(change.without_any_smmu())
+            .expect("they are its own");
+    });
+    log.extend(more);
+    let mut dirty = std::collections::BTreeSet::new();
+    for access in log {
+        match access {
+            Access::Store(at, _) => drop(dirty.insert(at.as_u64())),
+            Access::Clean(at, count) => {
+                let end = at.as_u64() + 8 * count as u64;
+                dirty.retain(|word| !(at.as_u64()..end).contains(word));
+            }
+            Access::Barrier(_) => assert_eq!(dirty.first(), None, "stored and not cleaned"),
+        }
+    }
+    assert_eq!(dirty.first(), None);
 }
