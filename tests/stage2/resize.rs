@@ -73,7 +73,7 @@ fn at_level_1_a_block_is_marked_and_confirmed_before_it_is_a_table() {
         512 + 1 + 16,
         "a table, its link, one group without the hint"
     );
-    assert_eq!(stores[511], 2 * MIB2 - KIB4 | PAGE | CONTIGUOUS);
+    assert_eq!(stores[511], (2 * MIB2 - KIB4) | PAGE | CONTIGUOUS);
     // Page 1 is cut out: its group of 16 is none, the others are.
     let word = |page: u64| {
         let mut read = |word| platform.read(Pa::new(word), 1).expect("it is out")[0];
@@ -84,7 +84,7 @@ fn at_level_1_a_block_is_marked_and_confirmed_before_it_is_a_table() {
     };
     for page in 0..512 {
         let hint = if page < 16 { 0 } else { CONTIGUOUS };
-        assert_eq!(word(page), MIB2 + page * KIB4 | PAGE | hint);
+        assert_eq!(word(page), (MIB2 + page * KIB4) | PAGE | hint);
     }
     let owed = change.gathered().ranges().expect("not everything");
     assert_eq!(
@@ -103,6 +103,7 @@ fn at_level_1_a_joined_block_is_marked_until_its_pages_are_forgotten() {
     let (join, log) = platform.logged(|| tables.join(Ipa::new(MIB2), MIB2));
     let join = join.expect("level 1");
     assert_eq!(stores(&log), [MIB2 | BLOCK | NT]);
+    assert_eq!(log.last(), Some(&Access::Barrier(Barrier::Publish)));
     let owed = join.gathered().ranges().expect("not everything").to_vec();
     assert_eq!(
         (owed[0].base().as_u64(), owed[0].size_bytes()),
@@ -113,6 +114,7 @@ fn at_level_1_a_joined_block_is_marked_until_its_pages_are_forgotten() {
     let joining = join.without_any_smmu();
     let (change, log) = platform.logged(|| joining.finish());
     assert_eq!(stores(&log), [MIB2 | BLOCK]);
+    assert_eq!(log.last(), Some(&Access::Barrier(Barrier::Publish)));
     let owed = change.gathered().ranges().expect("not everything");
     assert_eq!(
         (owed[0].base().as_u64(), owed[0].size_bytes()),
@@ -185,7 +187,7 @@ fn at_level_0_nothing_changes_its_size_under_walkers() {
     let join = tables.join(Ipa::new(0), GIB).expect("nobody walks");
     let change = join.without_any_smmu().finish().without_any_smmu();
     tables.reclaim(change).expect("they are its own");
-    assert_eq!(word_at(&platform, &tables, 2 * MIB2), 2 * MIB2 | BLOCK);
+    assert_eq!(word_at(&platform, &tables, 2 * MIB2), (2 * MIB2) | BLOCK);
     let change = tables.unmap(page, KIB4).expect("nobody walks");
     tables
         .reclaim(change.without_any_smmu())
@@ -341,7 +343,10 @@ fn a_group_is_broken_before_a_member_goes() {
     map(&mut tables, 0, 32 * KIB4, PageSizes::Largest);
     let (change, log) = platform.logged(|| tables.unmap(Ipa::new(5 * KIB4), KIB4));
     let change = change.expect("the hint may go at once");
-    let expected: Vec<u64> = (0..16).map(|page| page * KIB4 | PAGE).chain([0]).collect();
+    let expected: Vec<u64> = (0..16)
+        .map(|page| (page * KIB4) | PAGE)
+        .chain([0])
+        .collect();
     assert_eq!(stores(&log), expected);
     assert_eq!(log[16], Access::Barrier(Barrier::Publish));
     assert_eq!(log[18], Access::Barrier(Barrier::Publish));
@@ -386,14 +391,17 @@ fn at_level_1_a_member_changes_its_permissions_only_after_its_group_was_forgotte
     // S2AP 01 of one, and all others as they were.
     for page in 0..16 {
         let bits = if page == 5 { PAGE & !(1 << 7) } else { PAGE };
-        assert_eq!(word_at(&platform, &tables, page * KIB4), page * KIB4 | bits);
+        assert_eq!(
+            word_at(&platform, &tables, page * KIB4),
+            (page * KIB4) | bits
+        );
     }
     // All of a group goes at once, with its hints.
     map(&mut tables, 16 * KIB4, 16 * KIB4, PageSizes::Largest);
     let group = Ipa::new(16 * KIB4);
     let change = tables.protect(group, 16 * KIB4, Permissions::READ_ONLY);
     change.expect("no group is cut").without_any_smmu();
-    let expected = 16 * KIB4 | PAGE & !(1 << 7) | CONTIGUOUS;
+    let expected = (16 * KIB4) | PAGE & !(1 << 7) | CONTIGUOUS;
     assert_eq!(word_at(&platform, &tables, 16 * KIB4), expected);
 }
 

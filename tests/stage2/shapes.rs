@@ -20,7 +20,7 @@ fn walk_both_ends(granule: Granule, ipa_bits: u8, oas_bits: u8) -> (u8, u32) {
     let mut tables = Stage2::new(&platform, shape).expect("a legal shape, and memory");
     let page = granule.size_bytes();
     let places = [0, (1 << (ipa_bits - 1)) + 3 * page, (1 << ipa_bits) - page];
-    let memory = |ipa: u64| ipa ^ 7 * page;
+    let memory = |ipa: u64| ipa ^ (7 * page);
     for ipa in places {
         let (at, pa) = (Ipa::new(ipa), Pa::new(memory(ipa)));
         tables

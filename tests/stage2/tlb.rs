@@ -47,7 +47,10 @@ impl Entry {
             pa: address - (found.ipa - base),
             bits: found.word & BITS,
         };
-        assert!(says.pa % (1 << log2_bytes) == 0, "aligned in memory too");
+        assert!(
+            says.pa.is_multiple_of(1 << log2_bytes),
+            "aligned in memory too"
+        );
         Self {
             base,
             log2_bytes,
