@@ -3,11 +3,14 @@
 use core::cell::RefCell;
 
 use super::edu::Edu;
+use super::nvme::NvmeError;
 use super::{Failure, Rig};
 use crate::addr::{Iova, Ipa, Pa};
 use crate::hw::{CpuTlb, Frames, Platform, PoolShape, wait_until};
 use crate::id::{StreamId, Vmid};
-use crate::smmu::{Features, Settings, Smmu, StreamError, Unpublished, Unsynced, invalidate};
+use crate::smmu::{
+    Explanation, Features, Outcome, Settings, Smmu, StreamError, Unpublished, Unsynced, invalidate,
+};
 use crate::space::stage2::{CpuRoot, PageSizes, Reclaim, Stage2, Stage2Config};
 use crate::spec::event::Event;
 use crate::spec::vmsa::{Attributes, BbmLevel, Granule, Permissions, WalkCoherency};
@@ -197,9 +200,10 @@ impl<'p, P: Platform<Registers: Clone>> Bench<'p, P> {
         if found & 0xffff_ffff == u64::from(value) {
             Ok(())
         } else {
-            Err(Failure::DidNotLand {
+            Err(Failure::DidNotReach {
                 at: page.pa(),
                 found,
+                because: self.explain(edu.stream(), Iova::new(ipa.as_u64())),
             })
         }
     }
@@ -216,7 +220,10 @@ impl<'p, P: Platform<Registers: Clone>> Bench<'p, P> {
         if page.first() == before {
             Ok(())
         } else {
-            Err(Failure::Landed { at: page.pa() })
+            Err(Failure::Reached {
+                at: page.pa(),
+                because: self.explain(edu.stream(), iova),
+            })
         }
     }
 
@@ -233,6 +240,32 @@ impl<'p, P: Platform<Registers: Clone>> Bench<'p, P> {
                 found,
             }),
         }
+    }
+
+    /// What the tables say of a transaction without a SubstreamID.
+    pub(super) fn explain(&self, stream: StreamId, iova: Iova) -> Explanation {
+        self.smmu.explain(stream, None, iova)
+    }
+
+    /// Says of a controller that did not identify itself which of its addresses it cannot use.
+    pub(super) fn nvme_failure(
+        &self,
+        stream: StreamId,
+        addresses: [Iova; 3],
+        error: NvmeError,
+    ) -> Failure {
+        let mut each = addresses.into_iter().map(|iova| self.explain(stream, iova));
+        let because = each.find(|it| {
+            !matches!(
+                it.outcome,
+                Outcome::Reaches {
+                    can_read: true,
+                    can_write: true,
+                    ..
+                }
+            )
+        });
+        Failure::Nvme { error, because }
     }
 
     /// Waits for an event of `stream` and wants it to be what `is_wanted` says.

@@ -66,7 +66,10 @@ fn without_reset<P: Platform<Registers: Clone>>(rig: &Rig<'_, '_, '_, P>) -> Res
     old_page.reset();
     bench.lands(edu, at, &new_page, 0xb2b2)?;
     if !old_page.is_untouched() {
-        return Err(Failure::Landed { at: old_page.pa() });
+        return Err(Failure::Reached {
+            at: old_page.pa(),
+            because: bench.explain(edu.stream(), iova(at)),
+        });
     }
     bench.no_event()?;
     close(bench, new, &streams)?;
@@ -89,7 +92,9 @@ fn after_a_reset<P: Platform<Registers: Clone>>(rig: &Rig<'_, '_, '_, P>) -> Res
         map(&mut new, *at, new_page)?;
     }
     bench.publish(stream)?;
-    nvme.identify_and_stay(rig.platform(), shared(&old_pages))?;
+    let explained = |error| bench.nvme_failure(stream, SHARED.map(iova), error);
+    nvme.identify_and_stay(rig.platform(), shared(&old_pages))
+        .map_err(explained)?;
 
     let streams = [stream];
     let stopped = stop(&bench.smmu, &streams, DeviceCaches::None)?;
@@ -102,9 +107,14 @@ fn after_a_reset<P: Platform<Registers: Clone>>(rig: &Rig<'_, '_, '_, P>) -> Res
     old_pages.iter().for_each(Page::reset);
     give(quiet, &new)?;
     ecam.enable_bus_master(rid)?;
-    nvme.identify(rig.platform(), shared(&new_pages))?;
-    if let Some(page) = old_pages.iter().find(|page| !page.is_untouched()) {
-        return Err(Failure::Landed { at: page.pa() });
+    nvme.identify(rig.platform(), shared(&new_pages))
+        .map_err(explained)?;
+    let mut pages = SHARED.iter().zip(&old_pages);
+    if let Some((at, page)) = pages.find(|(_, page)| !page.is_untouched()) {
+        return Err(Failure::Reached {
+            at: page.pa(),
+            because: bench.explain(stream, iova(*at)),
+        });
     }
     bench.no_event()?;
     close(bench, new, &streams)?;

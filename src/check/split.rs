@@ -10,6 +10,7 @@ use super::edu::Edu;
 use super::{Failure, Rig};
 use crate::addr::{Iova, Ipa, Pa};
 use crate::hw::{Frames, Platform};
+use crate::smmu::Explanation;
 use crate::space::stage2::PageSizes;
 use crate::spec::event::EventKind;
 use crate::spec::vmsa::Attributes;
@@ -52,8 +53,17 @@ impl<P: Platform<Registers: Clone>> Target<'_, '_, '_, P> {
         self.write(page)?;
         match self.memory(page) {
             (_, found) if found & 0xffff_ffff == u64::from(self.last) => Ok(()),
-            (at, found) => Err(Failure::DidNotLand { at, found }),
+            (at, found) => Err(Failure::DidNotReach {
+                at,
+                found,
+                because: self.explain(page),
+            }),
         }
+    }
+
+    fn explain(&self, page: u64) -> Explanation {
+        let iova = Iova::new(at(page).as_u64());
+        self.bench.explain(self.edu.stream(), iova)
     }
 
     /// DMA into every page that stays lands, and nothing faults.
@@ -67,7 +77,10 @@ impl<P: Platform<Registers: Clone>> Target<'_, '_, '_, P> {
         let (place, before) = self.memory(GOES);
         self.write(GOES)?;
         if self.memory(GOES).1 != before {
-            return Err(Failure::Landed { at: place });
+            return Err(Failure::Reached {
+                at: place,
+                because: self.explain(GOES),
+            });
         }
         let wanted = "F_TRANSLATION of stage 2 by a write";
         self.bench.event(self.edu.stream(), wanted, |event| {

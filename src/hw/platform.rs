@@ -82,6 +82,16 @@ pub unsafe trait Platform: Clock + Sync {
         word.load(Ordering::Relaxed)
     }
 
+    /// The word at `at`, whoever's it is, if this CPU can read it there with no effect and no fault;
+    /// `None` if that is not known.
+    ///
+    /// For explanations alone ([`Smmu::explain`](crate::smmu::Smmu::explain)), which say what they
+    /// could not read. The address may be any: it stands in a table that may be damaged.
+    fn peek(&self, at: Pa) -> Option<u64> {
+        let _ = at;
+        None
+    }
+
     /// Orders what came before it against what follows, as `kind` says.
     fn barrier(&self, kind: Barrier) {
         super::mmio::barrier(kind);

@@ -79,7 +79,7 @@ impl HostPlatform {
     pub fn read(&self, at: Pa, count: usize) -> Option<Vec<u64>> {
         let books = self.books();
         let (base, log2_bytes) = books.out.range(..=at.as_u64()).next_back()?;
-        let end = at.as_u64() + 8 * count as u64;
+        let end = at.as_u64().checked_add(8 * count as u64)?;
         if !at.is_aligned(3) || end > base + (1 << log2_bytes) {
             return None;
         }
@@ -202,6 +202,10 @@ unsafe impl Platform for HostPlatform {
         if let Some(first) = words.first() {
             self.note(|| Access::Clean(address(first), words.len()));
         }
+    }
+
+    fn peek(&self, at: Pa) -> Option<u64> {
+        self.read(at, 1)?.first().copied()
     }
 
     #[inline]

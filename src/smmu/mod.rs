@@ -25,6 +25,7 @@ mod contexts;
 mod entry;
 mod error;
 mod event_queue;
+mod explain;
 mod failures;
 mod gate;
 mod gather;
@@ -53,6 +54,9 @@ pub use error::{
     StreamError, TakeOverError, Unmade, Unwalkable,
 };
 pub use event_queue::Drained;
+pub use explain::{
+    ContextSeen, EntrySeen, Explanation, Found, Outcome, Purpose, Reason, Stage, Stop, Structure,
+};
 pub use gate::{REGISTER_TIMEOUT_US, close_gate};
 pub(crate) use gather::Removed;
 pub use gather::{Gathered, StaleRange, Unsynced};

@@ -206,6 +206,10 @@ unsafe impl Platform for Hypervisor {
         loaded.expect("the word is in memory")
     }
 
+    fn peek(&self, at: Pa) -> Option<u64> {
+        self.machine.load(at.as_u64()).ok()
+    }
+
     fn barrier(&self, kind: Barrier) {
         std::sync::atomic::fence(Ordering::SeqCst);
         self.machine.barrier(match kind {
