@@ -124,9 +124,12 @@ impl fmt::Display for Failure {
             Self::Stage2(error) => write!(f, "stage 2: {error}"),
             Self::Pci(error) => error.fmt(f),
             Self::Landed { at } => write!(f, "DMA reached {at}"),
-            Self::Reached { at, because } => write!(f, "DMA reached {at}\n{because}"),
+            Self::Reached { at, because } => write!(f, "DMA reached {at}\n  {because}"),
             Self::DidNotReach { at, found, because } => {
-                write!(f, "DMA did not reach {at}: {found:#x} is there\n{because}")
+                write!(
+                    f,
+                    "DMA did not reach {at}: {found:#x} is there\n  {because}"
+                )
             }
             Self::ReadOther { found } => write!(f, "DMA read {found:#x}"),
             Self::NoEvent { wanted } => write!(f, "no event came; wanted: {wanted}"),
@@ -134,7 +137,7 @@ impl fmt::Display for Failure {
             Self::Nvme {
                 error,
                 because: Some(because),
-            } => write!(f, "{error}\n{because}"),
+            } => write!(f, "{error}\n  {because}"),
             Self::Nvme { error, .. } => error.fmt(f),
             Self::Not(what) => write!(f, "{what}: it did not"),
         }

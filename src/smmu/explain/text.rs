@@ -60,19 +60,19 @@ impl fmt::Display for Explanation {
         }
         write!(f, " at {}, by the tables in memory now:", self.address)?;
         if let Some(entry) = &self.entry {
-            write!(f, "\nthe entry at {} {}", entry.at, Config(entry.word))?;
+            write!(f, "\n  the entry at {} {}", entry.at, Config(entry.word))?;
             if entry.word & 0b1001 == 0b1001 && entry.word & 0b0100 != 0 {
                 write!(f, ", VMID {}, tables at {}", entry.vmid, entry.root)?;
             }
         }
         if let Some(context) = &self.context {
-            write!(f, "\nthe context at {:#x}", context.at)?;
+            write!(f, "\n  the context at {:#x}", context.at)?;
             write!(f, " has ASID {}", context.asid)?;
         }
         if let Some(intermediate) = self.intermediate {
-            write!(f, "\nstage 1 makes {intermediate:#x} of it")?;
+            write!(f, "\n  stage 1 makes {intermediate:#x} of it")?;
         }
-        write!(f, "\n{}", self.outcome)
+        write!(f, "\n  {}", self.outcome)
     }
 }
 
