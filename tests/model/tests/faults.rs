@@ -3,13 +3,13 @@
 //! The driver is the rogues' gallery's right one; it never breaks a rule here, and every wait of it
 //! ends.
 
-#[path = "rogues/driver.rs"]
+#[path = "rogues/driver/mod.rs"]
 #[expect(dead_code, reason = "the gallery uses the rest")]
 mod driver;
 #[path = "rogues/step.rs"]
 #[expect(dead_code, reason = "the gallery uses the rest")]
 mod step;
-#[path = "rogues/stories.rs"]
+#[path = "rogues/stories/mod.rs"]
 #[expect(dead_code, reason = "the gallery uses the rest")]
 mod stories;
 #[path = "rogues/words.rs"]

@@ -10,6 +10,7 @@ mod gallery;
 mod necessity;
 mod right;
 mod rogue_commands;
+mod rogue_contents;
 mod rogue_entries;
 mod rogue_registers;
 mod rogue_release;

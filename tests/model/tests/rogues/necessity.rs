@@ -67,62 +67,90 @@ fn no_step_is_idle(setup: fn(Mode) -> Setup, story: Story, operation: Operation)
 
 #[test]
 fn no_step_of_a_streams_end_is_idle() {
-    no_step_is_idle(full, stories::a_stream_goes, Operation::RetractSte);
+    no_step_is_idle(full, stories::streams::a_stream_goes, Operation::RetractSte);
 }
 
 #[test]
 fn no_step_of_an_arrays_end_is_idle() {
-    no_step_is_idle(arrays, stories::an_array_goes, Operation::RemoveArray);
+    no_step_is_idle(
+        arrays,
+        stories::streams::an_array_goes,
+        Operation::RemoveArray,
+    );
 }
 
 #[test]
 fn no_step_of_a_contexts_end_is_idle() {
-    no_step_is_idle(full, stories::a_context_goes, Operation::RetractCd);
+    no_step_is_idle(
+        full,
+        stories::contexts::a_context_goes,
+        Operation::RetractCd,
+    );
 }
 
 #[test]
 fn no_step_of_a_shared_contexts_end_is_idle() {
-    no_step_is_idle(full, stories::a_shared_context_goes, Operation::RetractCd);
+    no_step_is_idle(
+        full,
+        stories::contexts::a_shared_context_goes,
+        Operation::RetractCd,
+    );
 }
 
 #[test]
 fn no_step_of_a_leafs_end_is_idle() {
-    no_step_is_idle(full, stories::a_leaf_goes, Operation::RemoveLeaf);
+    no_step_is_idle(full, stories::contexts::a_leaf_goes, Operation::RemoveLeaf);
 }
 
 #[test]
 fn no_step_of_a_release_is_idle() {
-    no_step_is_idle(full, stories::a_space_is_released, Operation::Release);
     no_step_is_idle(
         full,
-        stories::a_space_of_two_streams_is_released,
+        stories::contexts::a_space_is_released,
         Operation::Release,
     );
     no_step_is_idle(
         full,
-        stories::a_space_in_an_eager_atc_is_released,
+        stories::contexts::a_space_of_two_streams_is_released,
+        Operation::Release,
+    );
+    no_step_is_idle(
+        full,
+        stories::contexts::a_space_in_an_eager_atc_is_released,
         Operation::Release,
     );
 }
 
 #[test]
 fn no_step_of_an_unmap_is_idle() {
-    no_step_is_idle(full, stories::pages_of_a_space_go, Operation::Unmap);
-    no_step_is_idle(full, stories::pages_in_an_eager_atc_go, Operation::Unmap);
-    no_step_is_idle(full, stories::nested_pages_go, Operation::Stage2Unmap);
+    no_step_is_idle(full, stories::tables::pages_of_a_space_go, Operation::Unmap);
+    no_step_is_idle(
+        full,
+        stories::tables::pages_in_an_eager_atc_go,
+        Operation::Unmap,
+    );
+    no_step_is_idle(
+        full,
+        stories::tables::nested_pages_go,
+        Operation::Stage2Unmap,
+    );
 }
 
 #[test]
 fn no_step_of_an_exchange_is_idle() {
-    no_step_is_idle(full, stories::a_page_is_exchanged, Operation::Exchange);
+    no_step_is_idle(
+        full,
+        stories::tables::a_page_is_exchanged,
+        Operation::Exchange,
+    );
 }
 
 #[test]
 fn no_step_before_a_tag_is_taken_is_idle() {
     for story in [
-        stories::an_asid_is_used_again,
-        stories::a_vmid_is_used_again,
-        stories::a_pasid_is_used_again,
+        stories::contexts::an_asid_is_used_again,
+        stories::contexts::a_vmid_is_used_again,
+        stories::contexts::a_pasid_is_used_again,
     ] {
         no_step_is_idle(full, story, Operation::TakeTag);
     }

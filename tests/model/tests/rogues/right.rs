@@ -7,45 +7,63 @@ use super::gallery::Story;
 use super::stories;
 
 const STORIES: &[(&str, Story)] = &[
-    ("a_stream_goes", stories::a_stream_goes),
-    ("a_stream_moves", stories::a_stream_moves),
-    ("a_stream_changes", stories::a_stream_changes),
+    ("a_stream_goes", stories::streams::a_stream_goes),
+    ("a_stream_moves", stories::streams::a_stream_moves),
+    ("a_stream_changes", stories::streams::a_stream_changes),
     (
         "a_stream_with_contexts_goes",
-        stories::a_stream_with_contexts_goes,
+        stories::streams::a_stream_with_contexts_goes,
     ),
-    ("a_context_goes", stories::a_context_goes),
-    ("a_leaf_goes", stories::a_leaf_goes),
-    ("a_shared_context_goes", stories::a_shared_context_goes),
-    ("a_context_moves", stories::a_context_moves),
-    ("a_space_is_released", stories::a_space_is_released),
+    ("a_context_goes", stories::contexts::a_context_goes),
+    ("a_leaf_goes", stories::contexts::a_leaf_goes),
+    (
+        "a_shared_context_goes",
+        stories::contexts::a_shared_context_goes,
+    ),
+    ("a_context_moves", stories::contexts::a_context_moves),
+    (
+        "a_space_is_released",
+        stories::contexts::a_space_is_released,
+    ),
     (
         "a_space_of_two_streams_is_released",
-        stories::a_space_of_two_streams_is_released,
+        stories::contexts::a_space_of_two_streams_is_released,
     ),
     (
         "a_space_beside_global_pages_is_released",
-        stories::a_space_beside_global_pages_is_released,
+        stories::contexts::a_space_beside_global_pages_is_released,
     ),
     (
         "a_space_in_an_atc_is_released",
-        stories::a_space_in_an_atc_is_released,
+        stories::contexts::a_space_in_an_atc_is_released,
     ),
-    ("an_asid_is_used_again", stories::an_asid_is_used_again),
-    ("a_vmid_is_used_again", stories::a_vmid_is_used_again),
-    ("a_pasid_is_used_again", stories::a_pasid_is_used_again),
-    ("pages_of_a_space_go", stories::pages_of_a_space_go),
-    ("a_page_is_exchanged", stories::a_page_is_exchanged),
-    ("a_table_goes", stories::a_table_goes),
-    ("stage_2_pages_go", stories::stage_2_pages_go),
-    ("nested_pages_go", stories::nested_pages_go),
+    (
+        "an_asid_is_used_again",
+        stories::contexts::an_asid_is_used_again,
+    ),
+    (
+        "a_vmid_is_used_again",
+        stories::contexts::a_vmid_is_used_again,
+    ),
+    (
+        "a_pasid_is_used_again",
+        stories::contexts::a_pasid_is_used_again,
+    ),
+    ("pages_of_a_space_go", stories::tables::pages_of_a_space_go),
+    ("a_page_is_exchanged", stories::tables::a_page_is_exchanged),
+    ("a_table_goes", stories::tables::a_table_goes),
+    ("stage_2_pages_go", stories::tables::stage_2_pages_go),
+    ("nested_pages_go", stories::tables::nested_pages_go),
     (
         "pages_in_an_eager_atc_go",
-        stories::pages_in_an_eager_atc_go,
+        stories::tables::pages_in_an_eager_atc_go,
     ),
-    ("the_smmu_goes_off", stories::the_smmu_goes_off),
-    ("the_smmu_is_taken_over", stories::the_smmu_is_taken_over),
-    ("a_fault_is_read", stories::a_fault_is_read),
+    ("the_smmu_goes_off", stories::machine::the_smmu_goes_off),
+    (
+        "the_smmu_is_taken_over",
+        stories::machine::the_smmu_is_taken_over,
+    ),
+    ("a_fault_is_read", stories::machine::a_fault_is_read),
 ];
 
 fn tell_all(setup: Setup) {

@@ -21,7 +21,7 @@ fn caught(story: Story, edit: fn() -> Edit, rule: Rule) {
 #[test]
 fn announces_commands_without_a_barrier() {
     caught(
-        stories::a_stream_comes,
+        stories::streams::a_stream_comes,
         || Edit::forget(Operation::Submit, barrier),
         Rule::CommandNotPublished,
     );
@@ -30,7 +30,7 @@ fn announces_commands_without_a_barrier() {
 #[test]
 fn announces_commands_before_the_barrier() {
     caught(
-        stories::a_stream_comes,
+        stories::streams::a_stream_comes,
         || {
             Edit::advance(
                 Operation::Submit,
@@ -46,7 +46,7 @@ fn announces_commands_before_the_barrier() {
 fn does_not_clean_its_commands_where_the_smmu_does_not_snoop() {
     let rogue = Rogue {
         setup: incoherent,
-        story: stories::a_stream_comes,
+        story: stories::streams::a_stream_comes,
         edit: || Edit::forget(Operation::Submit, clean),
         mark: Mark::Breaks(Rule::CommandNotPublished),
     };
@@ -67,7 +67,7 @@ fn free_by_index(driver: &Driver) -> bool {
 fn takes_a_full_queue_for_an_empty_one() {
     let rogue = Rogue {
         setup: short_queue,
-        story: stories::a_train_overfills_the_queue,
+        story: stories::machine::a_train_overfills_the_queue,
         edit: || {
             Edit::replace(
                 Operation::Submit,
@@ -84,7 +84,7 @@ fn takes_a_full_queue_for_an_empty_one() {
 fn waits_for_the_index_without_the_wrap_bit() {
     let rogue = Rogue {
         setup: short_queue,
-        story: stories::a_train_fills_the_queue,
+        story: stories::machine::a_train_fills_the_queue,
         edit: || {
             Edit::replace(
                 Operation::Finish,
@@ -113,7 +113,11 @@ fn does_not_wait_for_its_commands() {
             })
         })
     };
-    caught(stories::a_stream_goes, edit, Rule::FrameStillCached);
+    caught(
+        stories::streams::a_stream_goes,
+        edit,
+        Rule::FrameStillCached,
+    );
 }
 
 #[test]
@@ -129,7 +133,11 @@ fn changes_a_command_that_it_announced() {
             true
         })
     };
-    caught(stories::a_stream_comes, edit, Rule::QueueEntryTouched);
+    caught(
+        stories::streams::a_stream_comes,
+        edit,
+        Rule::QueueEntryTouched,
+    );
 }
 
 #[test]
@@ -146,7 +154,11 @@ fn takes_an_announced_command_back() {
             true
         })
     };
-    caught(stories::a_stream_comes, edit, Rule::ProducerMovedBack);
+    caught(
+        stories::streams::a_stream_comes,
+        edit,
+        Rule::ProducerMovedBack,
+    );
 }
 
 #[test]
@@ -168,13 +180,17 @@ fn waits_for_ever() {
             },
         )
     };
-    caught(stories::a_sync_never_comes, edit, Rule::WaitUnbounded);
+    caught(
+        stories::machine::a_sync_never_comes,
+        edit,
+        Rule::WaitUnbounded,
+    );
 }
 
 #[test]
 fn terminates_stalls_of_a_stream_that_still_works() {
     caught(
-        stories::a_stream_with_a_stall_goes,
+        stories::streams::a_stream_with_a_stall_goes,
         || Edit::advance(Operation::EndStalls, command(0x45), store),
         Rule::StallTermWhileLive,
     );
@@ -183,7 +199,7 @@ fn terminates_stalls_of_a_stream_that_still_works() {
 #[test]
 fn never_answers_a_stall() {
     caught_by_surprise(
-        stories::a_stall_is_answered,
+        stories::streams::a_stall_is_answered,
         || Edit::forget(Operation::EndStalls, command(0x44)),
         "an access is still stalled",
     );
@@ -192,7 +208,7 @@ fn never_answers_a_stall() {
 #[test]
 fn answers_a_stall_under_another_tag() {
     caught_by_surprise(
-        stories::a_stall_is_answered,
+        stories::streams::a_stall_is_answered,
         || exchange(Operation::EndStalls, 0x44, |words| [words[0], words[1] ^ 1]),
         "an access is still stalled",
     );
@@ -201,7 +217,7 @@ fn answers_a_stall_under_another_tag() {
 #[test]
 fn retries_a_stall_that_it_means_to_end() {
     caught_by_surprise(
-        stories::a_stall_is_answered,
+        stories::streams::a_stall_is_answered,
         || {
             exchange(Operation::EndStalls, 0x44, |words| {
                 [words[0] & !(1 << 13) | 1 << 12, words[1]]
@@ -215,7 +231,7 @@ fn retries_a_stall_that_it_means_to_end() {
 fn does_not_acknowledge_the_error_that_stopped_the_queue() {
     let rogue = Rogue {
         setup: full,
-        story: stories::a_command_error_is_acknowledged,
+        story: stories::machine::a_command_error_is_acknowledged,
         edit: || {
             Edit::replace(Operation::Acknowledge, write_to(offset::GERRORN), |_| {
                 Step::Write(offset::GERRORN, 0)
@@ -247,7 +263,7 @@ fn exchange(operation: Operation, opcode: u64, by: fn([u64; 2]) -> [u64; 2]) -> 
 #[test]
 fn leaves_ones_in_reserved_bits_of_a_command() {
     caught(
-        stories::a_stream_comes,
+        stories::streams::a_stream_comes,
         || {
             exchange(Operation::PublishSte, 0x03, |words| {
                 [words[0] | 1 << 8, words[1]]
@@ -261,7 +277,7 @@ fn leaves_ones_in_reserved_bits_of_a_command() {
 fn invalidates_a_range_of_one_page_without_a_level() {
     // TG without NUM, SCALE and TTL is CERROR_ILL.
     caught(
-        stories::stage_2_pages_go,
+        stories::tables::stage_2_pages_go,
         || {
             exchange(Operation::Stage2Unmap, 0x2a, |words| {
                 [words[0] & !0x1f_f000, words[1] & !0x300]
@@ -274,7 +290,7 @@ fn invalidates_a_range_of_one_page_without_a_level() {
 #[test]
 fn names_a_stream_beyond_those_there_are() {
     caught(
-        stories::a_stream_comes,
+        stories::streams::a_stream_comes,
         || {
             exchange(Operation::PublishSte, 0x03, |words| {
                 [words[0] | 1 << 63, words[1]]
@@ -287,7 +303,7 @@ fn names_a_stream_beyond_those_there_are() {
 #[test]
 fn invalidates_on_the_secure_side() {
     caught(
-        stories::a_stream_comes,
+        stories::streams::a_stream_comes,
         || {
             exchange(Operation::PublishSte, 0x03, |words| {
                 [words[0] | 1 << 10, words[1]]

@@ -28,7 +28,7 @@ fn append(operation: Operation, step: Step) -> Edit {
 #[test]
 fn chooses_the_stream_table_while_the_smmu_is_on() {
     caught(
-        stories::nothing,
+        stories::streams::nothing,
         || {
             append(
                 Operation::BringUp,
@@ -48,7 +48,7 @@ fn enables_the_command_queue_before_it_says_where_it_is() {
             write_to(offset::CMDQ_BASE),
         )
     };
-    caught(stories::nothing, edit, Rule::GuardedWrittenWhileOn);
+    caught(stories::streams::nothing, edit, Rule::GuardedWrittenWhileOn);
 }
 
 #[test]
@@ -60,7 +60,7 @@ fn changes_cr0_again_before_the_acknowledgement() {
             true
         })
     };
-    caught(stories::nothing, edit, Rule::ChangedDuringUpdate);
+    caught(stories::streams::nothing, edit, Rule::ChangedDuringUpdate);
 }
 
 #[test]
@@ -70,7 +70,7 @@ fn writes_gbpa_without_update() {
             Step::Write(offset::GBPA, 1 << 20 | 1 << 12)
         })
     };
-    caught(stories::nothing, edit, Rule::GbpaWithoutUpdate);
+    caught(stories::streams::nothing, edit, Rule::GbpaWithoutUpdate);
 }
 
 #[test]
@@ -84,13 +84,13 @@ fn writes_gbpa_during_an_update() {
             })
         })
     };
-    caught(stories::nothing, edit, Rule::GbpaWithoutUpdate);
+    caught(stories::streams::nothing, edit, Rule::GbpaWithoutUpdate);
 }
 
 #[test]
 fn acknowledges_errors_that_are_not_there() {
     caught(
-        stories::nothing,
+        stories::streams::nothing,
         || append(Operation::BringUp, Step::Write(offset::GERRORN, 0x1fd)),
         Rule::InactiveErrorToggled,
     );
@@ -99,7 +99,7 @@ fn acknowledges_errors_that_are_not_there() {
 #[test]
 fn writes_ones_to_reserved_bits_of_cr0() {
     caught(
-        stories::nothing,
+        stories::streams::nothing,
         || append(Operation::BringUp, Step::Write(offset::CR0, 0x21f)),
         Rule::ReservedRegisterBits,
     );
@@ -108,7 +108,7 @@ fn writes_ones_to_reserved_bits_of_cr0() {
 #[test]
 fn writes_an_identification_register() {
     caught(
-        stories::nothing,
+        stories::streams::nothing,
         || append(Operation::BringUp, Step::Write(offset::IDR1, 0)),
         Rule::ReadOnlyWritten,
     );
@@ -121,7 +121,7 @@ fn places_the_event_queue_in_page_0() {
             Step::Write(0xa8, 0)
         })
     };
-    caught(stories::nothing, edit, Rule::UnknownRegister);
+    caught(stories::streams::nothing, edit, Rule::UnknownRegister);
 }
 
 #[test]
@@ -135,7 +135,7 @@ fn has_its_command_queue_at_an_unaligned_base() {
             }
         })
     };
-    caught(stories::nothing, edit, Rule::TableMisaligned);
+    caught(stories::streams::nothing, edit, Rule::TableMisaligned);
 }
 
 #[test]
@@ -149,7 +149,7 @@ fn has_its_stream_table_at_an_unaligned_base() {
             }
         })
     };
-    caught(stories::nothing, edit, Rule::TableMisaligned);
+    caught(stories::streams::nothing, edit, Rule::TableMisaligned);
 }
 
 #[test]
@@ -160,7 +160,7 @@ fn starts_with_a_producer_that_cannot_be() {
             Step::Write(offset::CMDQ_CONS, 1)
         })
     };
-    caught(stories::nothing, edit, Rule::QueueInconsistent);
+    caught(stories::streams::nothing, edit, Rule::QueueInconsistent);
 }
 
 #[test]
@@ -172,14 +172,18 @@ fn switches_off_while_a_stream_has_ats() {
             |step| matches!(step, Step::Store(_, value) if value >> 28 & 3 == 0),
         )
     };
-    caught(stories::the_smmu_goes_off, edit, Rule::DisabledWithAts);
+    caught(
+        stories::machine::the_smmu_goes_off,
+        edit,
+        Rule::DisabledWithAts,
+    );
 }
 
 #[test]
 fn allows_ats_while_translated_traffic_is_not_checked() {
     let rogue = Rogue {
         setup: full,
-        story: stories::ats_comes_and_goes,
+        story: stories::machine::ats_comes_and_goes,
         edit: || {
             Edit::replace(
                 Operation::BringUp,
@@ -204,7 +208,7 @@ fn allows_ats_while_translated_traffic_is_not_checked() {
 #[test]
 fn reads_a_record_without_a_barrier() {
     caught(
-        stories::a_fault_is_read,
+        stories::machine::a_fault_is_read,
         || Edit::forget(Operation::TakeEvent, |step| matches!(step, Step::Observe)),
         Rule::ReadWithoutBarrier,
     );
@@ -213,7 +217,7 @@ fn reads_a_record_without_a_barrier() {
 #[test]
 fn gives_a_record_back_without_a_barrier() {
     caught(
-        stories::a_fault_is_read,
+        stories::machine::a_fault_is_read,
         || Edit::forget(Operation::TakeEvent, |step| matches!(step, Step::Release)),
         Rule::GivenBackWithoutBarrier,
     );
@@ -223,7 +227,7 @@ fn gives_a_record_back_without_a_barrier() {
 fn does_not_acknowledge_an_overflow() {
     let rogue = Rogue {
         setup: full,
-        story: stories::an_event_queue_overflows,
+        story: stories::machine::an_event_queue_overflows,
         edit: || {
             Edit::replace(
                 Operation::TakeEvent,
@@ -246,7 +250,7 @@ fn writes_two_registers_at_once() {
             Step::Write64(offset::CMDQ_PROD, 0)
         })
     };
-    caught(stories::nothing, edit, Rule::RegisterAccessSize);
+    caught(stories::streams::nothing, edit, Rule::RegisterAccessSize);
 }
 
 #[test]
@@ -256,14 +260,14 @@ fn chooses_a_reserved_cacheability() {
             Step::Write(offset::CR1, 0xd77)
         })
     };
-    caught(stories::nothing, edit, Rule::ReservedEncoding);
+    caught(stories::streams::nothing, edit, Rule::ReservedEncoding);
 }
 
 #[test]
 fn splits_the_stream_table_where_no_table_is_split() {
     let rogue = Rogue {
         setup: arrays,
-        story: stories::nothing,
+        story: stories::streams::nothing,
         edit: || {
             Edit::replace(
                 Operation::BringUp,
@@ -282,7 +286,7 @@ fn splits_the_stream_table_where_no_table_is_split() {
 #[test]
 fn does_not_say_how_queues_and_tables_are_cached() {
     caught(
-        stories::nothing,
+        stories::streams::nothing,
         || Edit::forget(Operation::BringUp, write_to(offset::CR1)),
         Rule::UnknownAtReset,
     );
@@ -291,7 +295,7 @@ fn does_not_say_how_queues_and_tables_are_cached() {
 #[test]
 fn trusts_the_consumer_index_of_the_reset() {
     caught(
-        stories::nothing,
+        stories::streams::nothing,
         || Edit::forget(Operation::BringUp, write_to(offset::CMDQ_CONS)),
         Rule::UnknownAtReset,
     );
@@ -300,7 +304,7 @@ fn trusts_the_consumer_index_of_the_reset() {
 #[test]
 fn trusts_the_caches_of_the_reset() {
     caught(
-        stories::nothing,
+        stories::streams::nothing,
         || {
             Edit::forget(Operation::BringUp, |step| {
                 matches!(step, Step::Command([0x04, 31]))
@@ -313,7 +317,7 @@ fn trusts_the_caches_of_the_reset() {
 #[test]
 fn trusts_the_tlb_of_the_reset() {
     caught(
-        stories::nothing,
+        stories::streams::nothing,
         || {
             Edit::forget(Operation::BringUp, |step| {
                 matches!(step, Step::Command([0x30, 0]))
@@ -327,7 +331,7 @@ fn trusts_the_tlb_of_the_reset() {
 fn leaves_the_gate_open_while_the_smmu_is_off() {
     let rogue = Rogue {
         setup: full,
-        story: stories::the_smmu_of_a_plain_stream_goes_off,
+        story: stories::machine::the_smmu_of_a_plain_stream_goes_off,
         edit: || Edit::forget(Operation::BringUp, write_to(offset::GBPA)),
         mark: Mark::Surprises("a write that was not allowed landed"),
     };
@@ -337,7 +341,7 @@ fn leaves_the_gate_open_while_the_smmu_is_off() {
 #[test]
 fn takes_over_without_forgetting_the_entries() {
     caught(
-        stories::the_smmu_is_taken_over,
+        stories::machine::the_smmu_is_taken_over,
         || {
             Edit::forget(Operation::BringUp, |step| {
                 matches!(step, Step::Command([0x04, 31]))
@@ -350,7 +354,7 @@ fn takes_over_without_forgetting_the_entries() {
 #[test]
 fn takes_over_without_flushing_the_tlb() {
     caught(
-        stories::the_smmu_is_taken_over,
+        stories::machine::the_smmu_is_taken_over,
         || {
             Edit::forget(Operation::BringUp, |step| {
                 matches!(step, Step::Command([0x30, 0]))

@@ -26,7 +26,7 @@ fn caught(story: Story, edit: fn() -> Edit, rule: Rule) {
 #[test]
 fn releases_without_invalidating_the_contexts() {
     caught(
-        stories::a_space_is_released,
+        stories::contexts::a_space_is_released,
         || Edit::forget(Operation::Release, command(CFGI_CD)),
         Rule::ReleasedSpaceCached,
     );
@@ -35,7 +35,7 @@ fn releases_without_invalidating_the_contexts() {
 #[test]
 fn releases_without_flushing_the_tlb() {
     caught(
-        stories::a_space_is_released,
+        stories::contexts::a_space_is_released,
         || Edit::forget(Operation::Release, command(NH_ALL)),
         Rule::ReleasedSpaceCached,
     );
@@ -44,7 +44,7 @@ fn releases_without_flushing_the_tlb() {
 #[test]
 fn releases_without_a_sync_between_contexts_and_tlb() {
     caught(
-        stories::a_space_is_released,
+        stories::contexts::a_space_is_released,
         || Edit::forget_after(Operation::Release, command(CFGI_CD), sync),
         Rule::ReleasedSpaceCached,
     );
@@ -53,7 +53,7 @@ fn releases_without_a_sync_between_contexts_and_tlb() {
 #[test]
 fn returns_from_release_before_the_last_sync() {
     caught(
-        stories::a_space_is_released,
+        stories::contexts::a_space_is_released,
         || {
             Edit::new(Operation::Release, |steps| {
                 let last = steps.iter().rposition(sync);
@@ -71,7 +71,7 @@ fn returns_from_release_before_the_last_sync() {
 #[test]
 fn releases_only_one_of_two_bindings() {
     caught(
-        stories::a_space_of_two_streams_is_released,
+        stories::contexts::a_space_of_two_streams_is_released,
         || {
             Edit::new(Operation::Release, |steps| {
                 let last = steps.iter().rposition(store);
@@ -88,7 +88,7 @@ fn releases_only_one_of_two_bindings() {
 #[test]
 fn invalidates_only_one_of_two_bindings() {
     caught(
-        stories::a_space_of_two_streams_is_released,
+        stories::contexts::a_space_of_two_streams_is_released,
         || {
             Edit::new(Operation::Release, |steps| {
                 let last = steps.iter().rposition(command(CFGI_CD));
@@ -105,7 +105,7 @@ fn invalidates_only_one_of_two_bindings() {
 #[test]
 fn does_not_say_that_it_releases_when_it_quiets_one_after_another() {
     caught(
-        stories::a_space_of_two_streams_is_released,
+        stories::contexts::a_space_of_two_streams_is_released,
         || {
             Edit::new(Operation::Release, |steps| {
                 // Each context with its own SYNC, and no release announced: a living space
@@ -125,7 +125,7 @@ fn does_not_say_that_it_releases_when_it_quiets_one_after_another() {
 #[test]
 fn flushes_by_asid_although_pages_are_global() {
     caught(
-        stories::a_space_with_global_pages_is_released,
+        stories::contexts::a_space_with_global_pages_is_released,
         || {
             Edit::replace(Operation::Release, command(NH_ALL), |_| {
                 Step::Command(nh_asid(VMID, 1))
@@ -139,7 +139,7 @@ fn flushes_by_asid_although_pages_are_global() {
 fn keeps_aset_in_a_quiet_context() {
     // A sibling's global page serves the parked SubstreamID.
     caught(
-        stories::a_space_beside_global_pages_is_released,
+        stories::contexts::a_space_beside_global_pages_is_released,
         || {
             Edit::replace(Operation::Release, store, |step| match step {
                 Step::Store(at, word0) => Step::Store(*at, word0 | cd::ASET),
@@ -154,7 +154,7 @@ fn keeps_aset_in_a_quiet_context() {
 fn quiets_a_context_by_halves() {
     // EPD1 alone: the lower half still walks.
     caught(
-        stories::a_space_is_released,
+        stories::contexts::a_space_is_released,
         || {
             Edit::replace(Operation::Release, store, |step| match step {
                 Step::Store(at, word0) => Step::Store(*at, word0 & !cd::EPD0),
@@ -168,7 +168,7 @@ fn quiets_a_context_by_halves() {
 #[test]
 fn releases_without_emptying_the_atc() {
     caught(
-        stories::a_space_in_an_atc_is_released,
+        stories::contexts::a_space_in_an_atc_is_released,
         || Edit::forget(Operation::Release, command(ATC_INV)),
         Rule::ReleasedSpaceCached,
     );
@@ -177,7 +177,7 @@ fn releases_without_emptying_the_atc() {
 #[test]
 fn empties_the_atc_of_another_pasid() {
     caught(
-        stories::a_space_in_an_atc_is_released,
+        stories::contexts::a_space_in_an_atc_is_released,
         || {
             Edit::replace(Operation::Release, command(ATC_INV), |step| match step {
                 Step::Command(words) => Step::Command([words[0] ^ 1 << 12, words[1]]),
@@ -191,7 +191,7 @@ fn empties_the_atc_of_another_pasid() {
 #[test]
 fn returns_from_release_before_the_atc_is_empty() {
     caught(
-        stories::a_space_in_an_atc_is_released,
+        stories::contexts::a_space_in_an_atc_is_released,
         || Edit::forget_after(Operation::Release, command(ATC_INV), sync),
         Rule::ReleasedSpaceCached,
     );
@@ -202,7 +202,7 @@ fn empties_the_atc_before_the_sync_of_the_tlb() {
     // EPD0 stops walks, not hits: a device that asks again is granted what is still in the TLB.
     let rogue = Rogue {
         setup: full,
-        story: stories::a_space_in_an_eager_atc_is_released,
+        story: stories::contexts::a_space_in_an_eager_atc_is_released,
         edit: || Edit::forget_after(Operation::Release, command(NH_ALL), sync),
         mark: Mark::Breaks(Rule::ReleasedSpaceCached),
     };
@@ -212,7 +212,7 @@ fn empties_the_atc_before_the_sync_of_the_tlb() {
 #[test]
 fn reuses_an_asid_without_flushing_it() {
     caught(
-        stories::an_asid_is_used_again,
+        stories::contexts::an_asid_is_used_again,
         || Edit::forget(Operation::TakeTag, command(NH_ALL)),
         Rule::TagReusedTooEarly,
     );
@@ -221,7 +221,7 @@ fn reuses_an_asid_without_flushing_it() {
 #[test]
 fn reuses_an_asid_before_the_sync() {
     caught(
-        stories::an_asid_is_used_again,
+        stories::contexts::an_asid_is_used_again,
         || Edit::advance(Operation::TakeTag, claim, sync),
         Rule::TagReusedTooEarly,
     );
@@ -230,7 +230,7 @@ fn reuses_an_asid_before_the_sync() {
 #[test]
 fn reuses_an_asid_that_a_context_still_has() {
     caught(
-        stories::an_asid_is_used_again,
+        stories::contexts::an_asid_is_used_again,
         || Edit::forget(Operation::RetractCd, store),
         Rule::TagReusedTooEarly,
     );
@@ -239,7 +239,7 @@ fn reuses_an_asid_that_a_context_still_has() {
 #[test]
 fn reuses_a_vmid_without_flushing_it() {
     caught(
-        stories::a_vmid_is_used_again,
+        stories::contexts::a_vmid_is_used_again,
         || Edit::forget(Operation::TakeTag, command(S12_VMALL)),
         Rule::TagReusedTooEarly,
     );
@@ -248,7 +248,7 @@ fn reuses_a_vmid_without_flushing_it() {
 #[test]
 fn reuses_a_vmid_before_the_sync() {
     caught(
-        stories::a_vmid_is_used_again,
+        stories::contexts::a_vmid_is_used_again,
         || Edit::advance(Operation::TakeTag, claim, sync),
         Rule::TagReusedTooEarly,
     );
@@ -257,7 +257,7 @@ fn reuses_a_vmid_before_the_sync() {
 #[test]
 fn flushes_stage_1_alone_before_it_reuses_a_vmid() {
     caught(
-        stories::a_vmid_is_used_again,
+        stories::contexts::a_vmid_is_used_again,
         || {
             Edit::replace(Operation::TakeTag, command(S12_VMALL), |_| {
                 Step::Command(smmu_model::bench::nh_all(VMID))
@@ -270,7 +270,7 @@ fn flushes_stage_1_alone_before_it_reuses_a_vmid() {
 #[test]
 fn reuses_a_pasid_whose_context_is_still_cached() {
     caught(
-        stories::a_pasid_is_used_again,
+        stories::contexts::a_pasid_is_used_again,
         || Edit::forget(Operation::RetractCd, command(CFGI_CD)),
         Rule::TagReusedTooEarly,
     );
@@ -279,7 +279,7 @@ fn reuses_a_pasid_whose_context_is_still_cached() {
 #[test]
 fn reuses_a_pasid_before_the_atc_was_synced() {
     caught(
-        stories::a_pasid_is_used_again,
+        stories::contexts::a_pasid_is_used_again,
         || Edit::advance(Operation::TakeTag, claim, sync),
         Rule::TagReusedTooEarly,
     );

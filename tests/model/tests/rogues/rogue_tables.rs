@@ -38,7 +38,7 @@ const LANDED: Mark = Mark::Surprises("a write that was not allowed landed");
 #[test]
 fn unmaps_without_flushing_the_tlb() {
     caught(
-        stories::pages_of_a_space_go,
+        stories::tables::pages_of_a_space_go,
         || Edit::forget(Operation::Unmap, command(NH_VA)),
         Rule::FrameStillCached,
     );
@@ -47,7 +47,7 @@ fn unmaps_without_flushing_the_tlb() {
 #[test]
 fn unmaps_without_a_sync() {
     caught(
-        stories::pages_of_a_space_go,
+        stories::tables::pages_of_a_space_go,
         || Edit::replace(Operation::Unmap, sync, |_| Step::Submit),
         Rule::FrameStillCached,
     );
@@ -56,7 +56,7 @@ fn unmaps_without_a_sync() {
 #[test]
 fn flushes_under_the_wrong_asid() {
     caught(
-        stories::pages_of_a_space_go,
+        stories::tables::pages_of_a_space_go,
         || {
             alter(Operation::Unmap, NH_VA, |words| {
                 [words[0] ^ 3 << 48, words[1]]
@@ -69,7 +69,7 @@ fn flushes_under_the_wrong_asid() {
 #[test]
 fn gives_a_page_back_before_the_sync() {
     caught(
-        stories::pages_of_a_space_go,
+        stories::tables::pages_of_a_space_go,
         || Edit::advance(Operation::Unmap, claim, sync),
         Rule::FrameStillCached,
     );
@@ -78,7 +78,7 @@ fn gives_a_page_back_before_the_sync() {
 #[test]
 fn flushes_before_it_unmaps() {
     caught(
-        stories::pages_of_a_space_go,
+        stories::tables::pages_of_a_space_go,
         || {
             Edit::new(Operation::Unmap, |steps| {
                 let given_back = steps.iter().position(claim).unwrap_or(steps.len());
@@ -93,7 +93,7 @@ fn flushes_before_it_unmaps() {
 #[test]
 fn exchanges_a_page_without_breaking_it_first() {
     caught(
-        stories::a_page_is_exchanged,
+        stories::tables::a_page_is_exchanged,
         || {
             Edit::new(Operation::Exchange, |steps| {
                 steps.drain(..5);
@@ -107,7 +107,7 @@ fn exchanges_a_page_without_breaking_it_first() {
 #[test]
 fn exchanges_a_page_without_flushing_the_old_one() {
     caught_in(
-        stories::a_page_is_exchanged,
+        stories::tables::a_page_is_exchanged,
         || Edit::forget(Operation::Exchange, command(NH_VA)),
         Mark::Surprises("a write went to the old page"),
         Where::Hoarding,
@@ -117,7 +117,7 @@ fn exchanges_a_page_without_flushing_the_old_one() {
 #[test]
 fn frees_a_table_by_flushing_leaves_alone() {
     caught(
-        stories::a_table_goes,
+        stories::tables::a_table_goes,
         || {
             alter(Operation::FreeTable, NH_VA, |words| {
                 [words[0], words[1] | 1]
@@ -130,7 +130,7 @@ fn frees_a_table_by_flushing_leaves_alone() {
 #[test]
 fn frees_a_table_without_flushing() {
     caught(
-        stories::a_table_goes,
+        stories::tables::a_table_goes,
         || Edit::forget(Operation::FreeTable, command(NH_VA)),
         Rule::FrameStillCached,
     );
@@ -139,7 +139,7 @@ fn frees_a_table_without_flushing() {
 #[test]
 fn flushes_a_range_that_is_one_page_short() {
     caught(
-        stories::stage_2_pages_go,
+        stories::tables::stage_2_pages_go,
         || {
             alter(Operation::Stage2Unmap, S2_IPA, |words| {
                 [words[0] - (1 << 12), words[1]]
@@ -152,7 +152,7 @@ fn flushes_a_range_that_is_one_page_short() {
 #[test]
 fn flushes_a_range_that_begins_one_page_late() {
     caught(
-        stories::stage_2_pages_go,
+        stories::tables::stage_2_pages_go,
         || {
             alter(Operation::Stage2Unmap, S2_IPA, |words| {
                 [words[0], words[1] + 0x1000]
@@ -166,7 +166,7 @@ fn flushes_a_range_that_begins_one_page_late() {
 fn flushes_a_range_of_another_level() {
     // TTL = 2: leaves of level 3 may stay.
     caught(
-        stories::aligned_stage_2_pages_go,
+        stories::tables::aligned_stage_2_pages_go,
         || {
             alter(Operation::Stage2Unmap, S2_IPA, |words| {
                 [words[0], words[1] & !0x300 | 2 << 8]
@@ -179,7 +179,7 @@ fn flushes_a_range_of_another_level() {
 #[test]
 fn flushes_a_range_of_another_granule() {
     caught(
-        stories::aligned_stage_2_pages_go,
+        stories::tables::aligned_stage_2_pages_go,
         || {
             alter(Operation::Stage2Unmap, S2_IPA, |words| {
                 [words[0], words[1] & !0xc00 | 3 << 10]
@@ -192,7 +192,7 @@ fn flushes_a_range_of_another_granule() {
 #[test]
 fn flushes_a_range_at_an_address_that_its_level_does_not_have() {
     caught(
-        stories::stage_2_pages_go,
+        stories::tables::stage_2_pages_go,
         || {
             alter(Operation::Stage2Unmap, S2_IPA, |words| {
                 [words[0], words[1] & !0x300 | 2 << 8]
@@ -205,7 +205,7 @@ fn flushes_a_range_at_an_address_that_its_level_does_not_have() {
 #[test]
 fn forgets_nh_all_after_s2_ipa() {
     caught(
-        stories::nested_pages_go,
+        stories::tables::nested_pages_go,
         || Edit::forget(Operation::Stage2Unmap, command(NH_ALL)),
         Rule::FrameStillCached,
     );
@@ -214,7 +214,7 @@ fn forgets_nh_all_after_s2_ipa() {
 #[test]
 fn forgets_s2_ipa_before_nh_all() {
     caught(
-        stories::nested_pages_go,
+        stories::tables::nested_pages_go,
         || Edit::forget(Operation::Stage2Unmap, command(S2_IPA)),
         Rule::FrameStillCached,
     );
@@ -223,7 +223,7 @@ fn forgets_s2_ipa_before_nh_all() {
 #[test]
 fn forgets_the_sync_between_s2_ipa_and_nh_all() {
     caught(
-        stories::nested_pages_go,
+        stories::tables::nested_pages_go,
         || Edit::forget_after(Operation::Stage2Unmap, command(S2_IPA), sync),
         Rule::FrameStillCached,
     );
@@ -232,7 +232,7 @@ fn forgets_the_sync_between_s2_ipa_and_nh_all() {
 #[test]
 fn flushes_stage_1_before_stage_2() {
     caught(
-        stories::nested_pages_go,
+        stories::tables::nested_pages_go,
         || {
             Edit::new(Operation::Stage2Unmap, |steps| {
                 let s2 = steps.iter().position(command(S2_IPA));
@@ -250,7 +250,7 @@ fn flushes_stage_1_before_stage_2() {
 #[test]
 fn gives_a_stage_2_page_back_before_the_last_sync() {
     caught(
-        stories::nested_pages_go,
+        stories::tables::nested_pages_go,
         || {
             Edit::new(Operation::Stage2Unmap, |steps| {
                 let last = steps.iter().rposition(sync);
@@ -268,7 +268,7 @@ fn gives_a_stage_2_page_back_before_the_last_sync() {
 #[test]
 fn unmaps_without_emptying_the_atc() {
     caught_in(
-        stories::pages_in_an_atc_go,
+        stories::tables::pages_in_an_atc_go,
         || Edit::forget(Operation::Unmap, command(ATC_INV)),
         LANDED,
         Where::Hoarding,
@@ -278,7 +278,7 @@ fn unmaps_without_emptying_the_atc() {
 #[test]
 fn gives_pages_back_without_emptying_the_atc() {
     caught(
-        stories::pages_in_an_atc_are_given_back,
+        stories::tables::pages_in_an_atc_are_given_back,
         || Edit::forget(Operation::Unmap, command(ATC_INV)),
         Rule::FrameStillCached,
     );
@@ -287,7 +287,7 @@ fn gives_pages_back_without_emptying_the_atc() {
 #[test]
 fn gives_pages_back_before_the_atc_has_answered() {
     caught(
-        stories::pages_in_an_atc_are_given_back,
+        stories::tables::pages_in_an_atc_are_given_back,
         || Edit::forget_after(Operation::Unmap, command(ATC_INV), sync),
         Rule::FrameStillCached,
     );
@@ -297,7 +297,7 @@ fn gives_pages_back_before_the_atc_has_answered() {
 fn empties_the_atc_of_everyone_without_pasid() {
     // SSV = 0 does not reach what was translated with a PASID.
     caught_in(
-        stories::pages_in_an_atc_go,
+        stories::tables::pages_in_an_atc_go,
         || {
             alter(Operation::Unmap, ATC_INV, |words| {
                 [words[0] & !(0x1f_ffff << 11), 52]
@@ -312,7 +312,7 @@ fn empties_the_atc_of_everyone_without_pasid() {
 fn counts_the_pages_of_an_atc_span_instead_of_covering_them() {
     // Two pages from 0x5000 on: 8 KiB aligned down begin at 0x4000 and end before the second.
     caught_in(
-        stories::pages_in_an_atc_go,
+        stories::tables::pages_in_an_atc_go,
         || {
             alter(Operation::Unmap, ATC_INV, |words| {
                 [words[0], stories::VA | 1]
@@ -326,7 +326,7 @@ fn counts_the_pages_of_an_atc_span_instead_of_covering_them() {
 #[test]
 fn empties_the_atc_before_the_tlb_is_flushed() {
     caught_in(
-        stories::pages_in_an_eager_atc_go,
+        stories::tables::pages_in_an_eager_atc_go,
         || {
             Edit::new(Operation::Unmap, |steps| {
                 let inv = steps.iter().position(command(ATC_INV));
@@ -350,7 +350,7 @@ fn empties_the_atc_before_the_tlb_is_flushed() {
 #[test]
 fn empties_the_atc_before_the_sync_of_the_tlb() {
     caught_in(
-        stories::pages_in_an_eager_atc_go,
+        stories::tables::pages_in_an_eager_atc_go,
         || Edit::forget_after(Operation::Unmap, command(NH_VA), sync),
         LANDED,
         Where::Seeds(32),
