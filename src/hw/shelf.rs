@@ -106,12 +106,11 @@ impl<'p, P: Platform> Shelf<'p, P> {
         }
     }
 
-    /// The lowest place that is taken.
-    pub(crate) fn first_taken(&self) -> Option<usize> {
-        let places = self.words().chunks_exact(WORDS_PER_PLACE);
-        places
-            .map(|place| place[0].load(Ordering::Relaxed))
-            .position(|entry| entry != 0)
+    /// The places that are taken, from number `first` up, and the sizes of their frames as powers
+    /// of two.
+    pub(crate) fn taken_from(&self, first: usize) -> impl Iterator<Item = (usize, u8)> + '_ {
+        let count = self.words().len() / WORDS_PER_PLACE;
+        (first..count).filter_map(|place| Some((place, self.extent(place)?.1)))
     }
 
     /// The books alone, of a shelf that is empty.
@@ -120,10 +119,10 @@ impl<'p, P: Platform> Shelf<'p, P> {
     ///
     /// The shelf, if it is not.
     pub(crate) fn into_books(self) -> Result<Frames, Self> {
-        match self.first_taken() {
-            Some(_) => Err(self),
-            None => Ok(self.books),
+        if self.taken_from(0).next().is_some() {
+            return Err(self);
         }
+        Ok(self.books)
     }
 }
 
@@ -131,6 +130,7 @@ impl<'p, P: Platform> Shelf<'p, P> {
 mod tests {
     use super::super::testing::HostPlatform;
     use super::*;
+    use std::vec::Vec;
 
     #[test]
     fn frames_come_back_as_they_were_put() {
@@ -144,11 +144,14 @@ mod tests {
         assert_eq!(shelf.memory(3).map(<[_]>::len), Some(512));
         assert_eq!(shelf.memory(255).map(<[_]>::len), Some(8192));
         assert_eq!(shelf.memory(4).map(<[_]>::len), None);
-        assert_eq!(shelf.first_taken(), Some(3));
+        assert_eq!(
+            shelf.taken_from(0).collect::<Vec<_>>(),
+            [(3, 12), (255, 16)]
+        );
         let page = shelf.take(3).expect("it is there");
         assert_eq!((page.base(), page.log2_bytes()), (at, 12));
         assert!(shelf.take(3).is_none());
-        assert_eq!(shelf.first_taken(), Some(255));
+        assert_eq!(shelf.taken_from(0).collect::<Vec<_>>(), [(255, 16)]);
         let large = shelf.take(255).expect("it is there");
         assert_eq!((large.base(), large.log2_bytes()), (large_at, 16));
         platform.free(page);

@@ -234,10 +234,20 @@ impl<'p, P: Platform> Table<'p, P> {
         }
     }
 
-    /// Every leaf, one by one; when there are no more, what is left is the root.
-    pub(super) fn pop_leaf(&mut self) -> Option<Sealed> {
-        let first = self.leaves.as_ref()?.first_taken()?;
-        self.take(first)
+    /// Takes the first leaf of at least this number out, and says which it was.
+    pub(super) fn take_leaf_from(&mut self, first: usize) -> Option<(usize, Sealed)> {
+        let (leaf, _) = self.leaves.as_ref()?.taken_from(first).next()?;
+        Some((leaf, self.take(leaf)?))
+    }
+
+    /// Where every leaf and the root is seen, and its size as a power of two.
+    pub(super) fn pieces(&self) -> impl Iterator<Item = (Ipa, u8)> + '_ {
+        let leaves = self.leaves.iter().flat_map(|shelf| {
+            shelf
+                .taken_from(0)
+                .map(|(leaf, log2_bytes)| (Ipa::new(shelf.note(leaf) & !COUNT), log2_bytes))
+        });
+        leaves.chain([(self.root.ipa(), self.root.log2_bytes())])
     }
 
     pub(super) const fn root(&self) -> &Sealed {

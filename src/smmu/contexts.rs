@@ -25,7 +25,7 @@ use super::command_queue::Ticket;
 use super::entry::{Step, next_step};
 use super::error::{CommandError, ContextError, ContextsError, Unmade};
 use super::sealed::Sealed;
-use crate::addr::Pa;
+use crate::addr::{Ipa, Pa};
 use crate::hw::{Barrier, Platform};
 use crate::id::{StreamId, SubstreamId, Vmid};
 use crate::spec::cd::{Cd, CdState, Faults};
@@ -535,7 +535,10 @@ impl<'p, P: Platform> Smmu<'p, P> {
         let root = contexts.table.lock().root().ipa();
         let is_clear = |&stream: &StreamId| self.streams.is_clear_of(&self.io, stream, root);
         if contexts.smmu == self.streams.base() && contexts.streams().iter().all(is_clear) {
-            Ok(Detached(contexts.table.into_inner()))
+            Ok(Detached {
+                table: contexts.table.into_inner(),
+                next: 0,
+            })
         } else {
             Err(contexts)
         }
@@ -544,22 +547,33 @@ impl<'p, P: Platform> Smmu<'p, P> {
 
 /// Contexts that no stream leads to, and of which no SMMU has anything cached.
 #[must_use = "dropping it leaks the frames; give it to the window"]
-pub struct Detached<'p, P>(Table<'p, P>);
+pub struct Detached<'p, P> {
+    table: Table<'p, P>,
+    /// No leaf below this number is left.
+    next: usize,
+}
 
 impl<P: Platform> Detached<'_, P> {
     /// The VM whose window the memory is from.
     pub const fn vmid(&self) -> Vmid {
-        self.0.vmid()
+        self.table.vmid()
+    }
+
+    /// Where every piece is seen, the leaves and the root, and its size as a power of two.
+    pub(crate) fn pieces(&self) -> impl Iterator<Item = (Ipa, u8)> + '_ {
+        self.table.pieces()
     }
 
     /// A leaf, as long as there is one.
     pub(crate) fn pop_leaf(&mut self) -> Option<Sealed> {
-        self.0.pop_leaf()
+        let (leaf, sealed) = self.table.take_leaf_from(self.next)?;
+        self.next = leaf + 1;
+        Some(sealed)
     }
 
     /// The root, when there are no more leaves.
     pub(crate) fn into_root(self) -> Sealed {
-        self.0.into_root()
+        self.table.into_root()
     }
 }
 

@@ -2,4 +2,6 @@
 #![forbid(unsafe_code)]
 
 pub mod handover;
+pub mod nesting;
 pub mod stage2;
+pub mod window;

@@ -136,6 +136,12 @@ pub enum Stage2Error {
     },
     /// Devices and CPUs have one root: nothing can be for one of them alone.
     OneRoot,
+    /// The range has a part in the window of CDs, which only the window changes
+    /// ([`space::window`](crate::space::window)).
+    InWindow {
+        /// Where the window begins.
+        window: Ipa,
+    },
     /// The change to be continued is another stage 2's.
     ForeignChange,
     /// There are no pages for the tables.

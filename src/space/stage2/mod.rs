@@ -41,6 +41,7 @@ mod join;
 mod map;
 mod range;
 mod resize;
+mod sealed;
 mod split;
 mod words;
 
@@ -95,6 +96,8 @@ pub struct Stage2<'p, P> {
     /// What abandoned joins left stale, and every change invalidates too until the lost tables are
     /// recovered: smaller leaves than there are now, which a change of these would step over.
     owed: Gathered,
+    /// What is set apart for a window of CDs.
+    window: Option<Range>,
 }
 
 impl<'p, P: Platform> Stage2<'p, P> {
@@ -129,6 +132,7 @@ impl<'p, P: Platform> Stage2<'p, P> {
             cpus,
             lost,
             owed: Gathered::nothing(config.vmid, config.granule),
+            window: None,
         })
     }
 
@@ -194,7 +198,8 @@ impl<'p, P: Platform> Stage2<'p, P> {
     /// # Errors
     ///
     /// [`NotWholePages`](Stage2Error::NotWholePages), [`NotAPage`](Stage2Error::NotAPage),
-    /// [`PastInput`](Stage2Error::PastInput), [`PastOutput`](Stage2Error::PastOutput);
+    /// [`PastInput`](Stage2Error::PastInput), [`PastOutput`](Stage2Error::PastOutput),
+    /// [`InWindow`](Stage2Error::InWindow);
     /// [`OtherView`](Stage2Error::OtherView) if something within the same entry of a root is for
     /// devices or CPUs alone; [`AlreadyMapped`](Stage2Error::AlreadyMapped) if anything in the
     /// range is, to whatever; [`NoTables`](Stage2Error::NoTables).
@@ -230,6 +235,18 @@ impl<'p, P: Platform> Stage2<'p, P> {
         sizes: PageSizes,
     ) -> Result<(), Stage2Error> {
         let range = self.range(ipa, size_bytes)?;
+        self.map_range(view, range, pa, attributes, sizes)
+    }
+
+    fn map_range(
+        &mut self,
+        view: View,
+        range: Range,
+        pa: Pa,
+        attributes: Attributes,
+        sizes: PageSizes,
+    ) -> Result<(), Stage2Error> {
+        let size_bytes = range.size_bytes();
         let geometry = self.geometry();
         if !pa.is_aligned(geometry.granule().log2_bytes()) {
             return Err(Stage2Error::NotAPage { pa });
@@ -270,8 +287,8 @@ impl<'p, P: Platform> Stage2<'p, P> {
     ///
     /// # Errors
     ///
-    /// [`NotWholePages`](Stage2Error::NotWholePages), [`PastInput`](Stage2Error::PastInput). If an
-    /// end of the range lies within a block, and walkers are [`Live`](Walkers::Live),
+    /// [`NotWholePages`](Stage2Error::NotWholePages), [`PastInput`](Stage2Error::PastInput),
+    /// [`InWindow`](Stage2Error::InWindow). If an end of the range lies within a block, and walkers are [`Live`](Walkers::Live),
     /// [`SplitNeeded`](Stage2Error::SplitNeeded) or [`BreakNeeded`](Stage2Error::BreakNeeded), as
     /// the module's text says; where the block is split, [`NoTables`](Stage2Error::NoTables).
     #[inline]
@@ -304,6 +321,15 @@ impl<'p, P: Platform> Stage2<'p, P> {
         size_bytes: u64,
     ) -> Result<(), Stage2Error> {
         let range = self.range(ipa, size_bytes)?;
+        self.unmap_range_into(change, range)
+    }
+
+    #[inline]
+    fn unmap_range_into(
+        &mut self,
+        change: &mut Unsynced<Reclaim<'p, P>>,
+        range: Range,
+    ) -> Result<(), Stage2Error> {
         let tag = (self.vmid, self.geometry().granule());
         let (gathered, Reclaim(chain)) = change.parts();
         if !self.tree.owns(chain) || (gathered.vmid(), gathered.granule()) != tag {
@@ -446,7 +472,19 @@ impl<'p, P: Platform> Stage2<'p, P> {
         self.owed
     }
 
+    /// Whole pages, none of them in the window.
     fn range(&self, ipa: Ipa, size_bytes: u64) -> Result<Range, Stage2Error> {
+        let range = self.any_range(ipa, size_bytes)?;
+        match self.window {
+            Some(window) if range.meets(window) => {
+                let window = window.base();
+                Err(Stage2Error::InWindow { window })
+            }
+            _ => Ok(range),
+        }
+    }
+
+    fn any_range(&self, ipa: Ipa, size_bytes: u64) -> Result<Range, Stage2Error> {
         let geometry = self.geometry();
         let log2_page = geometry.granule().log2_bytes();
         if size_bytes == 0 || !Ipa::new(ipa.as_u64() | size_bytes).is_aligned(log2_page) {

@@ -36,6 +36,11 @@ impl Range {
         }
     }
 
+    /// Whether it shares an address with `other`.
+    pub(super) const fn meets(self, other: Self) -> bool {
+        self.first < other.end && other.first < self.end
+    }
+
     pub(super) const fn base(self) -> Ipa {
         Ipa::new(self.first)
     }

@@ -21,8 +21,8 @@ impl<'p, P: Platform> Stage2<'p, P> {
     ///
     /// # Errors
     ///
-    /// [`NotWholePages`](Stage2Error::NotWholePages), [`PastInput`](Stage2Error::PastInput);
-    /// [`BreakNeeded`](Stage2Error::BreakNeeded) at BBML 0, if there is anything to cut and walkers
+    /// [`NotWholePages`](Stage2Error::NotWholePages), [`PastInput`](Stage2Error::PastInput),
+    /// [`InWindow`](Stage2Error::InWindow); [`BreakNeeded`](Stage2Error::BreakNeeded) at BBML 0, if there is anything to cut and walkers
     /// are live; [`NoTables`](Stage2Error::NoTables).
     pub fn split(
         &mut self,
@@ -52,8 +52,8 @@ impl<'p, P: Platform> Stage2<'p, P> {
     ///
     /// # Errors
     ///
-    /// [`NotWholePages`](Stage2Error::NotWholePages), [`PastInput`](Stage2Error::PastInput);
-    /// [`BreakNeeded`](Stage2Error::BreakNeeded) at BBML 0, if there is anything to join and
+    /// [`NotWholePages`](Stage2Error::NotWholePages), [`PastInput`](Stage2Error::PastInput),
+    /// [`InWindow`](Stage2Error::InWindow); [`BreakNeeded`](Stage2Error::BreakNeeded) at BBML 0, if there is anything to join and
     /// walkers are live.
     pub fn join(
         &mut self,

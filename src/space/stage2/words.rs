@@ -34,6 +34,9 @@ impl fmt::Display for Stage2Error {
                 write!(f, "the root's entry for IPA {ipa} is for other walkers")
             }
             Self::OneRoot => f.write_str("devices and CPUs share the one root"),
+            Self::InWindow { window } => {
+                write!(f, "only the window at {window} changes what is in it")
+            }
             Self::ForeignChange => f.write_str("the change is another stage 2's"),
             Self::NoTables(why) => why.fmt(f),
         }
