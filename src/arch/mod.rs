@@ -36,6 +36,8 @@ mod level;
 #[cfg(target_os = "none")]
 pub mod mmu;
 #[cfg(target_os = "none")]
+pub mod probe_el1;
+#[cfg(target_os = "none")]
 pub mod psci;
 #[cfg(all(target_os = "none", feature = "sabotage"))]
 pub mod sabotage;

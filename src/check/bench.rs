@@ -195,7 +195,17 @@ impl<'p, P: Platform<Registers: Clone>> Bench<'p, P> {
         page: &Page<'_, P>,
         value: u16,
     ) -> Result<(), Failure> {
-        edu.write(Iova::new(ipa.as_u64()), value)?;
+        Self::reaches(edu, Iova::new(ipa.as_u64()), page, value)
+    }
+
+    /// Has `edu` write `value` at `iova`, and wants to find it in `page`.
+    pub(super) fn reaches(
+        edu: &Edu<'_>,
+        iova: Iova,
+        page: &Page<'_, P>,
+        value: u16,
+    ) -> Result<(), Failure> {
+        edu.write(iova, value)?;
         let found = page.first();
         if found & 0xffff_ffff == u64::from(value) {
             Ok(())
@@ -227,8 +237,10 @@ impl<'p, P: Platform<Registers: Clone>> Bench<'p, P> {
         }
     }
 
-    /// Wants that nothing faulted since events were last looked for.
+    /// Wants that nothing faulted since events were last looked for: records of transactions that
+    /// ended before a CMD_SYNC are in the queue when it completes (§4.7.3).
     pub(super) fn no_event(&self) -> Result<(), Failure> {
+        self.smmu.wait(self.smmu.submit(&[&[]])?)?;
         let mut first = None;
         self.smmu.service(u32::MAX, |event| {
             first.get_or_insert(event);

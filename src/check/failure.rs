@@ -5,10 +5,13 @@ use core::fmt;
 use super::nvme::NvmeError;
 use crate::addr::Pa;
 use crate::pci;
-use crate::smmu::Explanation;
-use crate::smmu::{CommandError, ShutDownError, StreamError, TakeOverError};
+use crate::smmu::{
+    CommandError, ContextError, Explanation, Misfit, ShutDownError, StreamError, TakeOverError,
+};
 use crate::space::handover::StopError;
+use crate::space::nesting::NestingError;
 use crate::space::stage2::Stage2Error;
+use crate::space::window::WindowError;
 use crate::spec::event::Event;
 
 /// Why a check did not hold.
@@ -26,6 +29,21 @@ pub enum Failure {
     Stream(StreamError),
     /// A group of streams was not taken from its owner.
     Stop(StopError),
+    /// A context was not changed.
+    Context(ContextError),
+    /// A device was not attached or detached.
+    Nesting(NestingError),
+    /// There is no window.
+    Window(WindowError),
+    /// The SMMU cannot translate by that stage 1.
+    Misfit(Misfit),
+    /// A guest's CPU reaches what it should not, or does not what it should.
+    Cpu {
+        /// What was wanted of it.
+        wanted: &'static str,
+        /// What came: ESR_EL2.
+        syndrome: u64,
+    },
     /// Commands were not confirmed.
     Command(CommandError),
     /// A stage 2 was not made or changed.
@@ -97,6 +115,10 @@ from!(
     ShutDownError => ShutDown,
     StreamError => Stream,
     StopError => Stop,
+    ContextError => Context,
+    NestingError => Nesting,
+    WindowError => Window,
+    Misfit => Misfit,
     CommandError => Command,
     Stage2Error => Stage2,
     pci::Refusal => Pci
@@ -120,6 +142,11 @@ impl fmt::Display for Failure {
             Self::ShutDown(error) => write!(f, "shutting down: {error}"),
             Self::Stream(error) => error.fmt(f),
             Self::Stop(error) => error.fmt(f),
+            Self::Context(error) => error.fmt(f),
+            Self::Nesting(error) => error.fmt(f),
+            Self::Window(error) => error.fmt(f),
+            Self::Misfit(misfit) => misfit.fmt(f),
+            Self::Cpu { wanted, syndrome } => write!(f, "{wanted}: ESR_EL2 is {syndrome:#x}"),
             Self::Command(error) => error.fmt(f),
             Self::Stage2(error) => write!(f, "stage 2: {error}"),
             Self::Pci(error) => error.fmt(f),

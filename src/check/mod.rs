@@ -15,7 +15,9 @@
 mod bench;
 pub mod edu;
 mod failure;
+mod guest;
 mod handover;
+mod nested;
 pub mod nvme;
 mod queues;
 pub mod sabotage;
@@ -30,11 +32,13 @@ pub use edu::Edu;
 pub use failure::Failure;
 pub use nvme::Nvme;
 
+use crate::addr::Ipa;
 use crate::discover::Rid;
 use crate::hw::{CpuTlb, Mmio, Platform};
 use crate::id::StreamId;
 use crate::pci::Ecam;
 use crate::smmu::Firmware;
+use crate::spec::vmsa::Stage2Walk;
 
 /// How many edu functions are used.
 pub const MAX_EDUS: usize = 4;
@@ -61,8 +65,28 @@ pub struct Devices<'m, 'p, P: Platform> {
     pub nvme_function: Option<(&'m Ecam<Mmio>, Rid)>,
     /// Why the board lets edu functions change owners without a reset, if it does.
     pub edu_without_reset: Option<&'static str>,
+    /// This CPU, to stand in for a guest's; `None` where it cannot.
+    pub cpu: Option<Cpu>,
     /// Where faults can be put in, if the image was built for it.
     pub saboteur: Option<Saboteur>,
+}
+
+/// A CPU that can be at EL1, behind a stage 2, for one access.
+#[derive(Clone, Copy)]
+pub struct Cpu {
+    /// Its instructions, for a page that EL1 may execute: a word to read, and one to write.
+    pub code: [u64; 2],
+    /// Runs the word at the second address, with the third as what it accesses; stage 1 is off.
+    pub run: fn(&Stage2Walk, Ipa, Ipa) -> CpuAnswer,
+}
+
+/// How the access ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct CpuAnswer {
+    /// `ESR_EL2`: an HVC if the access was done, else an abort.
+    pub syndrome: u64,
+    /// Where the abort was.
+    pub at: Ipa,
 }
 
 /// How a fault is put in below the driver.
@@ -83,7 +107,7 @@ struct Check<P: Platform> {
 }
 
 /// The checks, in the order in which they run.
-const fn checks<P: Platform<Registers: Clone>>() -> [Check<P>; 12] {
+const fn checks<P: Platform<Registers: Clone>>() -> [Check<P>; 18] {
     const fn check<P: Platform>(name: &'static str, run: Run<P>) -> Check<P> {
         Check { name, run }
     }
@@ -95,6 +119,12 @@ const fn checks<P: Platform<Registers: Clone>>() -> [Check<P>; 12] {
         check("stage2-protect-read-only", stage2::protect_read_only),
         check("nvme-identify-stage2", stage2::nvme_identify),
         check("block-split-under-dma", split::block_split),
+        check("nested-dma", nested::dma),
+        check("nested-fault-stage1", nested::fault_stage1),
+        check("nested-fault-stage2", nested::fault_stage2),
+        check("nvme-identify-nested", nested::nvme_identify),
+        check("window-is-sealed", nested::window_is_sealed),
+        check("retract-blocks", nested::retract_blocks),
         check("two-level-stream-table", streams::two_levels),
         check(
             "stream-handover-between-two-stage2s",

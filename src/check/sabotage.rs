@@ -23,6 +23,11 @@ const fn is_page(value: u64) -> bool {
     value & 0xf3f == 0x73f & 0xf3f
 }
 
+/// Stage 1: a leaf that everybody may read and write and nobody execute.
+const fn is_guest_page(value: u64) -> bool {
+    value & 0xfff0_0000_0000_0fff == 0x0060_0000_0000_0f43
+}
+
 /// Entries that abort become entries that let everything through untranslated.
 fn bypass_unused(at: Pa, value: u64) -> Option<u64> {
     const BYPASS: u64 = 0b1001;
@@ -82,6 +87,58 @@ fn forget_cfgi(_: Pa, value: u64) -> Option<u64> {
     })
 }
 
+/// Pages of a guest's own tables lead one page further on.
+fn shift_guest_pages(_: Pa, value: u64) -> Option<u64> {
+    Some(if is_guest_page(value) {
+        value + 0x1000
+    } else {
+        value
+    })
+}
+
+/// CDs do not ask for records of faults.
+fn forget_stage1_records(_: Pa, value: u64) -> Option<u64> {
+    const LIVE_CD: u64 = 1 << 31 | 1 << 41 | 1 << 46 | 1 << 47;
+    const RECORD: u64 = 1 << 45;
+    Some(if value & LIVE_CD == LIVE_CD && value >> 48 == 9 {
+        value & !RECORD
+    } else {
+        value
+    })
+}
+
+/// Pages of a guest's own tables are read-only.
+fn write_protect_guest_pages(_: Pa, value: u64) -> Option<u64> {
+    const READ_ONLY: u64 = 1 << 7;
+    Some(if is_guest_page(value) {
+        value | READ_ONLY
+    } else {
+        value
+    })
+}
+
+/// Pages that should be read-only are not.
+fn unseal_pages(_: Pa, value: u64) -> Option<u64> {
+    const READABLE: u64 = 1 << 6;
+    const WRITABLE: u64 = 1 << 7;
+    let is_read_only = is_page(value) && value & (READABLE | WRITABLE) == READABLE;
+    Some(if is_read_only {
+        value | WRITABLE
+    } else {
+        value
+    })
+}
+
+/// Invalidations of a CD become CMD_SYNCs.
+fn forget_cfgi_cd(_: Pa, value: u64) -> Option<u64> {
+    const OPCODE_CFGI_CD: u64 = 0x05;
+    Some(if value & 0xffff_ffff == OPCODE_CFGI_CD {
+        OPCODE_SYNC
+    } else {
+        value
+    })
+}
+
 /// L1 descriptors of 256 entries are not stored.
 fn swallow_l1(_: Pa, value: u64) -> Option<u64> {
     const SPAN_OF_256: u64 = 9;
@@ -126,9 +183,14 @@ pub(super) fn hook_for(check: &str) -> Option<Hook> {
     Some(match check {
         "unbound-stream-aborts" => bypass_unused,
         "stage2-dma" => shift_pages,
-        "stage2-fault-decoded" => misplace_events,
+        "stage2-fault-decoded" | "nested-fault-stage2" => misplace_events,
         "stage2-unmap-blocks" | "stage2-protect-read-only" | "block-split-under-dma" => forget_tlbi,
         "nvme-identify-stage2" => write_protect_pages,
+        "nested-dma" => shift_guest_pages,
+        "nested-fault-stage1" => forget_stage1_records,
+        "nvme-identify-nested" => write_protect_guest_pages,
+        "window-is-sealed" => unseal_pages,
+        "retract-blocks" => forget_cfgi_cd,
         "two-level-stream-table" => swallow_l1,
         "stream-handover-between-two-stage2s" => forget_cfgi,
         "event-overflow-survived" => keep_events,

@@ -164,7 +164,7 @@ mod tests {
     fn a_place_is_taken_once_and_forgets_what_was_noted() {
         let platform = HostPlatform::new();
         let mut shelf = Shelf::new(&platform, 8).expect("memory");
-        let mut page = || platform.allocate(12).expect("memory");
+        let page = || platform.allocate(12).expect("memory");
         assert!(shelf.put(0, page()).is_ok());
         shelf.set_note(0, 7);
         assert_eq!(shelf.note(0), 7);

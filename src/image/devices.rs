@@ -171,6 +171,7 @@ pub(crate) fn for_self_check<'m, 'p>(
         nvme: nvme.map(|it| (Nvme::new(&it.registers, it.function.vendor), it.stream.id)),
         nvme_function: nvme.map(|it| (it.ecam, it.function.rid)),
         edu_without_reset: first_edu.and_then(|it| without_reset(&it.function)),
+        cpu: Some(super::cpu::cpu()),
         saboteur: saboteur(),
     })
 }

@@ -96,7 +96,12 @@ impl Features {
         if faults == Faults::Stall && self.stalls == StallModel::Terminate {
             return Err(Misfit::NoStalls);
         }
-        Cd::live(walk, faults).ok_or(Misfit::OutputSize { output_bits })
+        // More than the SMMU has means as much as it has (§5.4, `IPS`), but is not to be relied upon.
+        let capped = Stage1Walk {
+            output_bits: output_bits.min(self.output_bits),
+            ..*walk
+        };
+        Cd::live(&capped, faults).ok_or(Misfit::OutputSize { output_bits })
     }
 
     fn fits(&self, half: &Half, output_bits: u8) -> Result<(), Misfit> {

@@ -81,7 +81,8 @@ impl<'p, P: Platform> Nesting<'_, 'p, P> {
         match smmu.publish_all(&[assignment]) {
             Ok(()) => Ok(contexts),
             Err(error) => {
-                self.end(smmu, contexts)?;
+                // Refused if the streams are lost: so are the contexts then.
+                let _ = self.end(smmu, contexts);
                 Err(NestingError::Stream(error))
             }
         }
