@@ -195,11 +195,12 @@ impl<'p, P: Platform<Registers: Clone>> Bench<'p, P> {
         page: &Page<'_, P>,
         value: u16,
     ) -> Result<(), Failure> {
-        Self::reaches(edu, Iova::new(ipa.as_u64()), page, value)
+        self.reaches(edu, Iova::new(ipa.as_u64()), page, value)
     }
 
     /// Has `edu` write `value` at `iova`, and wants to find it in `page`.
     pub(super) fn reaches(
+        &self,
         edu: &Edu<'_>,
         iova: Iova,
         page: &Page<'_, P>,
@@ -213,7 +214,7 @@ impl<'p, P: Platform<Registers: Clone>> Bench<'p, P> {
             Err(Failure::DidNotReach {
                 at: page.pa(),
                 found,
-                because: self.explain(edu.stream(), Iova::new(ipa.as_u64())),
+                because: self.explain(edu.stream(), iova),
             })
         }
     }

@@ -1,6 +1,6 @@
 //! Checks of both stages together, under real devices.
 
-use super::bench::{Bench, Page};
+use super::bench::Page;
 use super::guest::{ASID, Guest, NOWHERE, astray, va};
 use super::nvme::{Pages, Shared};
 use super::{Cpu, CpuAnswer, Failure, Rig};
@@ -52,7 +52,7 @@ pub(super) fn dma<P: Platform<Registers: Clone>>(rig: &Rig<'_, '_, '_, P>) -> Re
         let stage2_alone = Ipa::new(va(number).as_u64());
         guest.bench.map(stage2_alone, &decoy)?;
         let before = decoy.first();
-        Bench::reaches(edu, va(number), &page, value)?;
+        guest.bench.reaches(edu, va(number), &page, value)?;
         if decoy.first() != before {
             return Err(Failure::Landed { at: decoy.pa() });
         }
@@ -91,7 +91,7 @@ pub(super) fn fault_stage1<P: Platform<Registers: Clone>>(
         },
     )?;
     guest.map(3, FIRST, PageAccess::ReadWrite);
-    Bench::reaches(edu, va(3), &page, 0x4444)?;
+    guest.bench.reaches(edu, va(3), &page, 0x4444)?;
     guest.close()?;
     page.free();
     Ok(())
@@ -129,7 +129,7 @@ pub(super) fn fault_stage2<P: Platform<Registers: Clone>>(
         },
     )?;
     guest.give(2, FIRST, &page)?;
-    Bench::reaches(edu, va(2), &page, 0x5555)?;
+    guest.bench.reaches(edu, va(2), &page, 0x5555)?;
     guest.close()?;
     page.free();
     Ok(())
@@ -310,14 +310,14 @@ pub(super) fn retract_blocks<P: Platform<Registers: Clone>>(
     let (context, contexts) = (Context::WholeStream, &guest.contexts);
     let page = Page::new(rig.platform())?;
     guest.give(1, FIRST, &page)?;
-    Bench::reaches(edu, va(1), &page, 0x6666)?;
+    guest.bench.reaches(edu, va(1), &page, 0x6666)?;
     smmu.retract_context(contexts, context)?;
     guest.bench.is_blocked(edu, va(1), &page)?;
     guest.bench.event(edu.stream(), "C_BAD_CD", |event| {
         event.kind == EventKind::BadCd
     })?;
     guest.publish()?;
-    Bench::reaches(edu, va(1), &page, 0x7777)?;
+    guest.bench.reaches(edu, va(1), &page, 0x7777)?;
     smmu.quiet(&[ContextOf { contexts, context }])?;
     let vmid = contexts.vmid();
     smmu.wait(smmu.submit(&[&[Command::tlbi_nh_asid(vmid, ASID)]])?)?;
@@ -325,7 +325,7 @@ pub(super) fn retract_blocks<P: Platform<Registers: Clone>>(
     guest.bench.no_event()?;
     smmu.retract_context(contexts, context)?;
     guest.publish()?;
-    Bench::reaches(edu, va(1), &page, 0x8888)?;
+    guest.bench.reaches(edu, va(1), &page, 0x8888)?;
     guest.close()?;
     page.free();
     Ok(())
