@@ -170,7 +170,10 @@ mod tests {
         assert_eq!(shelf.note(0), 7);
         let refused = shelf.put(0, page()).expect_err("it is taken");
         assert!(shelf.put(256, refused).is_err());
-        let mut shelf = shelf.into_books().err().expect("it is not empty");
+        let mut shelf = match shelf.into_books() {
+            Err(shelf) => shelf,
+            Ok(_) => panic!("it is not empty"),
+        };
         let first = shelf.take(0).expect("it is there");
         assert!(shelf.put(0, first).is_ok());
         assert_eq!(shelf.note(0), 0);

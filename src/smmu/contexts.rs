@@ -531,6 +531,10 @@ impl<'p, P: Platform> Smmu<'p, P> {
     ///
     /// The contexts, if one of the device's streams may still lead to them: it was not retracted,
     /// or is changing or lost; or if they are of another SMMU.
+    #[expect(
+        clippy::result_large_err,
+        reason = "what is refused comes back, and there is no heap to put it on"
+    )]
     pub fn dismantle(&self, contexts: Contexts<'p, P>) -> Result<Detached<'p, P>, Contexts<'p, P>> {
         let root = contexts.table.lock().root().ipa();
         let is_clear = |&stream: &StreamId| self.streams.is_clear_of(&self.io, stream, root);
