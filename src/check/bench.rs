@@ -47,7 +47,7 @@ fn guest<'p, P: Platform>(
         granule: Granule::Kib4,
         ipa_bits: IPA_BITS,
         oas_bits: walkers.output_bits,
-        // Of the SMMU alone: no CPU walks these tables, they are only told.
+        // Of the SMMU alone: no CPU walks these tables while leaves change their size.
         bbm: BbmLevel::Level2,
         coherency: WalkCoherency::Coherent,
         tables: TABLES,

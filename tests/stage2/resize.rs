@@ -457,6 +457,7 @@ fn an_abandoned_join_is_owed_by_whatever_comes_next() {
     let mut tables = at_level(&platform, BbmLevel::Level2);
     map(&mut tables, MIB2, MIB2, PageSizes::PagesOnly);
     map(&mut tables, GIB, KIB4, PageSizes::Largest);
+    let mut change = tables.nothing_owed();
     drop(tables.join(Ipa::new(MIB2), MIB2).expect("level 2"));
     assert_eq!(tables.lost_pages(), 1);
     let page_of_it = |change: &portcullis::smmu::Gathered| {
@@ -464,7 +465,6 @@ fn an_abandoned_join_is_owed_by_whatever_comes_next() {
         let mut of_it = ranges.filter(|range| range.base().as_u64() == MIB2);
         of_it.any(|range| range.log2_step(Granule::Kib4) == 12 && range.removed_tables())
     };
-    let mut change = tables.nothing_owed();
     tables
         .unmap_into(&mut change, Ipa::new(GIB), KIB4)
         .expect("it is mapped");
@@ -533,4 +533,43 @@ fn what_several_smmus_can_walk_is_the_least_of_them() {
     (small.vmid_bits, small.bbm_level) = (8, 0);
     assert_eq!(shape.fit(&small), Err(Unwalkable::VmidSize));
     assert_eq!(shape, fitted, "a refusal changes nothing");
+}
+
+/// A split, an unmap and a protect, and one invalidation for all three.
+#[test]
+fn what_is_split_unmapped_and_protected_is_invalidated_once() {
+    let platform = HostPlatform::new();
+    let mut tables = at_level(&platform, BbmLevel::Level1);
+    let other = at_level(&platform, BbmLevel::Level1);
+    map(&mut tables, MIB2, MIB2, PageSizes::Largest);
+    let (gone, kept) = (Ipa::new(MIB2), Ipa::new(MIB2 + 32 * KIB4));
+    let split = tables.split(gone, 33 * KIB4).expect("level 1");
+    let mut change = split.without_any_smmu().finish();
+    tables
+        .unmap_into(&mut change, gone, 16 * KIB4)
+        .expect("it was split");
+    let read_only = Permissions::READ_ONLY;
+    let refusal = Stage2Error::SplitNeeded {
+        ipa: Ipa::new(MIB2 + 48 * KIB4),
+        log2_bytes: 16,
+    };
+    let refused = tables.protect_into(&mut change, kept, 17 * KIB4, read_only);
+    assert_eq!(refused, Err(refusal), "the next group was not cut");
+    tables
+        .protect_into(&mut change, kept, KIB4, read_only)
+        .expect("it was split");
+    let refused = tables.protect_into(&mut other.nothing_owed(), kept, KIB4, read_only);
+    assert_eq!(refused, Err(Stage2Error::ForeignChange));
+    let owed = change.gathered().ranges().expect("not everything");
+    assert_eq!(owed.len(), 1);
+    assert_eq!(
+        (owed[0].base().as_u64(), owed[0].size_bytes()),
+        (MIB2, MIB2)
+    );
+    tables
+        .reclaim(change.without_any_smmu())
+        .expect("they are its own");
+    assert_eq!(tables.query(gone), None);
+    let found = tables.query(kept).expect("it is mapped");
+    assert_eq!(found.attributes.permissions, read_only);
 }

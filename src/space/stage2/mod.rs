@@ -330,11 +330,7 @@ impl<'p, P: Platform> Stage2<'p, P> {
         change: &mut Unsynced<Reclaim<'p, P>>,
         range: Range,
     ) -> Result<(), Stage2Error> {
-        let tag = (self.vmid, self.geometry().granule());
-        let (gathered, Reclaim(chain)) = change.parts();
-        if !self.tree.owns(chain) || (gathered.vmid(), gathered.granule()) != tag {
-            return Err(Stage2Error::ForeignChange);
-        }
+        let (gathered, chain) = self.parts_of(change)?;
         if !self.owed.is_nothing() {
             gathered.absorb(&self.owed);
         }
@@ -395,12 +391,58 @@ impl<'p, P: Platform> Stage2<'p, P> {
         permissions: Permissions,
     ) -> Result<Unsynced<()>, Stage2Error> {
         let range = self.range(ipa, size_bytes)?;
-        change::expect_mapped(self.tree.root(), range)?;
         let mut gathered = self.nothing();
-        self.cut(range, Purpose::Permissions, &mut gathered)?;
-        change::protect(&mut self.tree, range, permissions, &mut gathered);
+        self.grant(range, permissions, &mut gathered)?;
         self.tell_cpus(&gathered);
         Ok(Unsynced::new(gathered, ()))
+    }
+
+    /// As [`protect`](Self::protect), as part of a change that is already there: what is unmapped
+    /// and protected piece by piece is invalidated once.
+    ///
+    /// # Errors
+    ///
+    /// As [`protect`](Self::protect), and [`ForeignChange`](Stage2Error::ForeignChange).
+    pub fn protect_into(
+        &mut self,
+        change: &mut Unsynced<Reclaim<'p, P>>,
+        ipa: Ipa,
+        size_bytes: u64,
+        permissions: Permissions,
+    ) -> Result<(), Stage2Error> {
+        let range = self.range(ipa, size_bytes)?;
+        let (gathered, _) = self.parts_of(change)?;
+        let mut piece = self.nothing();
+        self.grant(range, permissions, &mut piece)?;
+        self.tell_cpus(&piece);
+        gathered.absorb(&piece);
+        Ok(())
+    }
+
+    fn grant(
+        &mut self,
+        range: Range,
+        permissions: Permissions,
+        gathered: &mut Gathered,
+    ) -> Result<(), Stage2Error> {
+        change::expect_mapped(self.tree.root(), range)?;
+        self.cut(range, Purpose::Permissions, gathered)?;
+        change::protect(&mut self.tree, range, permissions, gathered);
+        Ok(())
+    }
+
+    /// What `change` has gathered and removed, if it is this stage 2's.
+    #[inline]
+    fn parts_of<'c>(
+        &self,
+        change: &'c mut Unsynced<Reclaim<'p, P>>,
+    ) -> Result<(&'c mut Gathered, &'c mut Chain<'p, P>), Stage2Error> {
+        let tag = (self.vmid, self.geometry().granule());
+        let (gathered, Reclaim(chain)) = change.parts();
+        if !self.tree.owns(chain) || (gathered.vmid(), gathered.granule()) != tag {
+            return Err(Stage2Error::ForeignChange);
+        }
+        Ok((gathered, chain))
     }
 
     /// What `ipa` translates to in memory now; `None` if to nothing.
