@@ -142,6 +142,26 @@ fn memory_that_was_off_stays_off() {
 }
 
 #[test]
+fn a_function_that_comes_back_on_is_turned_off() {
+    let mut fake = in_use(Reset::default());
+    if let Some(reset) = &mut fake.reset {
+        reset.registers.insert(0x04, 0x0010_0407);
+    }
+    let (fabric, _, outcome) = reset(fake);
+    assert_eq!(outcome, Ok(()));
+    assert_eq!(get(&fabric, 0x04), 0x0010_0002);
+}
+
+#[test]
+fn a_function_that_asks_to_be_reset_again_is_reset_once() {
+    let mut fake = in_use(Reset::default());
+    fake.registers.insert(0x48, 0xd830);
+    let (fabric, _, outcome) = reset(fake);
+    assert_eq!(outcome, Ok(()));
+    assert_eq!(count(&fabric), 1);
+}
+
+#[test]
 fn it_is_silent_before_its_reset_and_asked_nothing_for_100_ms_after() {
     let fabric = Fabric::new(0, [(AT, in_use(Reset::default()))].into());
     let clock = Ticks::default();

@@ -389,6 +389,57 @@ fn both_stages_are_put_together() {
 }
 
 #[test]
+fn each_granule_and_each_half_of_stage_1_has_its_encoding() {
+    // 36 bits: T0SZ or T1SZ 28, from level 2 on. 16 KiB pages of level 3 below entry 9.
+    let large = Memory::nested()
+        .with(0x4010_4048, 0x5010_8003)
+        .with(0x4010_8690, 0x4_0000_0443)
+        .with(0x2002_0000, 0x3100_07ff);
+    // TG0 is 2 for 16 KiB, TG1 is 1.
+    let low = large
+        .clone()
+        .with(CD, 0x0033_0202_c000_009c)
+        .with(CD + 0x08, 0x5010_4000);
+    let seen = low.explain(Some(5), 0x1234_8abc);
+    assert_eq!(seen.intermediate, Some(0x4_0000_0abc));
+    assert_eq!(seen.outcome, reaches(0x3100_0abc));
+    let high = large
+        .with(CD, 0x0033_0202_805c_4000)
+        .with(CD + 0x10, 0x5010_4000);
+    let seen = high.explain(Some(5), 0xffff_fff0_1234_8abc);
+    assert_eq!(seen.outcome, reaches(0x3100_0abc));
+    let beyond = high.explain(Some(5), 0xfff0_fff0_1234_8abc).outcome;
+    assert_eq!(event(beyond), Some("F_TRANSLATION"));
+    // 64 KiB pages: TG0 is 1.
+    let largest = Memory::nested()
+        .with(CD, 0x0033_0202_c000_005c)
+        .with(CD + 0x08, 0x5010_4000)
+        .with(0x4010_4028, 0x5011_0003)
+        .with(0x4011_11a0, 0x4_0000_0443)
+        .with(0x2002_0028, 0x3105_07ff);
+    assert_eq!(
+        largest.explain(Some(5), 0xa234_5678).outcome,
+        reaches(0x3105_0678)
+    );
+}
+
+#[test]
+fn a_page_that_is_write_only_serves_devices_and_no_walk() {
+    let seen = Memory::stage2().with(S2[2], PA | 0x7bf).explain(None, IPA);
+    let write_only = Outcome::Reaches {
+        pa: Pa::new(PA),
+        can_read: false,
+        can_write: true,
+    };
+    assert_eq!(seen.outcome, write_only);
+    let seen = Memory::nested()
+        .with(S2_BLOCK, 0x4000_07bd)
+        .explain(Some(5), VA);
+    assert_eq!(event(seen.outcome), Some("F_PERMISSION"));
+    assert!(seen.to_string().contains("where a context descriptor lies"));
+}
+
+#[test]
 fn two_levels_of_contexts_are_followed() {
     for (format, substream, l1, leaf) in [(1, 5, 0, 0x5000_0000), (2, 0x405, 8, 0x5000_0000)] {
         // 2^12 contexts; the first level at 0x5012_0000.
