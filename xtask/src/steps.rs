@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use clap::builder::PossibleValuesParser;
 
+use crate::differential;
 use crate::qemu_tests;
 use crate::rust::{self, Part, TARGET};
 use crate::stop::{Stop, progress};
@@ -61,6 +62,11 @@ const STEPS: &[Step] = &[
         run: qemu_tests::step,
     },
     Step {
+        name: "test-differential",
+        about: "the same programs on QEMU's SMMUv3 and on the model see the same",
+        run: differential::step,
+    },
+    Step {
         name: "deny",
         about: "cargo-deny on licences, bans and sources, where it is installed",
         run: deny,
@@ -97,7 +103,7 @@ struct Done {
 pub(crate) fn command(arguments: &Arguments) -> Result<(), Stop> {
     if arguments.list {
         for step in STEPS {
-            println!("{:<14} {}", step.name, step.about);
+            println!("{:<17} {}", step.name, step.about);
         }
         return Ok(());
     }
@@ -154,7 +160,7 @@ fn summary(done: &[Done]) -> String {
         };
         *count += 1;
         let took = step.took.as_secs_f32();
-        text += &format!("{:<14} {took:>7.1} s  {said}\n", step.name);
+        text += &format!("{:<17} {took:>7.1} s  {said}\n", step.name);
     }
     text += &format!("{passed} passed, {failed} failed");
     if skipped > 0 {

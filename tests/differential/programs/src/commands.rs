@@ -1,0 +1,2 @@
+use crate::step::Program;
+pub(crate) const PROGRAMS: &[Program] = &[];
