@@ -1,18 +1,51 @@
-//! `differential CONSOLE`: compares what QEMU's SMMUv3 showed, in a file, with the model.
+//! `differential CONSOLE`: compares what an image printed on QEMU with what the model shows.
+//!
+//! Exit status: 0 they agree, save for the named exceptions; 1 they do not; 2 the file cannot be
+//! read.
 
+use std::path::Path;
 use std::process::ExitCode;
 
+use differential::{EXCEPTIONS, Log, Source, compare, run_on_model};
+
 fn main() -> ExitCode {
-    let path = std::env::args_os().nth(1).expect("path");
-    let text = std::fs::read_to_string(path).expect("read");
-    let qemu = differential::Log::read(&text).expect("log");
-    let model = differential::run_on_model(qemu.arena);
-    for (m, q) in model.programs.iter().zip(&qemu.programs) {
-        if m != q {
-            println!("{} {}", m.name, q.name);
-            for l in &m.lines { println!("  model {l}"); }
-            for l in &q.lines { println!("  qemu  {l}"); }
+    let Some(path) = std::env::args_os().nth(1) else {
+        eprintln!("which file holds what the image printed?");
+        return ExitCode::from(2);
+    };
+    match judge(Path::new(&path)) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(1),
+        Err(why) => {
+            eprintln!("{}: {why}", path.display());
+            ExitCode::from(2)
         }
     }
-    ExitCode::SUCCESS
+}
+
+fn judge(path: &Path) -> Result<bool, String> {
+    let console = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
+    let qemu = Log::read(&console)?;
+    let model = run_on_model(qemu.arena);
+    let verdict = compare(&model, &qemu, EXCEPTIONS);
+    for exception in EXCEPTIONS {
+        let source = match exception.source {
+            Source::Listed(item) => format!("emulator.md 1.4, item {item}"),
+            Source::Found(section) => format!("found here, {section}"),
+            Source::Lawful(section) => format!("lawful, {section}"),
+        };
+        println!("exception ({source}): {}", exception.why);
+        println!("  {}", exception.programs.join(", "));
+    }
+    for objection in &verdict.objections {
+        println!("FAILED {objection}");
+    }
+    println!(
+        "{} programs: {} agree, {} differ as an exception says, {} objections",
+        model.programs.len(),
+        verdict.agreed,
+        verdict.excepted,
+        verdict.objections.len()
+    );
+    Ok(verdict.objections.is_empty())
 }

@@ -23,8 +23,7 @@ pub(crate) struct Edu<'m> {
 pub(crate) fn scan(machine: &Machine, functions: &mut Functions) -> Result<Ecam<Mmio>, Refusal> {
     let bridge = machine.bridges.first().ok_or(Refusal::NoBridge)?;
     let window = bridge.ecam.ok_or(Refusal::NoBridge)?;
-    let registers =
-        mmu::map_device(window.base(), window.size_bytes()).map_err(Refusal::Map)?;
+    let registers = mmu::map_device(window.base(), window.size_bytes()).map_err(Refusal::Map)?;
     let ecam = Ecam::new(registers, bridge);
     pci::scan(&ecam, &bridge.windows, functions).map_err(Refusal::Pci)?;
     Ok(ecam)

@@ -103,11 +103,21 @@ macro_rules! after {
 /// 16 pages at `AT`, the first 9 of which were used; all then lead 64 KiB further.
 const RANGE_MOVED: Step = Step::All(&[
     S2_TABLES,
-    Step::Fill { at: S2_L3, count: 16, first: arena(D0 | S2_PAGE), stride: 0x1000 },
+    Step::Fill {
+        at: S2_L3,
+        count: 16,
+        first: arena(D0 | S2_PAGE),
+        stride: 0x1000,
+    },
     stage2(A, W2),
     FORGET_A,
     SWEEP,
-    Step::Fill { at: S2_L3, count: 16, first: arena(D1 | S2_PAGE), stride: 0x1000 },
+    Step::Fill {
+        at: S2_L3,
+        count: 16,
+        first: arena(D1 | S2_PAGE),
+        stride: 0x1000,
+    },
 ]);
 
 /// One write to each of the first 9 pages.
@@ -144,17 +154,37 @@ const BLOCK_GONE: Step = Step::All(&[
 ]);
 
 const CFGI_STE_RANGE_OF_A: crate::step::Command = [plain(0x04 | (A as u64) << 32), plain(3)];
-const CFGI_STE_RANGE_BESIDE: crate::step::Command = [plain(0x04 | (A as u64 ^ 0x20) << 32), plain(3)];
+const CFGI_STE_RANGE_BESIDE: crate::step::Command =
+    [plain(0x04 | (A as u64 ^ 0x20) << 32), plain(3)];
 const CFGI_CD_ALL: crate::step::Command = [plain(0x06 | (A as u64) << 32), plain(0)];
 
 pub(crate) const PROGRAMS: &[Program] = &[
-    Program { name: "stage2-change-is-not-seen-without-tlbi", steps: &[S2_MOVED] },
+    Program {
+        name: "stage2-change-is-not-seen-without-tlbi",
+        steps: &[S2_MOVED],
+    },
     after!("stage2-change-after-s2-ipa", S2_MOVED, s2_ipa(1, AT)),
-    after!("stage2-change-after-s2-ipa-without-leaf", S2_MOVED, [plain(0x2a | 1 << 32), plain(AT)]),
-    after!("stage2-change-after-s2-ipa-of-another-vmid", S2_MOVED, s2_ipa(2, AT)),
-    after!("stage2-change-after-s2-ipa-of-another-page", S2_MOVED, s2_ipa(1, AT + 0x1000)),
+    after!(
+        "stage2-change-after-s2-ipa-without-leaf",
+        S2_MOVED,
+        [plain(0x2a | 1 << 32), plain(AT)]
+    ),
+    after!(
+        "stage2-change-after-s2-ipa-of-another-vmid",
+        S2_MOVED,
+        s2_ipa(2, AT)
+    ),
+    after!(
+        "stage2-change-after-s2-ipa-of-another-page",
+        S2_MOVED,
+        s2_ipa(1, AT + 0x1000)
+    ),
     after!("stage2-change-after-s12-vmall", S2_MOVED, s12_vmall(1)),
-    after!("stage2-change-after-s12-vmall-of-another-vmid", S2_MOVED, s12_vmall(2)),
+    after!(
+        "stage2-change-after-s12-vmall-of-another-vmid",
+        S2_MOVED,
+        s12_vmall(2)
+    ),
     after!("stage2-change-after-nsnh-all", S2_MOVED, NSNH_ALL),
     after!("stage2-change-after-cfgi-ste-alone", S2_MOVED, cfgi_ste(A)),
     after!("stage2-change-after-cfgi-all-alone", S2_MOVED, CFGI_ALL),
@@ -221,13 +251,26 @@ pub(crate) const PROGRAMS: &[Program] = &[
         ],
     },
     range!("range-of-8-pages", s2_ipa_range(1, AT, 7, 0)),
-    range!("range-of-7-pages-leaves-the-eighth", s2_ipa_range(1, AT, 6, 0)),
+    range!(
+        "range-of-7-pages-leaves-the-eighth",
+        s2_ipa_range(1, AT, 6, 0)
+    ),
     range!("range-of-2-times-4-pages", s2_ipa_range(1, AT, 1, 2)),
-    range!("range-that-starts-later", s2_ipa_range(1, AT + 0x2000, 1, 1)),
-    range!("range-with-the-level-of-its-leaves",
-        [plain(0x2a | 7 << 12 | 1 << 32), plain(AT | 3 << 8 | 1 << 10 | 1)]),
-    range!("one-page-with-the-level-of-its-leaf",
-        [plain(0x2a | 1 << 32), plain(AT | 3 << 8 | 1 << 10 | 1)]),
+    range!(
+        "range-that-starts-later",
+        s2_ipa_range(1, AT + 0x2000, 1, 1)
+    ),
+    range!(
+        "range-with-the-level-of-its-leaves",
+        [
+            plain(0x2a | 7 << 12 | 1 << 32),
+            plain(AT | 3 << 8 | 1 << 10 | 1)
+        ]
+    ),
+    range!(
+        "one-page-with-the-level-of-its-leaf",
+        [plain(0x2a | 1 << 32), plain(AT | 3 << 8 | 1 << 10 | 1)]
+    ),
     range!("range-of-another-vmid", s2_ipa_range(2, AT, 7, 0)),
     Program {
         name: "range-over-a-block",
@@ -237,38 +280,110 @@ pub(crate) const PROGRAMS: &[Program] = &[
             Step::Write(A, plain(AT + D0)),
         ],
     },
-    Program { name: "stage1-change-is-not-seen-without-tlbi", steps: &[S1_MOVED] },
+    Program {
+        name: "stage1-change-is-not-seen-without-tlbi",
+        steps: &[S1_MOVED],
+    },
     after!("stage1-change-after-nh-va", S1_MOVED, nh_va(1, 1, AT)),
-    after!("stage1-change-after-nh-va-of-another-asid", S1_MOVED, nh_va(1, 2, AT)),
-    after!("stage1-change-after-nh-va-of-another-vmid", S1_MOVED, nh_va(2, 1, AT)),
-    after!("stage1-change-after-nh-va-of-another-page", S1_MOVED, nh_va(1, 1, AT + 0x1000)),
+    after!(
+        "stage1-change-after-nh-va-of-another-asid",
+        S1_MOVED,
+        nh_va(1, 2, AT)
+    ),
+    after!(
+        "stage1-change-after-nh-va-of-another-vmid",
+        S1_MOVED,
+        nh_va(2, 1, AT)
+    ),
+    after!(
+        "stage1-change-after-nh-va-of-another-page",
+        S1_MOVED,
+        nh_va(1, 1, AT + 0x1000)
+    ),
     after!("stage1-change-after-nh-vaa", S1_MOVED, nh_vaa(1, AT)),
     after!("stage1-change-after-nh-asid", S1_MOVED, nh_asid(1, 1)),
-    after!("stage1-change-after-nh-asid-of-another", S1_MOVED, nh_asid(1, 2)),
+    after!(
+        "stage1-change-after-nh-asid-of-another",
+        S1_MOVED,
+        nh_asid(1, 2)
+    ),
     after!("stage1-change-after-nh-all", S1_MOVED, nh_all(1)),
-    after!("stage1-change-after-nh-all-of-another-vmid", S1_MOVED, nh_all(2)),
+    after!(
+        "stage1-change-after-nh-all-of-another-vmid",
+        S1_MOVED,
+        nh_all(2)
+    ),
     after!("stage1-change-after-s12-vmall", S1_MOVED, s12_vmall(1)),
     after!("stage1-change-after-nsnh-all", S1_MOVED, NSNH_ALL),
     after!("stage1-change-after-cfgi-cd-alone", S1_MOVED, cfgi_cd(A)),
-    after!("stage1-change-after-a-range-by-va", S1_MOVED,
-        [plain(0x12 | 3 << 12 | 1 << 32 | 1 << 48), plain(AT | 1 << 10 | 1)]),
-    after!("stage1-change-after-a-range-by-va-of-all-asids", S1_MOVED,
-        [plain(0x13 | 3 << 12 | 1 << 32), plain(AT | 1 << 10 | 1)]),
+    after!(
+        "stage1-change-after-a-range-by-va",
+        S1_MOVED,
+        [
+            plain(0x12 | 3 << 12 | 1 << 32 | 1 << 48),
+            plain(AT | 1 << 10 | 1)
+        ]
+    ),
+    after!(
+        "stage1-change-after-a-range-by-va-of-all-asids",
+        S1_MOVED,
+        [plain(0x13 | 3 << 12 | 1 << 32), plain(AT | 1 << 10 | 1)]
+    ),
     after!("global-page-after-nh-va", S1_GLOBAL_MOVED, nh_va(1, 1, AT)),
     after!("global-page-after-nh-vaa", S1_GLOBAL_MOVED, nh_vaa(1, AT)),
     after!("global-page-after-nh-all", S1_GLOBAL_MOVED, nh_all(1)),
-    after!("global-page-survives-nh-asid", S1_GLOBAL_MOVED, nh_asid(1, 1)),
-    after!("global-page-after-nh-va-of-another-asid", S1_GLOBAL_MOVED, nh_va(1, 2, AT)),
-    after!("nested-change-of-stage-2-after-s2-ipa-alone", NESTED_MOVED, s2_ipa(1, WINDOW | D0)),
-    after!("nested-change-of-stage-2-after-s2-ipa-and-nh-all", NESTED_MOVED,
-        s2_ipa(1, WINDOW | D0), [plain(0x46), plain(0)], nh_all(1)),
-    after!("nested-change-of-stage-2-after-s12-vmall", NESTED_MOVED, s12_vmall(1)),
-    after!("nested-change-of-stage-2-after-s12-vmall-of-another-vmid", NESTED_MOVED, s12_vmall(2)),
-    Program { name: "entry-change-is-not-seen-without-cfgi", steps: &[STE_CHANGED] },
+    after!(
+        "global-page-survives-nh-asid",
+        S1_GLOBAL_MOVED,
+        nh_asid(1, 1)
+    ),
+    after!(
+        "global-page-after-nh-va-of-another-asid",
+        S1_GLOBAL_MOVED,
+        nh_va(1, 2, AT)
+    ),
+    after!(
+        "nested-change-of-stage-2-after-s2-ipa-alone",
+        NESTED_MOVED,
+        s2_ipa(1, WINDOW | D0)
+    ),
+    after!(
+        "nested-change-of-stage-2-after-s2-ipa-and-nh-all",
+        NESTED_MOVED,
+        s2_ipa(1, WINDOW | D0),
+        [plain(0x46), plain(0)],
+        nh_all(1)
+    ),
+    after!(
+        "nested-change-of-stage-2-after-s12-vmall",
+        NESTED_MOVED,
+        s12_vmall(1)
+    ),
+    after!(
+        "nested-change-of-stage-2-after-s12-vmall-of-another-vmid",
+        NESTED_MOVED,
+        s12_vmall(2)
+    ),
+    Program {
+        name: "entry-change-is-not-seen-without-cfgi",
+        steps: &[STE_CHANGED],
+    },
     after!("entry-change-after-cfgi-ste", STE_CHANGED, cfgi_ste(A)),
-    after!("entry-change-after-cfgi-ste-of-another", STE_CHANGED, cfgi_ste(B)),
-    after!("entry-change-after-cfgi-ste-range", STE_CHANGED, CFGI_STE_RANGE_OF_A),
-    after!("entry-change-after-cfgi-ste-range-beside-it", STE_CHANGED, CFGI_STE_RANGE_BESIDE),
+    after!(
+        "entry-change-after-cfgi-ste-of-another",
+        STE_CHANGED,
+        cfgi_ste(B)
+    ),
+    after!(
+        "entry-change-after-cfgi-ste-range",
+        STE_CHANGED,
+        CFGI_STE_RANGE_OF_A
+    ),
+    after!(
+        "entry-change-after-cfgi-ste-range-beside-it",
+        STE_CHANGED,
+        CFGI_STE_RANGE_BESIDE
+    ),
     after!("entry-change-after-cfgi-all", STE_CHANGED, CFGI_ALL),
     after!("entry-change-after-tlbi-alone", STE_CHANGED, NSNH_ALL),
     Program {
@@ -297,9 +412,16 @@ pub(crate) const PROGRAMS: &[Program] = &[
             Step::Write(A, arena(D0)),
         ],
     },
-    Program { name: "cd-change-is-not-seen-without-cfgi", steps: &[CD_CHANGED] },
+    Program {
+        name: "cd-change-is-not-seen-without-cfgi",
+        steps: &[CD_CHANGED],
+    },
     after!("cd-change-after-cfgi-cd", CD_CHANGED, cfgi_cd(A)),
-    after!("cd-change-after-cfgi-cd-of-another-stream", CD_CHANGED, cfgi_cd(B)),
+    after!(
+        "cd-change-after-cfgi-cd-of-another-stream",
+        CD_CHANGED,
+        cfgi_cd(B)
+    ),
     after!("cd-change-after-cfgi-cd-all", CD_CHANGED, CFGI_CD_ALL),
     after!("cd-change-after-cfgi-ste", CD_CHANGED, cfgi_ste(A)),
     after!("cd-change-after-cfgi-all", CD_CHANGED, CFGI_ALL),

@@ -40,21 +40,41 @@ pub(crate) const PROGRAMS: &[Program] = &[
     command!("secure-tlbi-is-illegal", 0x60, 0),
     command!("ssec-is-illegal", 0x03 | 1 << 10 | 0x10 << 32, 1),
     command!("sync-with-cs-3-is-illegal", 0x46 | 3 << 12, 0),
-    command!("sync-with-a-message-that-cannot-be-sent", 0x46 | 1 << 12 | 0x55 << 32, 0),
+    command!(
+        "sync-with-a-message-that-cannot-be-sent",
+        0x46 | 1 << 12 | 0x55 << 32,
+        0
+    ),
     command!("sync-with-an-event-that-cannot-be-sent", 0x46 | 2 << 12, 0),
     command!("el2-all-is-illegal-without-el2-worlds", 0x20, 0),
     command!("el2-asid-is-illegal-without-el2-worlds", 0x21, 0),
     command!("el2-va-is-illegal-without-el2-worlds", 0x22, 0x1000_0001),
     command!("el2-vaa-is-illegal-without-el2-worlds", 0x23, 0x1000_0001),
     command!("atc-inv-is-illegal-without-ats", 0x40 | 0x10 << 32, 52),
-    command!("pri-resp-is-illegal-without-pri", 0x41 | 0x10 << 32, 2 << 12),
-    command!("resume-is-illegal-where-nothing-stalls", 0x44 | 0x10 << 32, 0),
-    command!("stall-term-is-illegal-where-nothing-stalls", 0x45 | 0x10 << 32, 0),
+    command!(
+        "pri-resp-is-illegal-without-pri",
+        0x41 | 0x10 << 32,
+        2 << 12
+    ),
+    command!(
+        "resume-is-illegal-where-nothing-stalls",
+        0x44 | 0x10 << 32,
+        0
+    ),
+    command!(
+        "stall-term-is-illegal-where-nothing-stalls",
+        0x45 | 0x10 << 32,
+        0
+    ),
     command!("range-of-nothing-is-illegal", 0x2a | 1 << 32, AT | 1 << 10),
     command!("prefetch-config-is-fine", 0x01 | 0x10 << 32, 0),
     command!("prefetch-of-an-address-is-fine", 0x02 | 0x10 << 32, AT),
     command!("cfgi-cd-is-fine", 0x05 | 0x10 << 32, 1),
-    command!("cfgi-ste-of-a-stream-without-device-is-fine", 0x03 | 0x7 << 32, 1),
+    command!(
+        "cfgi-ste-of-a-stream-without-device-is-fine",
+        0x03 | 0x7 << 32,
+        1
+    ),
     Program {
         name: "commands-before-an-illegal-one-are-done",
         steps: &[

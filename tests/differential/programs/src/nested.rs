@@ -34,45 +34,127 @@ const fn page_without(offset: u64, bits: u64) -> Step {
 
 pub(crate) const PROGRAMS: &[Program] = &[
     program!(
-        "nested-page", [],
-        WRITE, Step::Write(A, plain(AT + 0xffc)), Step::Write(A, plain(AT + 0x1000))
+        "nested-page",
+        [],
+        WRITE,
+        Step::Write(A, plain(AT + 0xffc)),
+        Step::Write(A, plain(AT + 0x1000))
     ),
     program!("nested-page-is-read", [], READ),
-    program!("nested-cd-not-mapped-in-stage-2", [window(CD_A, plain(0))], WRITE, READ),
-    program!("nested-cd-readable-alone-is-enough", [page_without(CD_A, S2_WRITE)], WRITE),
-    program!("nested-cd-not-readable-in-stage-2", [page_without(CD_A, S2_READ)], WRITE),
-    program!("nested-cd-without-access-flag-in-stage-2", [page_without(CD_A, AF)], WRITE),
+    program!(
+        "nested-cd-not-mapped-in-stage-2",
+        [window(CD_A, plain(0))],
+        WRITE,
+        READ
+    ),
+    program!(
+        "nested-cd-readable-alone-is-enough",
+        [page_without(CD_A, S2_WRITE)],
+        WRITE
+    ),
+    program!(
+        "nested-cd-not-readable-in-stage-2",
+        [page_without(CD_A, S2_READ)],
+        WRITE
+    ),
+    program!(
+        "nested-cd-without-access-flag-in-stage-2",
+        [page_without(CD_A, AF)],
+        WRITE
+    ),
     program!(
         "nested-cd-not-mapped-in-silence", with W2 & !(1 << 58), [window(CD_A, plain(0))], WRITE
     ),
     program!(
-        "nested-cd-in-no-memory", [window(CD_A, plain(NOWHERE | S2_PAGE))], WRITE
+        "nested-cd-in-no-memory",
+        [window(CD_A, plain(NOWHERE | S2_PAGE))],
+        WRITE
     ),
-    program!("nested-cd-that-is-not-valid", [Step::Store(CD_A, plain(0))], WRITE),
-    program!("nested-root-not-mapped-in-stage-2", [window(S1_L1, plain(0))], WRITE, READ),
-    program!("nested-level-2-table-not-mapped-in-stage-2", [window(S1_L2, plain(0))], WRITE),
-    program!("nested-level-3-table-not-mapped-in-stage-2", [window(S1_L3, plain(0))], WRITE, READ),
-    program!("nested-table-readable-alone-is-enough", [page_without(S1_L3, S2_WRITE)], WRITE),
-    program!("nested-table-not-readable-in-stage-2", [page_without(S1_L3, S2_READ)], WRITE),
-    program!("nested-table-without-access-flag-in-stage-2", [page_without(S1_L3, AF)], WRITE),
     program!(
-        "nested-table-in-no-memory", [window(S1_L3, plain(NOWHERE | S2_PAGE))], WRITE
+        "nested-cd-that-is-not-valid",
+        [Step::Store(CD_A, plain(0))],
+        WRITE
+    ),
+    program!(
+        "nested-root-not-mapped-in-stage-2",
+        [window(S1_L1, plain(0))],
+        WRITE,
+        READ
+    ),
+    program!(
+        "nested-level-2-table-not-mapped-in-stage-2",
+        [window(S1_L2, plain(0))],
+        WRITE
+    ),
+    program!(
+        "nested-level-3-table-not-mapped-in-stage-2",
+        [window(S1_L3, plain(0))],
+        WRITE,
+        READ
+    ),
+    program!(
+        "nested-table-readable-alone-is-enough",
+        [page_without(S1_L3, S2_WRITE)],
+        WRITE
+    ),
+    program!(
+        "nested-table-not-readable-in-stage-2",
+        [page_without(S1_L3, S2_READ)],
+        WRITE
+    ),
+    program!(
+        "nested-table-without-access-flag-in-stage-2",
+        [page_without(S1_L3, AF)],
+        WRITE
+    ),
+    program!(
+        "nested-table-in-no-memory",
+        [window(S1_L3, plain(NOWHERE | S2_PAGE))],
+        WRITE
     ),
     program!(
         "nested-table-beyond-stage-2",
-        [Step::Store(S1_L1, plain(1 << 39 | TABLE))], WRITE
+        [Step::Store(S1_L1, plain(1 << 39 | TABLE))],
+        WRITE
     ),
-    program!("nested-output-not-mapped-in-stage-2", [window(D0, plain(0))], WRITE, READ),
-    program!("nested-output-read-only-in-stage-2", [page_without(D0, S2_WRITE)], WRITE),
-    program!("nested-output-read-only-in-stage-2-is-read", [page_without(D0, S2_WRITE)], READ),
-    program!("nested-output-write-only-in-stage-2", [page_without(D0, S2_READ)], WRITE),
-    program!("nested-output-write-only-in-stage-2-is-not-read", [page_without(D0, S2_READ)], READ),
-    program!("nested-output-without-access-flag-in-stage-2", [page_without(D0, AF)], WRITE),
+    program!(
+        "nested-output-not-mapped-in-stage-2",
+        [window(D0, plain(0))],
+        WRITE,
+        READ
+    ),
+    program!(
+        "nested-output-read-only-in-stage-2",
+        [page_without(D0, S2_WRITE)],
+        WRITE
+    ),
+    program!(
+        "nested-output-read-only-in-stage-2-is-read",
+        [page_without(D0, S2_WRITE)],
+        READ
+    ),
+    program!(
+        "nested-output-write-only-in-stage-2",
+        [page_without(D0, S2_READ)],
+        WRITE
+    ),
+    program!(
+        "nested-output-write-only-in-stage-2-is-not-read",
+        [page_without(D0, S2_READ)],
+        READ
+    ),
+    program!(
+        "nested-output-without-access-flag-in-stage-2",
+        [page_without(D0, AF)],
+        WRITE
+    ),
     program!(
         "nested-output-not-mapped-in-silence", with W2 & !(1 << 58), [window(D0, plain(0))], WRITE
     ),
     program!(
-        "nested-output-beyond-stage-2", [s1_page(0, plain(1 << 39 | S1_PAGE))], WRITE
+        "nested-output-beyond-stage-2",
+        [s1_page(0, plain(1 << 39 | S1_PAGE))],
+        WRITE
     ),
     program!(
         "nested-output-beyond-s2ps",
@@ -82,15 +164,24 @@ pub(crate) const PROGRAMS: &[Program] = &[
     program!("nested-stage-1-invalid", [s1_page(0, plain(0))], WRITE),
     program!(
         "nested-stage-1-read-only",
-        [s1_page(0, plain(WINDOW | D0 | S1_PAGE | AP_READ_ONLY))], WRITE
+        [s1_page(0, plain(WINDOW | D0 | S1_PAGE | AP_READ_ONLY))],
+        WRITE
     ),
     program!(
         "nested-stage-1-permission-comes-before-stage-2-translation",
-        [s1_page(0, plain(WINDOW | D0 | S1_PAGE | AP_READ_ONLY)), window(D0, plain(0))], WRITE
+        [
+            s1_page(0, plain(WINDOW | D0 | S1_PAGE | AP_READ_ONLY)),
+            window(D0, plain(0))
+        ],
+        WRITE
     ),
     program!(
         "nested-stage-1-access-flag-comes-before-stage-2-translation",
-        [s1_page(0, plain(WINDOW | D0 | S1_PAGE & !AF)), window(D0, plain(0))], WRITE
+        [
+            s1_page(0, plain(WINDOW | D0 | S1_PAGE & !AF)),
+            window(D0, plain(0))
+        ],
+        WRITE
     ),
     program!(
         "nested-read-only-at-both-stages",
@@ -106,10 +197,13 @@ pub(crate) const PROGRAMS: &[Program] = &[
             cd(CD_A, CD_WORD0 & !(1 << 45), plain(WINDOW | S1_L1), plain(0)),
             window(D0, plain(0))
         ],
-        WRITE, Step::Write(A, plain(AT + 0x1000))
+        WRITE,
+        Step::Write(A, plain(AT + 0x1000))
     ),
     program!(
-        "nested-address-beyond-t0sz", [], Step::Write(A, plain(1 << 39 | AT))
+        "nested-address-beyond-t0sz",
+        [],
+        Step::Write(A, plain(1 << 39 | AT))
     ),
     program!(
         "nested-block-of-stage-1-over-pages-of-stage-2",
@@ -129,7 +223,9 @@ pub(crate) const PROGRAMS: &[Program] = &[
             Step::Store(S2_L2 + 0x100 * 8, arena(S2_BLOCK)),
             s1_page(1, plain(WINDOW | D1 | S1_PAGE))
         ],
-        WRITE, Step::Write(A, plain(AT + 0x1ffc)), Step::Write(A, plain(AT + 0x2000))
+        WRITE,
+        Step::Write(A, plain(AT + 0x1ffc)),
+        Step::Write(A, plain(AT + 0x2000))
     ),
     program!(
         "nested-blocks-at-both-stages",
@@ -137,7 +233,8 @@ pub(crate) const PROGRAMS: &[Program] = &[
             Step::Store(S2_L2 + 0x100 * 8, arena(S2_BLOCK)),
             Step::Store(S1_L2 + 0x80 * 8, plain(WINDOW | S1_BLOCK))
         ],
-        Step::Write(A, plain(AT + D0)), Step::Write(A, plain(AT + D3 + 0xffc))
+        Step::Write(A, plain(AT + D0)),
+        Step::Write(A, plain(AT + D3 + 0xffc))
     ),
     program!(
         "nested-block-of-1g-in-stage-2",
@@ -145,7 +242,8 @@ pub(crate) const PROGRAMS: &[Program] = &[
             Step::Store(S2_ROOT + 8, block_of_arena(30, S2_BLOCK)),
             s1_page(0, into_block(30, 0x4000_0000 | D0 | S1_PAGE))
         ],
-        WRITE, Step::Write(A, plain(AT + 0x1000))
+        WRITE,
+        Step::Write(A, plain(AT + 0x1000))
     ),
     Program {
         name: "nested-stage-1-of-16k-over-stage-2-of-4k",
@@ -153,7 +251,12 @@ pub(crate) const PROGRAMS: &[Program] = &[
             NESTED_TABLES,
             Step::Store(BIG_1 + 8 * 8, plain(WINDOW | BIG_2 | TABLE)),
             Step::Store(BIG_2, plain(WINDOW | D0 | S1_PAGE)),
-            cd(CD_A, put(put(CD_WORD0, 7, 6, 2), 5, 0, 28), plain(WINDOW | BIG_1), plain(0)),
+            cd(
+                CD_A,
+                put(put(CD_WORD0, 7, 6, 2), 5, 0, 28),
+                plain(WINDOW | BIG_1),
+                plain(0),
+            ),
             nested(A, CD_A, W2),
             FORGET_A,
             WRITE,
@@ -168,7 +271,12 @@ pub(crate) const PROGRAMS: &[Program] = &[
             Step::Store(BIG_1, plain(WINDOW | BIG_2 | TABLE)),
             Step::Store(BIG_2 + 0x1000 * 8, plain(WINDOW | D0 | S1_PAGE)),
             window(D0 + 0x5000, arena((D1 + 0x5000) | S2_PAGE)),
-            cd(CD_A, put(put(CD_WORD0, 7, 6, 1), 5, 0, 22), plain(WINDOW | BIG_1), plain(0)),
+            cd(
+                CD_A,
+                put(put(CD_WORD0, 7, 6, 1), 5, 0, 22),
+                plain(WINDOW | BIG_1),
+                plain(0),
+            ),
             nested(A, CD_A, W2),
             FORGET_A,
             WRITE,
@@ -208,7 +316,12 @@ pub(crate) const PROGRAMS: &[Program] = &[
             Step::Store(HIGH_L1, plain(WINDOW | HIGH_L2 | TABLE)),
             Step::Store(HIGH_L2 + 0x80 * 8, plain(WINDOW | HIGH_L3 | TABLE)),
             Step::Store(HIGH_L3, plain(WINDOW | D1 | S1_PAGE)),
-            cd(CD_B, put(CD_WORD0, 63, 48, 2), plain(WINDOW | HIGH_L1), plain(0)),
+            cd(
+                CD_B,
+                put(CD_WORD0, 63, 48, 2),
+                plain(WINDOW | HIGH_L1),
+                plain(0),
+            ),
             nested(A, CD_A, W2),
             nested(B, CD_B, W2),
             Step::Commands(&[cfgi_ste(A), cfgi_ste(B)]),

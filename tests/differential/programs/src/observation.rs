@@ -173,7 +173,11 @@ impl Display for Record {
             write!(f, " substream {:#x}", bits(w0, 31, 12))?;
         }
         if has_access {
-            f.write_str(if bits(w1, 35, 35) == 1 { " read" } else { " write" })?;
+            f.write_str(if bits(w1, 35, 35) == 1 {
+                " read"
+            } else {
+                " write"
+            })?;
             if bits(w1, 33, 33) == 1 {
                 f.write_str(" privileged")?;
             }
@@ -184,7 +188,7 @@ impl Display for Record {
                 2 => " IN",
                 _ => " CLASS=3",
             })?;
-            write!(f, " at {}", self.input(w2))?;
+            write!(f, " at {}", self.place(w2))?;
             rest[1] &= !(0b11_1000_1010 << 32);
             rest[2] = 0;
         }
@@ -203,29 +207,24 @@ impl Display for Record {
             }
         }
         if rest != [0; 4] {
-            write!(f, " other bits {rest:x?}")?;
+            let [w0, w1, w2, w3] = rest.map(|word| self.place(word));
+            write!(f, " other bits {w0} {w1} {w2} {w3}")?;
         }
         Ok(())
     }
 }
 
 impl Record {
-    fn input(&self, address: u64) -> impl Display {
-        let place = self.place(address);
-        let is_as_sent = address == self.sent;
-        fmt::from_fn(move |f| {
-            if is_as_sent {
-                f.write_str("the address sent")
-            } else {
-                place.fmt(f)
-            }
-        })
-    }
-
+    /// An address, told by what it is near: the text is the same wherever the arena is.
     fn place(&self, address: u64) -> impl Display + use<> {
         let offset = address.wrapping_sub(self.arena);
+        let sent = self.sent;
         fmt::from_fn(move |f| {
-            if offset < ARENA_BYTES {
+            if address == sent & !0xfff && address != 0 {
+                f.write_str("the page sent")
+            } else if address == sent {
+                f.write_str("the address sent")
+            } else if offset < ARENA_BYTES {
                 write!(f, "arena+{offset:#x}")
             } else {
                 write!(f, "{address:#x}")

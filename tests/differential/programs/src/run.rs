@@ -232,7 +232,8 @@ impl<T: Target> Runner<'_, T> {
         }
         self.put(SYNC);
         self.target.publish();
-        self.target.write32(CMDQ_PROD, self.produced % (2 << LOG2_COMMANDS));
+        self.target
+            .write32(CMDQ_PROD, self.produced % (2 << LOG2_COMMANDS));
         self.consume();
     }
 

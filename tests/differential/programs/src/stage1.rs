@@ -102,40 +102,103 @@ pub(crate) const PROGRAMS: &[Program] = &[
     ),
     page!("stage1-page-is-read", arena(D0 | S1_PAGE), READ),
     page!("stage1-global-page", arena(D0 | S1_PAGE & !NG), WRITE),
-    page!("stage1-read-only-page-is-not-written", arena(D0 | S1_PAGE | AP_READ_ONLY), WRITE),
-    page!("stage1-read-only-page-is-read", arena(D0 | S1_PAGE | AP_READ_ONLY), READ),
+    page!(
+        "stage1-read-only-page-is-not-written",
+        arena(D0 | S1_PAGE | AP_READ_ONLY),
+        WRITE
+    ),
+    page!(
+        "stage1-read-only-page-is-read",
+        arena(D0 | S1_PAGE | AP_READ_ONLY),
+        READ
+    ),
     page!(
         "stage1-read-only-page-is-not-written-after-a-read",
-        arena(D0 | S1_PAGE | AP_READ_ONLY), READ, WRITE
+        arena(D0 | S1_PAGE | AP_READ_ONLY),
+        READ,
+        WRITE
     ),
-    page!("stage1-page-for-el1-alone", arena(D0 | S1_PAGE & !AP_USER), WRITE),
-    page!("stage1-page-for-el1-alone-is-not-read", arena(D0 | S1_PAGE & !AP_USER), READ),
-    page!("stage1-execute-never-does-not-concern-data", arena(D0 | S1_PAGE | 3 << 53), WRITE, READ),
-    page!("stage1-page-without-access-flag", arena(D0 | S1_PAGE & !AF), WRITE, READ),
+    page!(
+        "stage1-page-for-el1-alone",
+        arena(D0 | S1_PAGE & !AP_USER),
+        WRITE
+    ),
+    page!(
+        "stage1-page-for-el1-alone-is-not-read",
+        arena(D0 | S1_PAGE & !AP_USER),
+        READ
+    ),
+    page!(
+        "stage1-execute-never-does-not-concern-data",
+        arena(D0 | S1_PAGE | 3 << 53),
+        WRITE,
+        READ
+    ),
+    page!(
+        "stage1-page-without-access-flag",
+        arena(D0 | S1_PAGE & !AF),
+        WRITE,
+        READ
+    ),
     page!(
         "stage1-affd-lets-pages-without-access-flag-through",
         with W0 | 1 << 35, arena(D0 | S1_PAGE & !AF), WRITE
     ),
     page!(
         "stage1-access-flag-comes-before-permission",
-        arena(D0 | S1_PAGE & !AF | AP_READ_ONLY), WRITE
+        arena(D0 | S1_PAGE & !AF | AP_READ_ONLY),
+        WRITE
     ),
     page!("stage1-invalid-page", plain(0), WRITE, READ),
-    page!("stage1-block-at-level-3-is-invalid", arena(D0 | S1_BLOCK), WRITE),
-    page!("stage1-without-r-faults-in-silence", with W0 & !(1 << 45), plain(0), WRITE, READ),
-    page!("stage1-software-bits-are-ignored", arena(D0 | S1_PAGE | 0xf << 55), WRITE),
-    page!("stage1-dirty-bit-modifier-is-ignored-without-httu",
-        arena(D0 | S1_PAGE | AP_READ_ONLY | 1 << 51), WRITE),
-    page!("stage1-contiguous-page", arena(D0 | S1_PAGE | 1 << 52), WRITE),
-    page!("stage1-device-memory-is-reached", arena(D0 | S1_PAGE | 1 << 2), WRITE),
-    tables!("stage1-invalid-at-level-1", low(W0), [TREASURE_HERE], WRITE,
-        Step::Write(A, plain(0x70_1234_5000))),
-    tables!(
-        "stage1-invalid-at-level-2", low(W0), [Step::Store(S1_L1, arena(S1_L2 | TABLE))], WRITE
+    page!(
+        "stage1-block-at-level-3-is-invalid",
+        arena(D0 | S1_BLOCK),
+        WRITE
     ),
-    tables!("stage1-invalid-at-level-3", low(W0), [S1_TABLES], WRITE, READ),
+    page!("stage1-without-r-faults-in-silence", with W0 & !(1 << 45), plain(0), WRITE, READ),
+    page!(
+        "stage1-software-bits-are-ignored",
+        arena(D0 | S1_PAGE | 0xf << 55),
+        WRITE
+    ),
+    page!(
+        "stage1-dirty-bit-modifier-is-ignored-without-httu",
+        arena(D0 | S1_PAGE | AP_READ_ONLY | 1 << 51),
+        WRITE
+    ),
+    page!(
+        "stage1-contiguous-page",
+        arena(D0 | S1_PAGE | 1 << 52),
+        WRITE
+    ),
+    page!(
+        "stage1-device-memory-is-reached",
+        arena(D0 | S1_PAGE | 1 << 2),
+        WRITE
+    ),
     tables!(
-        "stage1-block-of-2m", low(W0),
+        "stage1-invalid-at-level-1",
+        low(W0),
+        [TREASURE_HERE],
+        WRITE,
+        Step::Write(A, plain(0x70_1234_5000))
+    ),
+    tables!(
+        "stage1-invalid-at-level-2",
+        low(W0),
+        [Step::Store(S1_L1, arena(S1_L2 | TABLE))],
+        WRITE
+    ),
+    tables!(
+        "stage1-invalid-at-level-3",
+        low(W0),
+        [S1_TABLES],
+        WRITE,
+        READ
+    ),
+    tables!(
+        "stage1-block-of-2m",
+        low(W0),
         [
             Step::Store(S1_L1, arena(S1_L2 | TABLE)),
             Step::Store(S1_L2 + 0x80 * 8, arena(S1_BLOCK))
@@ -145,13 +208,15 @@ pub(crate) const PROGRAMS: &[Program] = &[
         Step::Write(A, plain(AT + 0x20_0000))
     ),
     tables!(
-        "stage1-block-of-1g", low(W0),
+        "stage1-block-of-1g",
+        low(W0),
         [Step::Store(S1_L1 + 8, block_of_arena(30, S1_BLOCK))],
         Step::Write(A, into_block(30, 0x4000_0000 + D0)),
         Step::Write(A, into_block(30, D0))
     ),
     tables!(
-        "stage1-block-of-2m-read-only", low(W0),
+        "stage1-block-of-2m-read-only",
+        low(W0),
         [
             Step::Store(S1_L1, arena(S1_L2 | TABLE)),
             Step::Store(S1_L2 + 0x80 * 8, arena(S1_BLOCK | AP_READ_ONLY))
@@ -159,7 +224,8 @@ pub(crate) const PROGRAMS: &[Program] = &[
         Step::Write(A, plain(AT + D0))
     ),
     tables!(
-        "stage1-48-bits-from-level-0", root(W0_48, arena(S1_L0)),
+        "stage1-48-bits-from-level-0",
+        root(W0_48, arena(S1_L0)),
         [
             Step::Store(S1_L0 + 511 * 8, arena(S1_L1 | TABLE)),
             Step::Store(S1_L0 + 255 * 8, arena(S1_L1 | TABLE)),
@@ -172,70 +238,89 @@ pub(crate) const PROGRAMS: &[Program] = &[
         Step::Write(A, plain(1 << 48 | AT))
     ),
     tables!(
-        "stage1-block-at-level-0-is-invalid", root(W0_48, arena(S1_L0)),
+        "stage1-block-at-level-0-is-invalid",
+        root(W0_48, arena(S1_L0)),
         [Step::Store(S1_L0, block_of_arena(39, S1_BLOCK))],
         Step::Write(A, arena(D0))
     ),
     tables!(
-        "stage1-30-bits-from-level-2", root(W0_30, arena(S1_L2)),
+        "stage1-30-bits-from-level-2",
+        root(W0_30, arena(S1_L2)),
         [
             Step::Store(S1_L2 + 0x80 * 8, arena(S1_L3 | TABLE)),
             s1_page(0, arena(D0 | S1_PAGE))
         ],
-        WRITE, Step::Write(A, plain(1 << 30 | AT))
+        WRITE,
+        Step::Write(A, plain(1 << 30 | AT))
     ),
     tables!(
-        "stage1-16k-page", root(W0_16K, arena(BIG_1)),
+        "stage1-16k-page",
+        root(W0_16K, arena(BIG_1)),
         [
             Step::Store(BIG_1 + 8 * 8, arena(BIG_2 | TABLE)),
             Step::Store(BIG_2, arena(D0 | S1_PAGE))
         ],
-        WRITE, Step::Write(A, plain(AT + 0x3ffc)), Step::Write(A, plain(AT + 0x4000))
+        WRITE,
+        Step::Write(A, plain(AT + 0x3ffc)),
+        Step::Write(A, plain(AT + 0x4000))
     ),
     tables!(
-        "stage1-16k-block-of-32m", root(W0_16K, arena(BIG_1)),
+        "stage1-16k-block-of-32m",
+        root(W0_16K, arena(BIG_1)),
         [Step::Store(BIG_1 + 8 * 8, block_of_arena(25, S1_BLOCK))],
-        Step::Write(A, into_block(25, AT + D1)), Step::Write(A, into_block(25, D1))
+        Step::Write(A, into_block(25, AT + D1)),
+        Step::Write(A, into_block(25, D1))
     ),
     tables!(
-        "stage1-16k-47-bits-from-level-1", root(W0_16K_47, arena(BIG_1)),
+        "stage1-16k-47-bits-from-level-1",
+        root(W0_16K_47, arena(BIG_1)),
         [
             Step::Store(BIG_1 + 2047 * 8, arena(BIG_2 | TABLE)),
             Step::Store(BIG_2 + 8 * 8, arena(BIG_3 | TABLE)),
             Step::Store(BIG_3, arena(D0 | S1_PAGE))
         ],
-        Step::Write(A, plain(2047 << 36 | AT)), Step::Write(A, plain(2046 << 36 | AT))
+        Step::Write(A, plain(2047 << 36 | AT)),
+        Step::Write(A, plain(2046 << 36 | AT))
     ),
     tables!(
-        "stage1-16k-48-bits-from-level-0", root(W0_16K_48, arena(S1_L0)),
+        "stage1-16k-48-bits-from-level-0",
+        root(W0_16K_48, arena(S1_L0)),
         [
             Step::Store(S1_L0 + 8, arena(BIG_1 | TABLE)),
             Step::Store(BIG_1, arena(BIG_2 | TABLE)),
             Step::Store(BIG_2 + 8 * 8, arena(BIG_3 | TABLE)),
             Step::Store(BIG_3, arena(D0 | S1_PAGE))
         ],
-        Step::Write(A, plain(1 << 47 | AT)), WRITE
+        Step::Write(A, plain(1 << 47 | AT)),
+        WRITE
     ),
     tables!(
-        "stage1-16k-block-at-level-1-is-invalid", root(W0_16K_47, arena(BIG_1)),
+        "stage1-16k-block-at-level-1-is-invalid",
+        root(W0_16K_47, arena(BIG_1)),
         [Step::Store(BIG_1, block_of_arena(36, S1_BLOCK))],
         Step::Write(A, arena(D1))
     ),
     tables!(
-        "stage1-64k-page", root(W0_64K, arena(BIG_1)),
+        "stage1-64k-page",
+        root(W0_64K, arena(BIG_1)),
         [
             Step::Store(BIG_1, arena(BIG_2 | TABLE)),
             Step::Store(BIG_2 + 0x1000 * 8, arena(D0 | S1_PAGE))
         ],
-        WRITE, Step::Write(A, plain(AT + 0xfffc)), Step::Write(A, plain(AT + 0x1_0000))
+        WRITE,
+        Step::Write(A, plain(AT + 0xfffc)),
+        Step::Write(A, plain(AT + 0x1_0000))
     ),
     tables!(
-        "stage1-64k-block-of-512m", root(W0_64K, arena(BIG_1)),
+        "stage1-64k-block-of-512m",
+        root(W0_64K, arena(BIG_1)),
         [Step::Store(BIG_1 + 3 * 8, block_of_arena(29, S1_BLOCK))],
-        Step::Write(A, into_block(29, 0x6000_0000 + D1)), Step::Write(A, into_block(29, D1))
+        Step::Write(A, into_block(29, 0x6000_0000 + D1)),
+        Step::Write(A, into_block(29, D1))
     ),
     tables!(
-        "stage1-64k-48-bits-from-level-1", root(W0_64K_48, arena(S1_L0)),
+        "stage1-64k-48-bits-from-level-1",
+        root(W0_64K_48, arena(S1_L0)),
         [
             Step::Store(S1_L0 + 63 * 8, arena(BIG_1 | TABLE)),
             Step::Store(BIG_1 + 8191 * 8, block_of_arena(29, S1_BLOCK))
@@ -244,21 +329,28 @@ pub(crate) const PROGRAMS: &[Program] = &[
         Step::Write(A, into_block(29, 62 << 42 | 8191 << 29 | D1))
     ),
     tables!(
-        "stage1-64k-29-bits-from-level-3", root(W0_64K_29, arena(BIG_1)),
+        "stage1-64k-29-bits-from-level-3",
+        root(W0_64K_29, arena(BIG_1)),
         [Step::Store(BIG_1 + 0x1000 * 8, arena(D0 | S1_PAGE))],
-        WRITE, Step::Write(A, plain(1 << 29 | AT))
+        WRITE,
+        Step::Write(A, plain(1 << 29 | AT))
     ),
     tables!(
-        "stage1-64k-block-at-level-1-is-invalid", root(W0_64K_48, arena(S1_L0)),
+        "stage1-64k-block-at-level-1-is-invalid",
+        root(W0_64K_48, arena(S1_L0)),
         [Step::Store(S1_L0, block_of_arena(42, S1_BLOCK))],
         Step::Write(A, arena(D1))
     ),
     halves!(
-        "stage1-both-halves", BOTH0,
-        WRITE, Step::Write(A, plain(HIGH_AT)), Step::Write(A, plain(HIGH_AT + 0x1000))
+        "stage1-both-halves",
+        BOTH0,
+        WRITE,
+        Step::Write(A, plain(HIGH_AT)),
+        Step::Write(A, plain(HIGH_AT + 0x1000))
     ),
     halves!(
-        "stage1-addresses-between-the-halves", BOTH0,
+        "stage1-addresses-between-the-halves",
+        BOTH0,
         Step::Write(A, plain(1 << 39 | AT)),
         Step::Write(A, plain(HIGH_AT & !(1 << 39))),
         Step::Write(A, plain(1 << 55 | AT)),
@@ -266,36 +358,49 @@ pub(crate) const PROGRAMS: &[Program] = &[
         Step::Write(A, plain(HIGH_AT & !(0xff << 56)))
     ),
     halves!(
-        "stage1-tbi0-ignores-the-top-byte-of-low-addresses", BOTH0 | 1 << 38,
+        "stage1-tbi0-ignores-the-top-byte-of-low-addresses",
+        BOTH0 | 1 << 38,
         Step::Write(A, plain(0x5500_0000_0000_0000 | AT)),
         Step::Write(A, plain(0x5580_0000_0000_0000 | AT)),
         Step::Write(A, plain(HIGH_AT & !(0xaa << 56)))
     ),
     halves!(
-        "stage1-tbi1-ignores-the-top-byte-of-high-addresses", BOTH0 | 1 << 39,
+        "stage1-tbi1-ignores-the-top-byte-of-high-addresses",
+        BOTH0 | 1 << 39,
         Step::Write(A, plain(HIGH_AT & !(0xff << 56))),
         Step::Write(A, plain(0x5500_0000_0000_0000 | AT))
     ),
     halves!(
-        "stage1-epd1-forbids-high-addresses", BOTH0 | 1 << 30,
-        Step::Write(A, plain(HIGH_AT)), WRITE
+        "stage1-epd1-forbids-high-addresses",
+        BOTH0 | 1 << 30,
+        Step::Write(A, plain(HIGH_AT)),
+        WRITE
     ),
     halves!(
-        "stage1-epd0-forbids-low-addresses", BOTH0 | 1 << 14,
-        WRITE, Step::Write(A, plain(HIGH_AT))
-    ),
-    halves!("stage1-epd0-and-epd1-forbid-all", BOTH0 | 1 << 30 | 1 << 14,
-        WRITE, Step::Write(A, plain(HIGH_AT))
-    ),
-    halves!(
-        "stage1-tg0-is-not-looked-at-with-epd0", put(BOTH0, 7, 6, 3) | 1 << 14,
+        "stage1-epd0-forbids-low-addresses",
+        BOTH0 | 1 << 14,
+        WRITE,
         Step::Write(A, plain(HIGH_AT))
     ),
-    halves!("stage1-t0sz-is-not-looked-at-with-epd0", put(BOTH0, 5, 0, 63) | 1 << 14,
+    halves!(
+        "stage1-epd0-and-epd1-forbid-all",
+        BOTH0 | 1 << 30 | 1 << 14,
+        WRITE,
+        Step::Write(A, plain(HIGH_AT))
+    ),
+    halves!(
+        "stage1-tg0-is-not-looked-at-with-epd0",
+        put(BOTH0, 7, 6, 3) | 1 << 14,
+        Step::Write(A, plain(HIGH_AT))
+    ),
+    halves!(
+        "stage1-t0sz-is-not-looked-at-with-epd0",
+        put(BOTH0, 5, 0, 63) | 1 << 14,
         Step::Write(A, plain(HIGH_AT))
     ),
     tables!(
-        "stage1-16k-in-the-high-half", cd(CD_A, put(BOTH0, 23, 22, 1), arena(S1_L1), arena(BIG_1)),
+        "stage1-16k-in-the-high-half",
+        cd(CD_A, put(BOTH0, 23, 22, 1), arena(S1_L1), arena(BIG_1)),
         [
             S1_TABLES,
             s1_page(0, arena(D0 | S1_PAGE)),
@@ -304,20 +409,26 @@ pub(crate) const PROGRAMS: &[Program] = &[
             Step::Store(BIG_2 + 8 * 8, arena(BIG_3 | TABLE)),
             Step::Store(BIG_3, arena(D1 | S1_PAGE))
         ],
-        WRITE, Step::Write(A, plain(HIGH_AT)), Step::Write(A, plain(HIGH_AT + 0x3ffc))
+        WRITE,
+        Step::Write(A, plain(HIGH_AT)),
+        Step::Write(A, plain(HIGH_AT + 0x3ffc))
     ),
     tables!(
-        "stage1-64k-in-the-high-half", cd(CD_A, put(BOTH0, 23, 22, 3), arena(S1_L1), arena(BIG_1)),
+        "stage1-64k-in-the-high-half",
+        cd(CD_A, put(BOTH0, 23, 22, 3), arena(S1_L1), arena(BIG_1)),
         [
             S1_TABLES,
             s1_page(0, arena(D0 | S1_PAGE)),
             Step::Store(BIG_1, arena(BIG_2 | TABLE)),
             Step::Store(BIG_2 + 0x1000 * 8, arena(D1 | S1_PAGE))
         ],
-        WRITE, Step::Write(A, plain(HIGH_AT)), Step::Write(A, plain(HIGH_AT + 0xfffc))
+        WRITE,
+        Step::Write(A, plain(HIGH_AT)),
+        Step::Write(A, plain(HIGH_AT + 0xfffc))
     ),
     tables!(
-        "stage1-aptable-forbids-writes", low(W0),
+        "stage1-aptable-forbids-writes",
+        low(W0),
         [
             Step::Store(S1_L1, arena(S1_L2 | TABLE)),
             Step::Store(S1_L2 + 0x80 * 8, arena(S1_L3 | TABLE | 2 << 61)),
@@ -326,7 +437,8 @@ pub(crate) const PROGRAMS: &[Program] = &[
         WRITE
     ),
     tables!(
-        "stage1-aptable-of-a-higher-table-forbids-writes", low(W0),
+        "stage1-aptable-of-a-higher-table-forbids-writes",
+        low(W0),
         [
             Step::Store(S1_L1, arena(S1_L2 | TABLE | 2 << 61)),
             Step::Store(S1_L2 + 0x80 * 8, arena(S1_L3 | TABLE)),
@@ -347,23 +459,49 @@ pub(crate) const PROGRAMS: &[Program] = &[
         ],
     },
     page!("stage1-page-beyond-ips", with IPS_36, plain(1 << 36 | S1_PAGE), WRITE, READ),
-    page!("stage1-page-beyond-the-output-size", plain(1 << 44 | S1_PAGE), WRITE),
+    page!(
+        "stage1-page-beyond-the-output-size",
+        plain(1 << 44 | S1_PAGE),
+        WRITE
+    ),
     page!("stage1-page-in-no-memory", plain(NOWHERE | S1_PAGE), WRITE),
     tables!(
-        "stage1-block-beyond-ips", low(IPS_36),
-        [Step::Store(S1_L1, plain(1 << 36 | S1_BLOCK))], WRITE
+        "stage1-block-beyond-ips",
+        low(IPS_36),
+        [Step::Store(S1_L1, plain(1 << 36 | S1_BLOCK))],
+        WRITE
     ),
     tables!(
-        "stage1-table-beyond-ips", low(IPS_36),
-        [Step::Store(S1_L1, plain(1 << 36 | TABLE))], WRITE
+        "stage1-table-beyond-ips",
+        low(IPS_36),
+        [Step::Store(S1_L1, plain(1 << 36 | TABLE))],
+        WRITE
     ),
     tables!(
-        "stage1-table-in-no-memory", low(W0),
-        [Step::Store(S1_L1, plain(NOWHERE | TABLE))], WRITE, READ
+        "stage1-table-in-no-memory",
+        low(W0),
+        [Step::Store(S1_L1, plain(NOWHERE | TABLE))],
+        WRITE,
+        READ
     ),
-    tables!("stage1-root-in-no-memory", root(W0, plain(NOWHERE)), [TREASURE_HERE], WRITE),
-    tables!("cd-ttb0-beyond-ips", root(IPS_36, arena(S1_L1 | 1 << 36)), [S1_TABLES], WRITE),
-    tables!("cd-ttb0-beyond-the-output-size", root(W0, arena(S1_L1 | 1 << 44)), [S1_TABLES], WRITE),
+    tables!(
+        "stage1-root-in-no-memory",
+        root(W0, plain(NOWHERE)),
+        [TREASURE_HERE],
+        WRITE
+    ),
+    tables!(
+        "cd-ttb0-beyond-ips",
+        root(IPS_36, arena(S1_L1 | 1 << 36)),
+        [S1_TABLES],
+        WRITE
+    ),
+    tables!(
+        "cd-ttb0-beyond-the-output-size",
+        root(W0, arena(S1_L1 | 1 << 44)),
+        [S1_TABLES],
+        WRITE
+    ),
     cd_word!("cd-ips-above-the-output-size-is-capped", put(W0, 34, 32, 5)),
     cd_word!("cd-that-is-not-valid", W0 & !(1 << 31)),
     cd_word!("cd-without-aa64-is-illegal", W0 & !(1 << 41)),

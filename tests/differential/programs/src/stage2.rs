@@ -74,44 +74,89 @@ pub(crate) const PROGRAMS: &[Program] = &[
     ),
     page!(
         "stage2-ipa-of-an-event-is-a-pages",
-        arena(D0 | S2_PAGE), Step::Write(A, plain(AT + 0x1ffc))
+        arena(D0 | S2_PAGE),
+        Step::Write(A, plain(AT + 0x1ffc))
     ),
     page!("stage2-page-is-read", arena(D0 | S2_PAGE), READ),
-    page!("stage2-read-only-page-is-not-written", arena(D0 | S2_PAGE & !S2_WRITE), WRITE),
-    page!("stage2-read-only-page-is-read", arena(D0 | S2_PAGE & !S2_WRITE), READ),
+    page!(
+        "stage2-read-only-page-is-not-written",
+        arena(D0 | S2_PAGE & !S2_WRITE),
+        WRITE
+    ),
+    page!(
+        "stage2-read-only-page-is-read",
+        arena(D0 | S2_PAGE & !S2_WRITE),
+        READ
+    ),
     page!(
         "stage2-read-only-page-is-not-written-after-a-read",
-        arena(D0 | S2_PAGE & !S2_WRITE), READ, WRITE
+        arena(D0 | S2_PAGE & !S2_WRITE),
+        READ,
+        WRITE
     ),
-    page!("stage2-write-only-page-is-written", arena(D0 | S2_PAGE & !S2_READ), WRITE),
-    page!("stage2-write-only-page-is-not-read", arena(D0 | S2_PAGE & !S2_READ), READ),
+    page!(
+        "stage2-write-only-page-is-written",
+        arena(D0 | S2_PAGE & !S2_READ),
+        WRITE
+    ),
+    page!(
+        "stage2-write-only-page-is-not-read",
+        arena(D0 | S2_PAGE & !S2_READ),
+        READ
+    ),
     page!(
         "stage2-write-only-page-is-not-read-after-a-write",
-        arena(D0 | S2_PAGE & !S2_READ), WRITE, READ
+        arena(D0 | S2_PAGE & !S2_READ),
+        WRITE,
+        READ
     ),
     page!(
         "stage2-page-without-permission",
-        arena(D0 | S2_PAGE & !S2_READ & !S2_WRITE), WRITE, READ
+        arena(D0 | S2_PAGE & !S2_READ & !S2_WRITE),
+        WRITE,
+        READ
     ),
-    page!("stage2-page-without-access-flag", arena(D0 | S2_PAGE & !AF), WRITE, READ),
+    page!(
+        "stage2-page-without-access-flag",
+        arena(D0 | S2_PAGE & !AF),
+        WRITE,
+        READ
+    ),
     page!(
         "stage2-affd-lets-pages-without-access-flag-through",
         with W2 | 1 << 53, arena(D0 | S2_PAGE & !AF), WRITE
     ),
     page!(
         "stage2-access-flag-comes-before-permission",
-        arena(D0 | S2_PAGE & !AF & !S2_WRITE), WRITE
+        arena(D0 | S2_PAGE & !AF & !S2_WRITE),
+        WRITE
     ),
-    page!("stage2-execute-never-does-not-concern-data", arena(D0 | S2_PAGE | 2 << 53), WRITE),
+    page!(
+        "stage2-execute-never-does-not-concern-data",
+        arena(D0 | S2_PAGE | 2 << 53),
+        WRITE
+    ),
     page!("stage2-invalid-page", arena(D0 | S2_PAGE & !1), WRITE, READ),
-    page!("stage2-block-at-level-3-is-invalid", arena(D0 | S2_BLOCK), WRITE),
+    page!(
+        "stage2-block-at-level-3-is-invalid",
+        arena(D0 | S2_BLOCK),
+        WRITE
+    ),
     page!("stage2-without-s2r-faults-in-silence", with W2 & !(1 << 58), plain(0), WRITE, READ),
     page!(
         "stage2-without-s2r-no-permission-in-silence",
         with W2 & !(1 << 58), arena(D0 | S2_PAGE & !S2_WRITE), WRITE
     ),
-    page!("stage2-device-memory-is-reached", arena(D0 | S2_PAGE & !(0xf << 2)), WRITE),
-    page!("stage2-software-bits-are-ignored", arena(D0 | S2_PAGE | 0xf << 55), WRITE),
+    page!(
+        "stage2-device-memory-is-reached",
+        arena(D0 | S2_PAGE & !(0xf << 2)),
+        WRITE
+    ),
+    page!(
+        "stage2-software-bits-are-ignored",
+        arena(D0 | S2_PAGE | 0xf << 55),
+        WRITE
+    ),
     page!(
         "stage2-contiguous-pages",
         arena(D0 | S2_PAGE | 1 << 52),
@@ -127,15 +172,22 @@ pub(crate) const PROGRAMS: &[Program] = &[
         Step::Write(A, plain(AT + 0x1_0000))
     ),
     tables!(
-        "stage2-invalid-at-level-1", W2, [Step::Store(S2_ROOT + 8, plain(0))],
-        Step::Write(A, plain(AT)), Step::Write(A, plain(0x70_1234_5000))
+        "stage2-invalid-at-level-1",
+        W2,
+        [Step::Store(S2_ROOT + 8, plain(0))],
+        Step::Write(A, plain(AT)),
+        Step::Write(A, plain(0x70_1234_5000))
     ),
     tables!(
-        "stage2-invalid-at-level-2", W2, [Step::Store(S2_ROOT, arena(S2_L2 | TABLE))], WRITE
+        "stage2-invalid-at-level-2",
+        W2,
+        [Step::Store(S2_ROOT, arena(S2_L2 | TABLE))],
+        WRITE
     ),
     tables!("stage2-invalid-at-level-3", W2, [S2_TABLES], WRITE, READ),
     tables!(
-        "stage2-block-of-2m", W2,
+        "stage2-block-of-2m",
+        W2,
         [
             Step::Store(S2_ROOT, arena(S2_L2 | TABLE)),
             Step::Store(S2_L2 + 0x80 * 8, arena(S2_BLOCK))
@@ -145,7 +197,8 @@ pub(crate) const PROGRAMS: &[Program] = &[
         Step::Write(A, plain(AT + 0x20_0000))
     ),
     tables!(
-        "stage2-block-of-2m-read-only", W2,
+        "stage2-block-of-2m-read-only",
+        W2,
         [
             Step::Store(D1 + 8, plain(TREASURE + 1)),
             Step::Store(S2_ROOT, arena(S2_L2 | TABLE)),
@@ -155,7 +208,8 @@ pub(crate) const PROGRAMS: &[Program] = &[
         Step::Read(A, plain(AT + D1 + 8))
     ),
     tables!(
-        "stage2-block-of-2m-without-access-flag", W2,
+        "stage2-block-of-2m-without-access-flag",
+        W2,
         [
             Step::Store(S2_ROOT, arena(S2_L2 | TABLE)),
             Step::Store(S2_L2 + 0x80 * 8, arena(S2_BLOCK & !AF))
@@ -163,19 +217,22 @@ pub(crate) const PROGRAMS: &[Program] = &[
         Step::Write(A, plain(AT + D0))
     ),
     tables!(
-        "stage2-block-of-1g", W2,
+        "stage2-block-of-1g",
+        W2,
         [Step::Store(S2_ROOT + 8, block_of_arena(30, S2_BLOCK))],
         Step::Write(A, into_block(30, 0x4000_0000 + D0)),
         Step::Write(A, into_block(30, 0x4000_0000 + D2 + 0xffc)),
         Step::Write(A, into_block(30, D0))
     ),
     tables!(
-        "stage2-block-at-level-0-is-invalid", W2_44,
+        "stage2-block-at-level-0-is-invalid",
+        W2_44,
         [Step::Store(S2_ROOT, block_of_arena(39, S2_BLOCK))],
         Step::Write(A, arena(D0))
     ),
     tables!(
-        "stage2-44-bits-from-level-0", W2_44,
+        "stage2-44-bits-from-level-0",
+        W2_44,
         [
             Step::Store(S2_ROOT + 31 * 8, arena(S2_OTHER | TABLE)),
             Step::Store(S2_OTHER, arena(S2_L2 | TABLE)),
@@ -187,71 +244,92 @@ pub(crate) const PROGRAMS: &[Program] = &[
         Step::Write(A, plain(AT))
     ),
     tables!(
-        "stage2-40-bits-from-2-tables", W2_40,
+        "stage2-40-bits-from-2-tables",
+        W2_40,
         [
             Step::Store(S2_ROOT + 0x1000, arena(S2_L2 | TABLE)),
             Step::Store(S2_L2 + 0x80 * 8, arena(S2_L3 | TABLE)),
             s2_page(0, arena(D0 | S2_PAGE))
         ],
-        Step::Write(A, plain(1 << 39 | AT)), Step::Write(A, plain(AT)),
+        Step::Write(A, plain(1 << 39 | AT)),
+        Step::Write(A, plain(AT)),
         Step::Write(A, plain(1 << 40 | AT))
     ),
+    page!(
+        "stage2-40-bits-from-the-first-of-2-tables",
+        with W2_40, arena(D0 | S2_PAGE), WRITE
+    ),
     tables!(
-        "stage2-41-bits-from-4-tables", W2_41,
+        "stage2-41-bits-from-4-tables",
+        W2_41,
         [
             Step::Store(S2_ROOT + 0x3000, arena(S2_L2 | TABLE)),
             Step::Store(S2_L2 + 0x80 * 8, arena(S2_L3 | TABLE)),
             s2_page(0, arena(D0 | S2_PAGE))
         ],
-        Step::Write(A, plain(3 << 39 | AT)), Step::Write(A, plain(2 << 39 | AT))
+        Step::Write(A, plain(3 << 39 | AT)),
+        Step::Write(A, plain(2 << 39 | AT))
     ),
     tables!(
-        "stage2-42-bits-from-8-tables", W2_42,
+        "stage2-42-bits-from-8-tables",
+        W2_42,
         [
             Step::Store(S2_ROOT + 0x7000, arena(S2_L2 | TABLE)),
             Step::Store(S2_L2 + 0x80 * 8, arena(S2_L3 | TABLE)),
             s2_page(0, arena(D0 | S2_PAGE))
         ],
-        Step::Write(A, plain(7 << 39 | AT)), Step::Write(A, plain(3 << 39 | AT))
+        Step::Write(A, plain(7 << 39 | AT)),
+        Step::Write(A, plain(3 << 39 | AT))
     ),
     tables!(
-        "stage2-43-bits-from-16-tables", W2_43,
+        "stage2-43-bits-from-16-tables",
+        W2_43,
         [
             Step::Store(S2_ROOT + 0xf000 + 511 * 8, arena(S2_L2 | TABLE)),
             Step::Store(S2_L2 + 0x80 * 8, arena(S2_L3 | TABLE)),
             s2_page(0, arena(D0 | S2_PAGE))
         ],
-        Step::Write(A, plain(0x1fff << 30 | AT)), Step::Write(A, plain(0x1ffe << 30 | AT))
+        Step::Write(A, plain(0x1fff << 30 | AT)),
+        Step::Write(A, plain(0x1ffe << 30 | AT))
     ),
     tables!(
-        "stage2-30-bits-from-level-2", W2_30,
+        "stage2-30-bits-from-level-2",
+        W2_30,
         [
             Step::Store(S2_ROOT + 0x80 * 8, arena(S2_L3 | TABLE)),
             s2_page(0, arena(D0 | S2_PAGE))
         ],
-        WRITE, Step::Write(A, plain(1 << 30 | AT))
+        WRITE,
+        Step::Write(A, plain(1 << 30 | AT))
     ),
     tables!(
-        "stage2-34-bits-from-16-tables-of-level-2", W2_34,
+        "stage2-34-bits-from-16-tables-of-level-2",
+        W2_34,
         [
             Step::Store(S2_ROOT + 0xf000 + 0x80 * 8, arena(S2_L3 | TABLE)),
             s2_page(0, arena(D0 | S2_PAGE))
         ],
-        Step::Write(A, plain(15 << 30 | AT)), WRITE
+        Step::Write(A, plain(15 << 30 | AT)),
+        WRITE
     ),
     tables!(
-        "stage2-16k-page", W2_16K,
+        "stage2-16k-page",
+        W2_16K,
         [
             // Index 8 of level 2 (32 MiB each), 0 of level 3.
             Step::Store(S2_ROOT + 8 * 8, arena(S2_OTHER | TABLE)),
             Step::Store(S2_OTHER, arena(D0 | S2_PAGE))
         ],
-        WRITE, Step::Write(A, plain(AT + 0x3ffc)), Step::Write(A, plain(AT + 0x4000))
+        WRITE,
+        Step::Write(A, plain(AT + 0x3ffc)),
+        Step::Write(A, plain(AT + 0x4000))
     ),
     tables!(
-        "stage2-16k-block-of-32m", W2_16K,
+        "stage2-16k-block-of-32m",
+        W2_16K,
         [Step::Store(S2_ROOT + 8 * 8, block_of_arena(25, S2_BLOCK))],
-        Step::Write(A, into_block(25, AT + D1)), Step::Write(A, into_block(25, D1))
+        Step::Write(A, into_block(25, AT + D1)),
+        Step::Write(A, into_block(25, D1))
     ),
     tables!(
         "stage2-16k-40-bits-from-16-tables", W2_16K_40, root arena(BIG_1),
@@ -260,7 +338,8 @@ pub(crate) const PROGRAMS: &[Program] = &[
         Step::Write(A, into_block(25, 14 << 36 | AT | D1))
     ),
     tables!(
-        "stage2-16k-44-bits-from-level-1", W2_16K_44,
+        "stage2-16k-44-bits-from-level-1",
+        W2_16K_44,
         [
             Step::Store(S2_ROOT + 0xff * 8, arena(S2_OTHER | TABLE)),
             Step::Store(S2_OTHER + 8 * 8, block_of_arena(25, S2_BLOCK))
@@ -282,7 +361,8 @@ pub(crate) const PROGRAMS: &[Program] = &[
         Step::Write(A, into_block(29, 0x6000_0000 + D1)), Step::Write(A, into_block(29, D1))
     ),
     tables!(
-        "stage2-64k-44-bits-from-level-1", W2_64K_44,
+        "stage2-64k-44-bits-from-level-1",
+        W2_64K_44,
         [
             Step::Store(S2_ROOT + 3 * 8, arena(BIG_1 | TABLE)),
             Step::Store(BIG_1 + 3 * 8, block_of_arena(29, S2_BLOCK))
@@ -297,35 +377,59 @@ pub(crate) const PROGRAMS: &[Program] = &[
         Step::Write(A, into_block(29, 2 << 42 | 0x6000_0000 | D1))
     ),
     tables!(
-        "stage2-64k-block-at-level-1-is-invalid", W2_64K_44,
+        "stage2-64k-block-at-level-1-is-invalid",
+        W2_64K_44,
         [Step::Store(S2_ROOT, block_of_arena(42, S2_BLOCK))],
         Step::Write(A, arena(D1))
     ),
-    page!("stage2-address-beyond-t0sz", arena(D0 | S2_PAGE), Step::Write(A, plain(1 << 39 | AT))),
-    page!("stage2-address-beyond-44-bits", arena(D0 | S2_PAGE), Step::Write(A, plain(1 << 44 | AT))),
+    page!(
+        "stage2-address-beyond-t0sz",
+        arena(D0 | S2_PAGE),
+        Step::Write(A, plain(1 << 39 | AT))
+    ),
+    page!(
+        "stage2-address-beyond-44-bits",
+        arena(D0 | S2_PAGE),
+        Step::Write(A, plain(1 << 44 | AT))
+    ),
     page!(
         "stage2-address-beyond-44-bits-in-silence-too-without-s2r",
         with W2 & !(1 << 58), arena(D0 | S2_PAGE), Step::Write(A, plain(1 << 44 | AT))
     ),
-    page!("stage2-highest-address", arena(D0 | S2_PAGE), Step::Write(A, plain(0xffff_ffff_ffff_fffc))),
+    page!(
+        "stage2-highest-address",
+        arena(D0 | S2_PAGE),
+        Step::Write(A, plain(0xffff_ffff_ffff_fffc))
+    ),
     page!("stage2-page-beyond-s2ps", with W2_PS_36, plain(1 << 36 | S2_PAGE), WRITE, READ),
     page!(
         "stage2-output-smaller-than-the-input",
         with put(W2, 50, 48, 1), arena(D0 | S2_PAGE), WRITE
     ),
     page!("stage2-page-within-s2ps-beyond-memory", with W2_PS_40, plain(1 << 36 | S2_PAGE), WRITE),
-    page!("stage2-page-beyond-the-output-size", plain(1 << 44 | S2_PAGE), WRITE),
-    tables!(
-        "stage2-block-beyond-s2ps", W2_PS_36,
-        [Step::Store(S2_ROOT, plain(1 << 36 | S2_BLOCK))], WRITE
+    page!(
+        "stage2-page-beyond-the-output-size",
+        plain(1 << 44 | S2_PAGE),
+        WRITE
     ),
     tables!(
-        "stage2-table-beyond-s2ps", W2_PS_36,
-        [Step::Store(S2_ROOT, plain(1 << 36 | TABLE))], WRITE
+        "stage2-block-beyond-s2ps",
+        W2_PS_36,
+        [Step::Store(S2_ROOT, plain(1 << 36 | S2_BLOCK))],
+        WRITE
     ),
     tables!(
-        "stage2-table-in-no-memory", W2,
-        [Step::Store(S2_ROOT, plain(NOWHERE | TABLE))], WRITE, READ
+        "stage2-table-beyond-s2ps",
+        W2_PS_36,
+        [Step::Store(S2_ROOT, plain(1 << 36 | TABLE))],
+        WRITE
+    ),
+    tables!(
+        "stage2-table-in-no-memory",
+        W2,
+        [Step::Store(S2_ROOT, plain(NOWHERE | TABLE))],
+        WRITE,
+        READ
     ),
     tables!(
         "stage2-root-in-no-memory", W2, root plain(NOWHERE), [Step::Store(S2_ROOT, plain(0))],

@@ -78,7 +78,10 @@ pub(crate) const PROGRAMS: &[Program] = &[
     Program {
         name: "bypass-ignores-stage-2",
         // S2TG reserved, S2T0SZ out of range: nobody looks.
-        steps: &[ste(A, plain(BYPASS), u64::MAX & !(1 << 51) | 1 << 51, plain(0)), TRY],
+        steps: &[
+            ste(A, plain(BYPASS), u64::MAX & !(1 << 51) | 1 << 51, plain(0)),
+            TRY,
+        ],
     },
     Program {
         name: "bypass-beyond-the-output-size",
@@ -123,13 +126,26 @@ pub(crate) const PROGRAMS: &[Program] = &[
     },
     stage2_entry!("s2tg-3-is-illegal", put(W2, 47, 46, 3)),
     stage2_entry!("s2t0sz-15-is-illegal", put(put(W2, 37, 32, 15), 39, 38, 2)),
-    stage2_entry!("s2t0sz-19-is-illegal-with-44-bits", put(put(W2, 37, 32, 19), 39, 38, 2)),
+    stage2_entry!(
+        "s2t0sz-19-is-illegal-with-44-bits",
+        put(put(W2, 37, 32, 19), 39, 38, 2)
+    ),
     stage2_entry!("s2t0sz-40-is-illegal", put(put(W2, 37, 32, 40), 39, 38, 0)),
     stage2_entry!("s2sl0-3-is-illegal", put(W2, 39, 38, 3)),
     stage2_entry!("s2sl0-too-deep-for-s2t0sz", put(W2, 39, 38, 0)),
     stage2_entry!("s2sl0-too-high-for-s2t0sz", put(W2, 39, 38, 2)),
-    stage2_entry!("s2ttb-beyond-s2ps", plain(STAGE2), put(W2, 50, 48, 0), arena(S2_ROOT | 1 << 32)),
-    stage2_entry!("s2ttb-beyond-the-output-size", plain(STAGE2), W2, arena(S2_ROOT | 1 << 44)),
+    stage2_entry!(
+        "s2ttb-beyond-s2ps",
+        plain(STAGE2),
+        put(W2, 50, 48, 0),
+        arena(S2_ROOT | 1 << 32)
+    ),
+    stage2_entry!(
+        "s2ttb-beyond-the-output-size",
+        plain(STAGE2),
+        W2,
+        arena(S2_ROOT | 1 << 44)
+    ),
     stage2_entry!("s2ps-above-the-output-size-is-capped", put(W2, 50, 48, 5)),
     stage2_entry!("s2s-is-illegal-where-nothing-stalls", W2 | 1 << 57),
     stage2_entry!("s2endi-is-illegal-where-tables-are-little", W2 | 1 << 52),
@@ -139,14 +155,21 @@ pub(crate) const PROGRAMS: &[Program] = &[
     stage2_entry!("a-vmid-of-16-bits", put(W2, 15, 0, 0xffff)),
     stage2_entry!(
         "stage-2-ignores-s1cdmax",
-        plain(STAGE2 | 3 << 59), W2, arena(S2_ROOT)
+        plain(STAGE2 | 3 << 59),
+        W2,
+        arena(S2_ROOT)
     ),
     stage2_entry!(
         "stage-2-ignores-the-context-pointer",
-        plain(STAGE2 | 0x00ff_ffff_ffff_ffc0), W2, arena(S2_ROOT)
+        plain(STAGE2 | 0x00ff_ffff_ffff_ffc0),
+        W2,
+        arena(S2_ROOT)
     ),
     stage1_entry!("s1cdmax-without-substreams", arena(CD_A | STAGE1 | 1 << 59)),
-    stage1_entry!("s1contextptr-beyond-the-output-size", arena(CD_A | STAGE1 | 1 << 44)),
+    stage1_entry!(
+        "s1contextptr-beyond-the-output-size",
+        plain(STAGE1 | 1 << 44)
+    ),
     stage1_entry!("s1contextptr-in-no-memory", plain(NOWHERE | STAGE1)),
     Program {
         name: "s1stalld-is-illegal-where-nothing-stalls",
@@ -156,7 +179,12 @@ pub(crate) const PROGRAMS: &[Program] = &[
             low_cd(CD_WORD0),
             Step::Entry(
                 A as u64 * 64,
-                [arena(CD_A | STAGE1), plain(STE_WORD1 | 1 << 27), plain(1), plain(0)],
+                [
+                    arena(CD_A | STAGE1),
+                    plain(STE_WORD1 | 1 << 27),
+                    plain(1),
+                    plain(0),
+                ],
             ),
             FORGET_A,
             Step::Write(A, plain(AT)),
@@ -170,7 +198,12 @@ pub(crate) const PROGRAMS: &[Program] = &[
             low_cd(CD_WORD0),
             Step::Entry(
                 A as u64 * 64,
-                [arena(CD_A | STAGE1), plain(STE_WORD1 | 3 << 30), plain(1), plain(0)],
+                [
+                    arena(CD_A | STAGE1),
+                    plain(STE_WORD1 | 3 << 30),
+                    plain(1),
+                    plain(0),
+                ],
             ),
             FORGET_A,
             Step::Write(A, plain(AT)),
@@ -183,7 +216,12 @@ pub(crate) const PROGRAMS: &[Program] = &[
             s2_page(0, arena(D0 | S2_PAGE)),
             Step::Entry(
                 A as u64 * 64,
-                [plain(STAGE2), plain(STE_WORD1 | 2 << 28), plain(W2), arena(S2_ROOT)],
+                [
+                    plain(STAGE2),
+                    plain(STE_WORD1 | 2 << 28),
+                    plain(W2),
+                    arena(S2_ROOT),
+                ],
             ),
             FORGET_A,
             Step::Write(A, plain(AT)),

@@ -41,7 +41,10 @@ macro_rules! two_levels {
 }
 
 const fn entry(at: u64) -> Step {
-    Step::Entry(at, [plain(STAGE2), plain(STE_WORD1), plain(W2), arena(S2_ROOT)])
+    Step::Entry(
+        at,
+        [plain(STAGE2), plain(STE_WORD1), plain(W2), arena(S2_ROOT)],
+    )
 }
 
 /// An L1STD: Span, and a pointer.
@@ -51,81 +54,125 @@ const fn level1(index: u64, word: Word) -> Step {
 
 pub(crate) const PROGRAMS: &[Program] = &[
     two_levels!(
-        "two-levels-split-at-6", config(6, 9),
-        [level1(0, arena(NEAR | 7)), level1(4, arena(FURTHER | 7)),
-            entry(NEAR + A as u64 * 64), entry(FURTHER)],
+        "two-levels-split-at-6",
+        config(6, 9),
+        [
+            level1(0, arena(NEAR | 7)),
+            level1(4, arena(FURTHER | 7)),
+            entry(NEAR + A as u64 * 64),
+            entry(FURTHER)
+        ],
         WRITE,
         Step::Write(FAR, plain(AT + 8)),
         Step::Write(B, plain(AT))
     ),
     two_levels!(
-        "two-levels-split-at-8", config(8, 9),
-        [level1(0, arena(0x4_0000 | 9)), level1(1, arena(0x5_0000 | 9)),
-            entry(0x4_0000 + A as u64 * 64), entry(0x5_0000)],
+        "two-levels-split-at-8",
+        config(8, 9),
+        [
+            level1(0, arena(0x4_0000 | 9)),
+            level1(1, arena(0x5_0000 | 9)),
+            entry(0x4_0000 + A as u64 * 64),
+            entry(0x5_0000)
+        ],
         WRITE,
         Step::Write(FAR, plain(AT + 8)),
         Step::Write(B, plain(AT))
     ),
     two_levels!(
-        "two-levels-split-at-10", config(10, 10),
-        [level1(0, arena(0x4_0000 | 11)), entry(0x4_0000 + A as u64 * 64), entry(0x4_0000 + FAR as u64 * 64)],
+        "two-levels-split-at-10",
+        config(10, 10),
+        [
+            level1(0, arena(0x4_0000 | 11)),
+            entry(0x4_0000 + A as u64 * 64),
+            entry(0x4_0000 + FAR as u64 * 64)
+        ],
         WRITE,
         Step::Write(FAR, plain(AT + 8)),
         Step::Write(B, plain(AT))
     ),
     two_levels!(
-        "two-levels-with-a-reserved-split-act-as-6", config(7, 9),
-        [level1(0, arena(NEAR | 7)), level1(4, arena(FURTHER | 7)),
-            entry(NEAR + A as u64 * 64), entry(FURTHER)],
+        "two-levels-with-a-reserved-split-act-as-6",
+        config(7, 9),
+        [
+            level1(0, arena(NEAR | 7)),
+            level1(4, arena(FURTHER | 7)),
+            entry(NEAR + A as u64 * 64),
+            entry(FURTHER)
+        ],
         WRITE,
         Step::Write(FAR, plain(AT + 8))
     ),
     two_levels!(
-        "two-levels-span-0-is-no-stream", config(6, 9),
+        "two-levels-span-0-is-no-stream",
+        config(6, 9),
         [level1(0, arena(NEAR)), entry(NEAR + A as u64 * 64)],
         WRITE,
         Step::Write(FAR, plain(AT))
     ),
     two_levels!(
-        "two-levels-a-stream-beyond-the-span", config(6, 9),
-        [level1(0, arena(NEAR | 5)), entry(NEAR + A as u64 * 64), entry(NEAR + B as u64 * 64)],
+        "two-levels-a-stream-beyond-the-span",
+        config(6, 9),
+        [
+            level1(0, arena(NEAR | 5)),
+            entry(NEAR + A as u64 * 64),
+            entry(NEAR + B as u64 * 64)
+        ],
         WRITE
     ),
     two_levels!(
-        "two-levels-a-stream-far-beyond-the-span", config(6, 9),
+        "two-levels-a-stream-far-beyond-the-span",
+        config(6, 9),
         [level1(0, arena(NEAR | 1)), entry(NEAR + A as u64 * 64)],
         WRITE
     ),
     two_levels!(
-        "two-levels-the-last-stream-of-a-span", config(6, 9),
-        [level1(0, arena(NEAR | 6)), entry(NEAR + A as u64 * 64), entry(NEAR + B as u64 * 64)],
+        "two-levels-the-last-stream-of-a-span",
+        config(6, 9),
+        [
+            level1(0, arena(NEAR | 6)),
+            entry(NEAR + A as u64 * 64),
+            entry(NEAR + B as u64 * 64)
+        ],
         WRITE,
         Step::Write(B, plain(AT + 8))
     ),
     two_levels!(
-        "two-levels-a-span-above-the-split", config(6, 9),
+        "two-levels-a-span-above-the-split",
+        config(6, 9),
         [level1(0, arena(NEAR | 8)), entry(NEAR + A as u64 * 64)],
         WRITE
     ),
     two_levels!(
-        "two-levels-a-reserved-span", config(6, 9),
+        "two-levels-a-reserved-span",
+        config(6, 9),
         [level1(0, arena(NEAR | 12)), entry(NEAR + A as u64 * 64)],
         WRITE
     ),
     two_levels!(
-        "two-levels-a-stream-beyond-log2size", config(6, 8),
-        [level1(0, arena(NEAR | 7)), level1(4, arena(FURTHER | 7)),
-            entry(NEAR + A as u64 * 64), entry(FURTHER)],
+        "two-levels-a-stream-beyond-log2size",
+        config(6, 8),
+        [
+            level1(0, arena(NEAR | 7)),
+            level1(4, arena(FURTHER | 7)),
+            entry(NEAR + A as u64 * 64),
+            entry(FURTHER)
+        ],
         WRITE,
         Step::Write(FAR, plain(AT + 8))
     ),
     two_levels!(
-        "two-levels-pointer-bits-below-its-size-are-ignored", config(6, 9),
-        [level1(0, arena(NEAR | 0x40 | 7)), entry(NEAR + A as u64 * 64)],
+        "two-levels-pointer-bits-below-its-size-are-ignored",
+        config(6, 9),
+        [
+            level1(0, arena(NEAR | 0x40 | 7)),
+            entry(NEAR + A as u64 * 64)
+        ],
         WRITE
     ),
     two_levels!(
-        "two-levels-a-second-level-in-no-memory", config(6, 9),
+        "two-levels-a-second-level-in-no-memory",
+        config(6, 9),
         [level1(0, plain(NOWHERE | 7))],
         WRITE
     ),
@@ -141,8 +188,13 @@ pub(crate) const PROGRAMS: &[Program] = &[
         ],
     },
     two_levels!(
-        "two-levels-a-grown-second-level", config(6, 9),
-        [level1(0, arena(NEAR | 7)), entry(NEAR + A as u64 * 64), entry(FURTHER)],
+        "two-levels-a-grown-second-level",
+        config(6, 9),
+        [
+            level1(0, arena(NEAR | 7)),
+            entry(NEAR + A as u64 * 64),
+            entry(FURTHER)
+        ],
         WRITE,
         Step::Write(FAR, plain(AT + 8)),
         level1(4, arena(FURTHER | 7)),
@@ -150,7 +202,8 @@ pub(crate) const PROGRAMS: &[Program] = &[
         Step::Write(FAR, plain(AT + 8))
     ),
     two_levels!(
-        "two-levels-an-entry-change-after-cfgi-ste", config(6, 9),
+        "two-levels-an-entry-change-after-cfgi-ste",
+        config(6, 9),
         [level1(0, arena(NEAR | 7)), entry(NEAR + A as u64 * 64)],
         WRITE,
         Step::Store(NEAR + A as u64 * 64, plain(1)),
@@ -159,9 +212,20 @@ pub(crate) const PROGRAMS: &[Program] = &[
         WRITE
     ),
     two_levels!(
-        "two-levels-s2tg-3-is-illegal", config(6, 9),
-        [level1(0, arena(NEAR | 7)), Step::Entry(NEAR + A as u64 * 64,
-            [plain(STAGE2), plain(STE_WORD1), plain(put(W2, 47, 46, 3)), arena(S2_ROOT)])],
+        "two-levels-s2tg-3-is-illegal",
+        config(6, 9),
+        [
+            level1(0, arena(NEAR | 7)),
+            Step::Entry(
+                NEAR + A as u64 * 64,
+                [
+                    plain(STAGE2),
+                    plain(STE_WORD1),
+                    plain(put(W2, 47, 46, 3)),
+                    arena(S2_ROOT)
+                ]
+            )
+        ],
         WRITE
     ),
     // The last: the step before it left two levels on.
