@@ -3,11 +3,11 @@
 use crate::core::Core;
 use crate::event::{Class, EventType};
 use crate::registers::{cr0, cr2};
+use crate::route::{Fault, Policy, Request, Resolved, Seen};
 use crate::stage2::{Need, Stage2Leaf};
 use crate::ste::Ste;
 use crate::substream::{Way, decide};
 use crate::transaction::{Outcome, Transaction};
-use crate::translate::{Fault, Policy, Request, Resolved, Seen};
 
 /// What a successful translation request grants.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -83,7 +83,9 @@ const UNIT_LOG2: u32 = 12;
 /// An invalidation that a device has not answered.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Outstanding {
-    pub(crate) id: u64,
+    pub(crate) invalidation: AtcInvalidation,
+    /// The step in which it was sent.
+    pub(crate) sent: u64,
     /// When the SMMU gives up waiting.
     pub(crate) due_us: u64,
 }
@@ -135,8 +137,13 @@ impl Core {
         self.is_on(cr0::ATSCHK)
     }
 
+    /// ATSCHK as it acts for a stream: what was kept with its entry may be older than CR0 (§6.3.9).
+    fn checks(&self, ste: &Ste) -> bool {
+        self.is_checked() && (ste.was_checked || !self.choices.looks_ahead())
+    }
+
     /// Whether configuration errors of ATS traffic are recorded.
-    fn records_ats(&self) -> bool {
+    pub(crate) fn records_ats(&self) -> bool {
         self.id.atsrecerr && self.registers.cr2 & cr2::REC_CFG_ATS != 0
     }
 
@@ -158,11 +165,15 @@ impl Core {
         if ste.aborts {
             return Outcome::Ats(AtsAnswer::UnsupportedRequest);
         }
-        if ste.effective_eats(self.is_checked()) == 0 {
+        if ste.effective_eats(self.checks(&ste)) == 0 {
             return self.refuse_request(transaction);
         }
         match self.grant(transaction, &ste) {
-            Ok(grant) => Outcome::Ats(AtsAnswer::Success(grant)),
+            Ok(grant) => {
+                let is_split = ste.effective_eats(self.checks(&ste)) == 2;
+                self.note_grant(transaction, grant, is_split);
+                Outcome::Ats(AtsAnswer::Success(grant))
+            }
             Err(fault) if fault.event_type.is_translation_related() => {
                 Outcome::Ats(AtsAnswer::Success(no_grant(transaction)))
             }
@@ -216,7 +227,7 @@ impl Core {
             },
             None => both,
         };
-        let is_split = ste.effective_eats(self.is_checked()) == 2;
+        let is_split = ste.effective_eats(self.checks(ste)) == 2;
         let address = if is_split { route.ipa } else { route.pa };
         let wants_execute = transaction.is_instruction && has_substream;
         Ok(granted(
@@ -234,6 +245,7 @@ impl Core {
         if !self.is_on(cr0::SMMUEN) {
             return self.forbid(transaction);
         }
+        self.check_granted(transaction);
         let too_far = transaction.address >> self.id.oas_bits != 0;
         let route = Resolved::identity(transaction.address, crate::Attributes::INCOMING);
         if !self.is_checked() {
@@ -249,6 +261,9 @@ impl Core {
         };
         if ste.aborts {
             return Outcome::Aborted;
+        }
+        if !self.checks(&ste) {
+            return self.forward(transaction, &route, Some(origin));
         }
         let eats = ste.effective_eats(true);
         if eats == 0 {
@@ -268,7 +283,7 @@ impl Core {
             stream: transaction.stream,
             substream: None,
             address: transaction.address,
-            need: crate::translate::need(transaction, &ste),
+            need: crate::route::need(transaction, &ste),
         };
         match self.resolve_stage2(&ste, &request) {
             Ok(route) => self.forward(transaction, &route, Some(origin)),
@@ -313,16 +328,23 @@ impl Core {
         self.commands.next_invalidation += 1;
         let id = self.commands.next_invalidation;
         let due_us = self.now_us() + self.atc_timeout_us;
-        self.commands.outstanding.push(Outstanding { id, due_us });
-        self.outbox
-            .push(Message::Invalidate(AtcInvalidation { id, ..invalidation }));
+        let invalidation = AtcInvalidation { id, ..invalidation };
+        self.commands.outstanding.push(Outstanding {
+            invalidation,
+            sent: self.record.step(),
+            due_us,
+        });
+        self.outbox.push(Message::Invalidate(invalidation));
     }
 
     /// A device has answered an invalidation.
     pub(crate) fn answer_invalidation(&mut self, id: u64) {
-        self.commands
-            .outstanding
-            .retain(|outstanding| outstanding.id != id);
+        let outstanding = &mut self.commands.outstanding;
+        let found = outstanding.iter().position(|of| of.invalidation.id == id);
+        if let Some(at) = found {
+            let answered = outstanding.remove(at);
+            self.grants_invalidated(&answered.invalidation, answered.sent);
+        }
     }
 }
 

@@ -90,6 +90,10 @@ impl MemoryType {
         if bits & 0b1100 == 0 {
             return Self::device(bits);
         }
+        // Reserved; in STE.MemAttr and GBPA.MemAttr the architecture defines them so (§5.2).
+        if bits & 0b0011 == 0 {
+            return Self::DeviceNGnRnE;
+        }
         Self::Normal {
             inner: Cacheability::from_stage2(bits & 3),
             outer: Cacheability::from_stage2(bits >> 2),

@@ -1,20 +1,9 @@
 //! Register accesses: who may write what when, and the handshakes (§6.2, §6.3).
 
-use crate::bits::keep;
 use crate::core::Core;
-use crate::queue::Queue;
-use crate::registers::{Registers, cr0, gbpa, gerror, irq_ctrl, offset};
+use crate::registers::{Registers, cr0, gbpa, irq_ctrl, offset};
 use crate::smmu::Settings;
 use crate::violation::Rule;
-
-/// Updates that the hardware has not acknowledged yet: when each will be.
-#[derive(Clone, Default, Debug)]
-pub(crate) struct Updates {
-    /// By field of CR0, in the order of `cr0::FIELDS`.
-    cr0: [Option<u64>; 6],
-    gbpa: Option<(u64, u32)>,
-    irq_ctrl: Option<u64>,
-}
 
 /// The registers after reset.
 pub(crate) fn reset(settings: &Settings) -> Registers {
@@ -193,6 +182,11 @@ impl Core {
             self.violate(Rule::GuardedWrittenWhileOn, format!("{value:#x} to CR1"));
             return;
         }
+        let cacheability = [0, 2, 6, 8].map(|at| value >> at & 3);
+        let shareability = [4, 10].map(|at| value >> at & 3);
+        if cacheability.contains(&3) || shareability.contains(&1) {
+            self.violate(Rule::ReservedEncoding, format!("{value:#x} to CR1"));
+        }
         self.registers.cr1 = value;
     }
 
@@ -217,176 +211,6 @@ impl Core {
             offset::EVENTQ_PROD => registers.eventq_prod = value,
             offset::PRIQ_PROD => registers.priq_prod = value,
             _ => store_irq(registers, at, value),
-        }
-    }
-
-    /// When an update that starts now is acknowledged; `None`: never.
-    fn acknowledge_at(&mut self) -> Option<u64> {
-        let due = self.now_us() + self.choices.acknowledge_us() + self.faults.acknowledge_late_us;
-        (!self.faults.acknowledge_never).then_some(due)
-    }
-
-    fn write_cr0(&mut self, value: u32) {
-        let all = cr0::FIELDS.iter().fold(0, |all, field| all | field);
-        let value = self.reserved(offset::CR0, value, all);
-        for (at, field) in cr0::FIELDS.into_iter().enumerate() {
-            let changes = (value ^ self.registers.cr0) & field != 0;
-            if !changes {
-                continue;
-            }
-            let in_transition = (self.registers.cr0 ^ self.registers.cr0ack) & field != 0;
-            if in_transition {
-                self.violate(Rule::ChangedDuringUpdate, format!("CR0 bits {field:#x}"));
-            }
-            self.updates.cr0[at] = Some(self.acknowledge_at().unwrap_or(u64::MAX));
-        }
-        self.registers.cr0 = value;
-    }
-
-    fn write_gbpa(&mut self, value: u32) {
-        if value & gbpa::UPDATE == 0 || self.registers.gbpa & gbpa::UPDATE != 0 {
-            self.violate(Rule::GbpaWithoutUpdate, format!("{value:#x} to GBPA"));
-            return;
-        }
-        let value = self.reserved(offset::GBPA, value, 0x801f_3f1f | 0x000f_0000);
-        self.registers.gbpa |= gbpa::UPDATE;
-        let due = self.acknowledge_at().unwrap_or(u64::MAX);
-        self.updates.gbpa = Some((due, value & !gbpa::UPDATE));
-    }
-
-    fn write_irq_ctrl(&mut self, value: u32) {
-        let value = self.reserved(offset::IRQ_CTRL, value, 7);
-        if (value ^ self.registers.irq_ctrl)
-            & (self.registers.irq_ctrl ^ self.registers.irq_ctrlack)
-            != 0
-        {
-            self.violate(Rule::ChangedDuringUpdate, format!("IRQ_CTRL {value:#x}"));
-        }
-        self.registers.irq_ctrl = value;
-        self.updates.irq_ctrl = Some(self.acknowledge_at().unwrap_or(u64::MAX));
-    }
-
-    fn write_gerrorn(&mut self, value: u32) {
-        let value = self.reserved(offset::GERRORN, value, gerror::ALL);
-        let active = self.registers.gerror ^ self.registers.gerrorn;
-        let toggled = value ^ self.registers.gerrorn;
-        if toggled & !active != 0 {
-            self.violate(Rule::InactiveErrorToggled, format!("{value:#x} to GERRORN"));
-        }
-        // Service failure mode stays whatever is written.
-        let stays = gerror::SFM_ERR & active;
-        self.registers.gerrorn ^= toggled & active & !stays;
-    }
-
-    /// Completes the updates that are due.
-    pub(crate) fn acknowledge(&mut self) {
-        let now = self.now_us();
-        for (at, field) in cr0::FIELDS.into_iter().enumerate() {
-            if self.updates.cr0[at].is_some_and(|due| due <= now) {
-                self.updates.cr0[at] = None;
-                let old = self.registers.cr0ack;
-                self.registers.cr0ack = old & !field | self.registers.cr0 & field;
-                self.cr0_changed(field, old);
-            }
-        }
-        if let Some((due, value)) = self.updates.gbpa
-            && due <= now
-        {
-            self.updates.gbpa = None;
-            self.registers.gbpa = value;
-        }
-        if self.updates.irq_ctrl.is_some_and(|due| due <= now) {
-            self.updates.irq_ctrl = None;
-            self.registers.irq_ctrlack = self.registers.irq_ctrl;
-        }
-    }
-
-    /// A field of CR0 has taken effect.
-    fn cr0_changed(&mut self, field: u32, old: u32) {
-        let is_on = self.registers.cr0ack & field != 0;
-        let was_on = old & field != 0;
-        match (field, was_on, is_on) {
-            (cr0::SMMUEN, false, true) => {
-                self.check_stream_table();
-                self.sweep();
-            }
-            (cr0::SMMUEN, true, false) => {
-                self.check_disabled();
-                self.abort_stalls();
-            }
-            (cr0::CMDQEN, false, true) => self.check_queue(self.command_queue(), "CMDQ"),
-            (cr0::EVENTQEN, false, true) => self.check_queue(self.event_queue(), "EVENTQ"),
-            (cr0::EVENTQEN, true, false) => self.drop_events(),
-            (cr0::PRIQEN, false, true) => self.check_queue(self.pri_queue(), "PRIQ"),
-            _ => {}
-        }
-    }
-
-    fn check_queue(&mut self, queue: Queue, name: &str) {
-        let registers = &self.registers;
-        let (base, prod, cons) = match name {
-            "CMDQ" => (
-                registers.cmdq_base,
-                registers.cmdq_prod,
-                registers.cmdq_cons,
-            ),
-            "EVENTQ" => (
-                registers.eventq_base,
-                registers.eventq_prod,
-                registers.eventq_cons,
-            ),
-            _ => (
-                registers.priq_base,
-                registers.priq_prod,
-                registers.priq_cons,
-            ),
-        };
-        if keep(base, 55, 5) != queue.base {
-            self.violate(Rule::TableMisaligned, format!("{name}_BASE {base:#x}"));
-        }
-        if !queue.is_consistent(prod, cons) {
-            self.violate(
-                Rule::QueueInconsistent,
-                format!("{name} PROD {prod:#x}, CONS {cons:#x}"),
-            );
-        }
-    }
-
-    fn check_stream_table(&mut self) {
-        let (base, config) = (self.registers.strtab_base, self.registers.strtab_base_cfg);
-        if keep(base, 55, 6) != self.stream_table().base {
-            self.violate(
-                Rule::TableMisaligned,
-                format!("STRTAB_BASE {base:#x} with STRTAB_BASE_CFG {config:#x}"),
-            );
-        }
-        let format = config >> 16 & 3;
-        let split = config >> 6 & 0x1f;
-        let log2 = config & 0x3f;
-        let bad_split = format == 1 && !matches!(split, 6 | 8 | 10);
-        if format > 1
-            || (format == 1 && !self.id.st_level2)
-            || bad_split
-            || log2 > u32::from(self.id.sid_bits)
-        {
-            self.violate(
-                Rule::ReservedEncoding,
-                format!("STRTAB_BASE_CFG {config:#x}"),
-            );
-        }
-    }
-
-    /// SMMUEN has become 0: no device may still hold translations.
-    fn check_disabled(&mut self) {
-        let streams = &self.caches.config.streams;
-        let with_ats = streams.iter().find(|(_, copies)| {
-            copies
-                .ste
-                .as_ref()
-                .is_some_and(|copy| copy.decoded.is_ok_and(|ste| ste.effective_eats(true) != 0))
-        });
-        if let Some((stream, _)) = with_ats {
-            self.violate(Rule::DisabledWithAts, format!("stream {stream:#x}"));
         }
     }
 

@@ -16,7 +16,10 @@ use crate::memory::{Abort, Memory};
 use crate::prefetch::Ahead;
 use crate::record::Record;
 use crate::registers::Registers;
+use crate::route::Resolved;
 use crate::stall::Stalls;
+use crate::story::Origin;
+use crate::transaction::Transaction;
 use crate::violation::Rule;
 use crate::watch::Uses;
 
@@ -31,16 +34,24 @@ pub(crate) struct Core {
     pub(crate) choices: Choices,
     pub(crate) faults: Faults,
     pub(crate) registers: Registers,
-    pub(crate) updates: crate::control::Updates,
+    pub(crate) updates: crate::update::Updates,
     pub(crate) commands: Commands,
     pub(crate) caches: Caches,
     pub(crate) uses: Uses,
     pub(crate) entries: Entries,
     pub(crate) ahead: Ahead,
     pub(crate) events: Events,
+    pub(crate) reads: crate::strict::Reads,
+    pub(crate) grants: crate::grants::Grants,
     pub(crate) stalls: Stalls,
+    /// Posted writes that are still on their way.
+    pub(crate) posted: Vec<(Transaction, Resolved, Option<Origin>)>,
     pub(crate) interrupts: Vec<Interrupt>,
     pub(crate) outbox: Vec<Message>,
+    /// Since when the driver waits for what is pending, and whether that was told.
+    pub(crate) waits: Option<(u64, bool)>,
+    /// No driver may wait longer for one answer.
+    pub(crate) wait_limit_us: u64,
     /// How long a device may take to answer an invalidation.
     pub(crate) atc_timeout_us: u64,
 }
@@ -63,8 +74,33 @@ impl Core {
         if self.choices.is_chaotic() {
             self.evict_some();
         }
+        if self.choices.one_in(2) {
+            self.land_posted();
+        }
         self.flush_events();
         self.run_stalls();
+        self.check_waits();
+    }
+
+    /// Complains, once for each, of an answer that the driver has waited for beyond all bounds.
+    fn check_waits(&mut self) {
+        let now = self.now_us();
+        let Some(since) = self.pending_since() else {
+            self.waits = None;
+            return;
+        };
+        let (start, is_told) = self
+            .waits
+            .filter(|(start, _)| *start == since)
+            .unwrap_or((since, false));
+        let is_over = now.saturating_sub(start) > self.wait_limit_us;
+        if is_over && !is_told {
+            self.violate(
+                Rule::WaitUnbounded,
+                format!("{} us for one answer", now - start),
+            );
+        }
+        self.waits = Some((start, is_told || is_over));
     }
 
     pub(crate) fn violate(&self, rule: Rule, what: String) {

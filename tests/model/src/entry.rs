@@ -200,6 +200,19 @@ impl Core {
         self.entries.unchecked.insert(key);
     }
 
+    /// The contexts that have these tags now, among those that were looked at.
+    pub(crate) fn contexts_with(&self, vmid: u16, asid: u16) -> Vec<(u32, u32)> {
+        let compared = self.entries.by_asid.values().flatten().copied();
+        let fresh = self.entries.unchecked.iter();
+        let fresh = fresh.filter_map(|(stream, substream)| Some((*stream, (*substream)?)));
+        let known: BTreeSet<(u32, u32)> = compared.chain(fresh).collect();
+        let has_tags = |&(stream, substream): &(u32, u32)| {
+            self.peek_cd(stream, substream)
+                .is_some_and(|(ste, cd, _)| (ste.vmid, cd.asid) == (vmid, asid))
+        };
+        known.into_iter().filter(has_tags).collect()
+    }
+
     /// Context descriptors with the same tags must agree in what the TLB may keep.
     fn compare_contexts(&mut self, stream: u32, substream: u32) {
         let Some((ste, cd, words)) = self.peek_cd(stream, substream) else {

@@ -8,8 +8,8 @@ use crate::fault::Fetch;
 use crate::interrupt::Line;
 use crate::queue::Queue;
 use crate::registers::{cr0, cr2, gerror, offset};
+use crate::route::{Fault, Policy, Seen};
 use crate::transaction::{Kind, Outcome, Transaction};
-use crate::translate::{Fault, Policy, Seen};
 use crate::violation::Rule;
 
 /// OVFLG of PROD, OVACKFLG of CONS.
@@ -40,6 +40,8 @@ impl Core {
     }
 
     pub(crate) fn write_eventq_cons(&mut self, value: u32) {
+        self.check_given_back(Line::EventQueue);
+        let value = self.reserved(offset::EVENTQ_CONS, value, 0x800f_ffff);
         let queue = self.event_queue();
         if self.is_on(cr0::EVENTQEN) && !queue.is_consistent(self.registers.eventq_prod, value) {
             let prod = self.registers.eventq_prod;
@@ -48,7 +50,7 @@ impl Core {
                 format!("EVENTQ_CONS {value:#x} with PROD {prod:#x}"),
             );
         }
-        self.registers.eventq_cons = self.reserved(offset::EVENTQ_CONS, value, 0x800f_ffff);
+        self.registers.eventq_cons = value;
     }
 
     /// Whether an error is active.
@@ -86,7 +88,7 @@ impl Core {
                 stalls,
             } => (aborts, records, stalls),
         };
-        if stalls && transaction.kind == Kind::Ordinary {
+        if stalls && matches!(transaction.kind, Kind::Ordinary | Kind::Posted) {
             let event = event_of(transaction, seen, &fault);
             return self.stall(transaction, event, ticket);
         }

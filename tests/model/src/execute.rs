@@ -1,8 +1,9 @@
 //! The command queue: consumption, what is in progress, SYNC (§3.5, §4.7, §7.1).
 
 use crate::ats::{AtcInvalidation, Message, Outstanding};
-use crate::command::{self, Command, Signal};
+use crate::command::{Command, Signal};
 use crate::core::Core;
+use crate::decode;
 use crate::fault::Fetch;
 use crate::interrupt::{Interrupt, Line};
 use crate::pri::PageResponse;
@@ -20,6 +21,8 @@ pub(crate) struct Commands {
     pub(crate) unsynced: Vec<(Command, u64)>,
     /// When the SYNC at CONS completes, once what is before it is done.
     sync_due_us: Option<u64>,
+    /// When the SYNC at CONS was first looked at.
+    sync_began_us: Option<u64>,
     /// Invalidations that devices have not answered.
     pub(crate) outstanding: Vec<Outstanding>,
     pub(crate) next_invalidation: u64,
@@ -44,7 +47,8 @@ impl Core {
         let queue = self.command_queue();
         let old = self.registers.cmdq_prod;
         let cons = self.registers.cmdq_cons;
-        self.registers.cmdq_prod = self.reserved(offset::CMDQ_PROD, value, 0xf_ffff);
+        let value = self.reserved(offset::CMDQ_PROD, value, 0xf_ffff);
+        self.registers.cmdq_prod = value;
         if !self.is_on(cr0::CMDQEN) {
             return;
         }
@@ -66,7 +70,7 @@ impl Core {
     /// Consumes what can be consumed.
     pub(crate) fn run_commands(&mut self) {
         while self.can_consume() {
-            if !self.consume_one() {
+            if self.choices.pauses() || !self.consume_one() {
                 break;
             }
         }
@@ -94,15 +98,14 @@ impl Core {
             (Ok(low), Ok(high)) => [low, high],
             _ => return self.stop(CommandError::Abort),
         };
-        match self.injected() {
-            Some(error) => return self.stop(error),
-            None => {}
+        if let Some(error) = self.injected() {
+            return self.stop(error);
         }
         if self.memory.is_unpublished(at) || self.memory.is_unpublished(at + 8) {
             self.violate(Rule::CommandNotPublished, format!("the command at {at:#x}"));
         }
         let vhe = self.registers.cr2 & cr2::E2H != 0;
-        let Ok(decoded) = command::decode(words, &self.id, vhe) else {
+        let Ok(decoded) = decode::decode(words, &self.id, vhe) else {
             self.violate(
                 Rule::CommandIllegal,
                 format!("{:#x} {:#x} at {at:#x}", words[0], words[1]),
@@ -130,6 +133,15 @@ impl Core {
         }
         self.registers.cmdq_cons = self.registers.cmdq_cons & !0xf_ffff | queue.next(cons);
         true
+    }
+
+    /// Since when the driver waits for the oldest answer that is pending.
+    pub(crate) fn pending_since(&self) -> Option<u64> {
+        self.commands
+            .sync_began_us
+            .into_iter()
+            .chain(self.updates.began_us())
+            .min()
     }
 
     fn stop(&mut self, error: CommandError) -> bool {
@@ -170,14 +182,19 @@ impl Core {
         }
     }
 
-    /// Performs everything that was consumed before, in an order of the model's choice.
-    fn perform_all(&mut self) {
-        let commands = std::mem::take(&mut self.commands.in_progress);
-        for at in self.choices.order(commands.len()) {
-            let (command, step) = commands[at];
+    /// Performs what was consumed before, in an order of the model's choice. `false`: a device
+    /// has to be told something first; it may act on that before the rest is performed.
+    fn perform_all(&mut self) -> bool {
+        while self.outbox.is_empty() {
+            let count = self.commands.in_progress.len();
+            let Some(at) = self.choices.next_of(count) else {
+                return true;
+            };
+            let (command, step) = self.commands.in_progress.remove(at);
             self.perform(command, step);
             self.look_around();
         }
+        false
     }
 
     /// Performs some of what is in progress early.
@@ -218,6 +235,7 @@ impl Core {
                 address,
                 log2_bytes,
             } => {
+                self.commands.unsynced.push((command, step));
                 self.send_invalidation(AtcInvalidation {
                     id: 0,
                     stream,
@@ -265,10 +283,11 @@ impl Core {
 
     /// Works on the SYNC at CONS; `true` once it is complete.
     fn sync(&mut self, signal: Signal) -> bool {
+        let now = self.now_us();
+        self.commands.sync_began_us.get_or_insert(now);
         if self.faults.sync_never {
             return false;
         }
-        let now = self.now_us();
         if self.commands.sync_due_us.is_none() {
             let late = self.choices.sync_us() + self.faults.sync_late_us;
             self.commands.sync_due_us = Some(now + late);
@@ -276,7 +295,9 @@ impl Core {
         if self.commands.sync_due_us.is_some_and(|due| now < due) {
             return false;
         }
-        self.perform_all();
+        if !self.perform_all() {
+            return false;
+        }
         if self.faults.atc_sync_errors > 0 {
             self.faults.atc_sync_errors -= 1;
             self.commands.outstanding.clear();
@@ -295,6 +316,8 @@ impl Core {
             return false;
         }
         self.commands.sync_due_us = None;
+        self.commands.sync_began_us = None;
+        self.land_posted();
         self.flush_events();
         self.complete(signal);
         true
@@ -307,12 +330,10 @@ impl Core {
         self.entries_synced(&synced);
         match signal {
             Signal::None => {}
-            Signal::Event => self.interrupts.push(Interrupt::Event),
+            Signal::Event if self.id.sev => self.interrupts.push(Interrupt::Event),
+            Signal::Event => {}
             Signal::Interrupt { address, data } => {
-                self.interrupts.push(Interrupt::Wired(Line::CommandSync));
-                if self.id.msi && address != 0 {
-                    self.send(Line::CommandSync, address, data, gerror::MSI_CMDQ_ABT_ERR);
-                }
+                self.send(Line::CommandSync, address, data, gerror::MSI_CMDQ_ABT_ERR);
             }
         }
     }

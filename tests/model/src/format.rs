@@ -220,7 +220,7 @@ pub(crate) const fn table_address(granule: Granule, descriptor: u64, output_bits
     address | high_address(granule, descriptor, output_bits)
 }
 
-/// OA[51:48], in bits [15:12] of a descriptor of a 64 KiB table with 52-bit output.
+/// OA\[51:48\], in bits \[15:12\] of a descriptor of a 64 KiB table with 52-bit output.
 const fn high_address(granule: Granule, descriptor: u64, output_bits: u32) -> u64 {
     if matches!(granule, Granule::K64) && output_bits > 48 {
         field(descriptor, 15, 12) << 48

@@ -213,13 +213,29 @@ impl HostMemory {
             }
         }
         if matches!(kind, Barrier::Observe | Barrier::Release) {
-            let inbound = std::mem::take(&mut buffers.inbound);
-            for (pa, value) in inbound {
-                if let Some(index) = self.index(pa) {
-                    self.driver[index].store(value, Ordering::Relaxed);
-                }
+            self.observe(&mut buffers);
+        }
+    }
+
+    /// Shows the driver every record written so far.
+    pub(crate) fn settle_inbound(&self) {
+        if self.visibility != Visibility::AtOnce {
+            self.observe(&mut self.buffers());
+        }
+    }
+
+    fn observe(&self, buffers: &mut Buffers) {
+        for (pa, value) in buffers.inbound.drain() {
+            if let Some(index) = self.index(pa) {
+                self.driver[index].store(value, Ordering::Relaxed);
             }
         }
+    }
+
+    /// Whether a record was written over the word at `pa` that no barrier obliges the driver's
+    /// loads to see.
+    pub fn is_unobserved(&self, pa: u64) -> bool {
+        self.visibility != Visibility::AtOnce && self.buffers().inbound.contains_key(&pa)
     }
 
     /// The driver cleans the cache lines of `bytes` bytes from `pa` on to the point of coherency.

@@ -79,6 +79,16 @@ impl Choices {
         }
     }
 
+    /// Which of `count` commands in progress, oldest first, is performed next.
+    pub(crate) fn next_of(&mut self, count: usize) -> Option<usize> {
+        let last = count.checked_sub(1)?;
+        Some(match self.mode {
+            Mode::Polite | Mode::Forgetful => 0,
+            Mode::Hoarding => last,
+            Mode::Chaotic { .. } => self.below(count as u64) as usize,
+        })
+    }
+
     /// The order in which `count` unordered things are done: indices, first to last.
     pub(crate) fn order(&mut self, count: usize) -> Vec<usize> {
         let mut order: Vec<usize> = (0..count).collect();
@@ -131,6 +141,25 @@ impl Choices {
             Mode::Hoarding => false,
             Mode::Chaotic { .. } => self.one_in(2),
         }
+    }
+
+    /// Whether the SMMU stops consuming commands for a while.
+    pub(crate) fn pauses(&mut self) -> bool {
+        self.one_in(8)
+    }
+
+    /// Whether a posted write lingers on its way, until the next SYNC at the latest.
+    pub(crate) fn lingers(&mut self) -> bool {
+        match self.mode {
+            Mode::Polite | Mode::Forgetful => false,
+            Mode::Hoarding => true,
+            Mode::Chaotic { .. } => self.one_in(2),
+        }
+    }
+
+    /// Whether a lookup that hits two entries ends in F_TLB_CONFLICT, where it may.
+    pub(crate) fn reports_conflict(&mut self) -> bool {
+        self.one_in(2)
     }
 
     /// Whether an event is merged with an identical unread record, where it may be.

@@ -37,7 +37,7 @@ pub enum Interrupt {
 }
 
 impl Core {
-    /// Raises an interrupt, if it is enabled: by message where one is configured, else by wire.
+    /// Raises an interrupt, if it is enabled.
     pub(crate) fn interrupt(&mut self, line: Line) {
         let (enable, config, error) = match line {
             Line::EventQueue => (
@@ -62,10 +62,10 @@ impl Core {
         }
     }
 
-    /// Sends `data` to `pa`, or pulses the wire if that is 0 or there are no messages.
+    /// Pulses the wire, and sends `data` to `pa` unless that is 0 or there are no messages.
     pub(crate) fn send(&mut self, line: Line, pa: u64, data: u32, error: u32) {
+        self.interrupts.push(Interrupt::Wired(line));
         if !self.id.msi || pa == 0 {
-            self.interrupts.push(Interrupt::Wired(line));
             return;
         }
         let aborted = self.faults.abort(Fetch::Msi, pa);

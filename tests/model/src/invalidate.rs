@@ -8,7 +8,7 @@ impl Core {
     /// Performs an invalidation.
     pub(crate) fn invalidate(&mut self, command: &Command) {
         self.cancel_fetches(command);
-        self.has_forgotten();
+        self.has_forgotten(command);
         let config = &mut self.caches.config;
         match command {
             Command::CfgiSte { stream, is_leaf } => {

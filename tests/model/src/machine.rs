@@ -1,6 +1,7 @@
 //! A machine for host tests: memory, time, and SMMUs over them.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use crate::claims::{Claim, Claims};
 use crate::host::{Barrier, Coherence, HostMemory, Visibility};
@@ -122,7 +123,43 @@ impl Machine {
     ///
     /// [`Abort`] as for [`store`](Self::store).
     pub fn load(&self, pa: u64) -> Result<u64, Abort> {
-        self.memory.load(pa)
+        let value = self.memory.load(pa)?;
+        let is_stale = self.memory.is_unobserved(pa);
+        for smmu in &self.smmus {
+            smmu.driver_loaded(pa, is_stale);
+        }
+        Ok(value)
+    }
+
+    /// [`store`](Self::store), by a reference into [`HostMemory::word`].
+    ///
+    /// # Errors
+    ///
+    /// [`Abort`] if the word is not of this memory.
+    pub fn store_word(&self, word: &AtomicU64, value: u64) -> Result<(), Abort> {
+        self.store(self.memory.address_of(word).ok_or(Abort)?, value)
+    }
+
+    /// [`load`](Self::load), by a reference into [`HostMemory::word`].
+    ///
+    /// # Errors
+    ///
+    /// [`Abort`] if the word is not of this memory.
+    pub fn load_word(&self, word: &AtomicU64) -> Result<u64, Abort> {
+        self.load(self.memory.address_of(word).ok_or(Abort)?)
+    }
+
+    /// [`clean`](Self::clean), by references into [`HostMemory::word`].
+    ///
+    /// # Errors
+    ///
+    /// [`Abort`] if the words are not of this memory.
+    pub fn clean_words(&self, words: &[AtomicU64]) -> Result<(), Abort> {
+        if let Some(first) = words.first() {
+            let pa = self.memory.address_of(first).ok_or(Abort)?;
+            self.clean(pa, size_of_val(words) as u64);
+        }
+        Ok(())
     }
 
     /// The driver's barrier.
@@ -130,6 +167,11 @@ impl Machine {
         let mut visible = Vec::new();
         self.memory.barrier(kind, &mut visible);
         self.show(&visible);
+        if kind == Barrier::Release {
+            for smmu in &self.smmus {
+                smmu.driver_released();
+            }
+        }
     }
 
     /// The driver cleans cache lines.
@@ -140,6 +182,10 @@ impl Machine {
     /// Lets `us` microseconds pass.
     pub fn advance(&self, us: u64) {
         self.record.pass(us);
+        if us != 0 {
+            // What was written a while ago is seen by a load that is only issued now.
+            self.memory.settle_inbound();
+        }
         for smmu in &self.smmus {
             smmu.tick();
         }

@@ -4,6 +4,7 @@ use crate::bits::{align_down, bit, keep};
 use crate::cd::Cd;
 use crate::core::Core;
 use crate::descriptor::Descriptor;
+use crate::format::Granule;
 use crate::registers::cr0;
 use crate::ste::{Stage2, Ste};
 use crate::stream::l1std_target;
@@ -63,6 +64,13 @@ impl Core {
         self.peek_through(ste, at)
     }
 
+    /// Where the level-1 descriptor with this index lies now.
+    pub(crate) fn peek_l1cd_address(&self, ste: &Ste, index: u32) -> Option<u64> {
+        let s1 = ste.stage1.as_ref()?;
+        let first = first_level(s1, index << split(s1)?);
+        self.peek_through(ste, first)
+    }
+
     /// Its words now.
     pub(crate) fn peek_cd_words(&self, ste: &Ste, substream: u32) -> Option<[u64; 8]> {
         self.peek_words(self.peek_cd_address(ste, substream)?)
@@ -86,26 +94,72 @@ impl Core {
 
     /// Where stage 2 leads now.
     pub(crate) fn peek_stage2(&self, s2: &Stage2, ipa: u64) -> Option<u64> {
+        self.peek_walk2(s2, ipa, None).ok()
+    }
+
+    /// Walks stage 2 for `ipa`. `Ok`: where it leads. `Err`: where the walk stopped, which is the
+    /// descriptor at level `until` if it comes so far, `None` if an invalid one ends it earlier.
+    pub(crate) fn peek_walk2(
+        &self,
+        s2: &Stage2,
+        ipa: u64,
+        until: Option<u32>,
+    ) -> Result<u64, Option<u64>> {
         let root = s2.shape.root;
         if ipa >> root.input_bits != 0 {
-            return None;
+            return Err(None);
         }
         let (mut table, mut level) = (s2.root, root.level);
         loop {
-            let word = self.peek(table + root.index(ipa, level) * 8)?;
+            let at = table + root.index(ipa, level) * 8;
+            if until == Some(level) {
+                return Err(Some(at));
+            }
+            let word = self.peek(at).ok_or(None)?;
             let word = if s2.is_big_endian {
                 word.swap_bytes()
             } else {
                 word
             };
             match Descriptor::new(word, root.granule, level, s2.output_bits) {
-                Descriptor::Invalid => return None,
+                Descriptor::Invalid => return Err(None),
                 Descriptor::Table { address } => (table, level) = (address, level + 1),
                 Descriptor::Leaf(leaf) => {
-                    return Some(
-                        align_down(leaf.address, leaf.log2) | ipa & ((1 << leaf.log2) - 1),
-                    );
+                    return Ok(align_down(leaf.address, leaf.log2) | ipa & ((1 << leaf.log2) - 1));
                 }
+            }
+        }
+    }
+
+    /// The physical address of the stage-1 descriptor for `va` at `level`, and the granule, if a
+    /// walk through the context descriptor comes so far now.
+    pub(crate) fn peek_walk1(
+        &self,
+        stream: u32,
+        substream: u32,
+        va: u64,
+        until: u32,
+    ) -> Option<(u64, Granule)> {
+        let (ste, cd, _) = self.peek_cd(stream, substream)?;
+        let is_upper = bit(va, 55) && cd.upper.is_some();
+        let half = if is_upper { cd.upper? } else { cd.lower };
+        half.canonical(va, is_upper)?;
+        let (root, first) = half.table?;
+        let (mut table, mut level) = (first, root.level);
+        loop {
+            let at = self.peek_through(&ste, table + root.index(va, level) * 8)?;
+            if level == until {
+                return Some((at, root.granule));
+            }
+            let word = self.peek(at)?;
+            let word = if cd.is_big_endian {
+                word.swap_bytes()
+            } else {
+                word
+            };
+            match Descriptor::new(word, root.granule, level, cd.output_bits) {
+                Descriptor::Table { address } => (table, level) = (address, level + 1),
+                _ => return None,
             }
         }
     }

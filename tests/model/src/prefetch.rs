@@ -2,19 +2,17 @@
 
 use std::collections::BTreeSet;
 
-use crate::cache::config::{CdCopy, SteCopy};
 use crate::cd::Cd;
 use crate::command::Command;
 use crate::core::Core;
 use crate::descriptor::Descriptor;
 use crate::event::Class;
-use crate::fault::Fetch;
 use crate::format::Root;
+use crate::reading::Partial;
 use crate::registers::cr0;
 use crate::stage1::Space;
 use crate::stage2::Need;
 use crate::ste::Ste;
-use crate::story::Origin;
 use crate::watch::Use;
 
 /// Stream tables up to this size are swept whole; of larger ones only streams that were noticed.
@@ -22,26 +20,29 @@ const SWEPT_STREAMS_LOG2: u32 = 8;
 /// CD tables likewise: so many first SubstreamIDs, and those noticed.
 const SWEPT_CONTEXTS: u32 = 32;
 
-/// A structure whose words are being read one by one.
-#[derive(Clone, Debug)]
-struct Partial {
-    stream: u32,
-    /// `None`: the stream table entry.
-    substream: Option<u32>,
-    pa: u64,
-    words: [Option<u64>; 8],
-}
+/// So many words of translation tables are looked at in one go.
+const BUDGET: u32 = 1 << 16;
 
 /// What is known of things worth fetching.
 #[derive(Debug, Default)]
 pub(crate) struct Ahead {
     streams: BTreeSet<u32>,
     contexts: BTreeSet<(u32, u32)>,
-    partials: Vec<Partial>,
-    /// Something was removed since the last sweep.
-    is_stale: bool,
-    /// How many more descriptors may be looked at in this sweep.
+    /// Structures that are being read.
+    pub(crate) partials: Vec<Partial>,
+    /// Streams of which something was removed that could be fetched again.
+    stale: BTreeSet<u32>,
+    /// Single contexts, likewise.
+    stale_contexts: BTreeSet<(u32, u32)>,
+    /// How many more words of tables may be looked at now.
     budget: u32,
+}
+
+impl Ahead {
+    /// The streams that were noticed.
+    pub(crate) fn noticed(&self) -> impl Iterator<Item = &u32> {
+        self.streams.iter()
+    }
 }
 
 impl Core {
@@ -60,8 +61,34 @@ impl Core {
     }
 
     /// Something was removed that could be fetched again.
-    pub(crate) fn has_forgotten(&mut self) {
-        self.ahead.is_stale = true;
+    pub(crate) fn has_forgotten(&mut self, command: &Command) {
+        if !self.choices.looks_ahead() {
+            return;
+        }
+        let of_regime = |stream: &u32| match command {
+            Command::Tlbi(tlbi) => {
+                let entry = self
+                    .caches
+                    .config
+                    .ste(*stream)
+                    .and_then(|copy| copy.decoded.ok());
+                entry.is_some_and(|ste| tlbi.vmid().is_none_or(|vmid| vmid == ste.vmid))
+            }
+            _ => {
+                crate::entry::covers(command, (*stream, None))
+                    || crate::entry::covers(command, (*stream, Some(0)))
+            }
+        };
+        if let Command::CfgiCd {
+            stream, substream, ..
+        } = command
+        {
+            self.ahead.stale_contexts.insert((*stream, *substream));
+            return;
+        }
+        let streams = self.ahead.streams.iter().copied();
+        let stale: Vec<u32> = streams.filter(of_regime).collect();
+        self.ahead.stale.extend(stale);
     }
 
     /// Fetches ahead, as the mode says.
@@ -74,8 +101,17 @@ impl Core {
             if self.choices.one_in(2) {
                 self.look_at_some_stream();
             }
-        } else if self.ahead.is_stale {
-            self.sweep();
+        } else {
+            self.ahead.budget = BUDGET;
+            for stream in std::mem::take(&mut self.ahead.stale) {
+                self.look_at_stream(stream);
+            }
+            for (stream, substream) in std::mem::take(&mut self.ahead.stale_contexts) {
+                let entry = self.caches.config.ste(stream).map(|copy| copy.decoded);
+                if let Some(Ok(ste)) = entry {
+                    self.look_at_context(stream, &ste, substream);
+                }
+            }
         }
     }
 
@@ -86,7 +122,7 @@ impl Core {
         }
         let at = self.choices.below(count) as usize;
         if let Some(stream) = self.ahead.streams.iter().nth(at).copied() {
-            self.ahead.budget = self.choices.below(64) as u32;
+            self.ahead.budget = self.choices.below(4096) as u32;
             self.look_at_stream(stream);
         }
     }
@@ -96,8 +132,7 @@ impl Core {
         if !self.choices.looks_ahead() || !self.is_on(cr0::SMMUEN) {
             return;
         }
-        self.ahead.is_stale = false;
-        self.ahead.budget = 4096;
+        self.ahead.budget = BUDGET;
         let log2 = self.stream_table().log2_streams;
         if log2 <= SWEPT_STREAMS_LOG2 {
             self.ahead.streams.extend(0..1 << log2);
@@ -107,7 +142,7 @@ impl Core {
         }
     }
 
-    fn look_at_stream(&mut self, stream: u32) {
+    pub(crate) fn look_at_stream(&mut self, stream: u32) {
         if self.caches.config.ste(stream).is_none() {
             if !self.choices.prefetches() {
                 return;
@@ -183,6 +218,9 @@ impl Core {
         };
         let root = s2.shape.root;
         for index in 0..entries(root, level) {
+            if !self.spend() {
+                return;
+            }
             let word = self.peek(table + 8 * index).unwrap_or(0);
             let word = if s2.is_big_endian {
                 word.swap_bytes()
@@ -191,9 +229,6 @@ impl Core {
             };
             if word & 1 == 0 {
                 continue;
-            }
-            if !self.spend() {
-                return;
             }
             let ipa = base + (index << root.granule.level_log2(level));
             if let Descriptor::Table { address } =
@@ -209,6 +244,9 @@ impl Core {
     /// The same for stage 1.
     fn look_at_tree1(&mut self, space: &Space<'_>, root: Root, table: u64, level: u32, base: u64) {
         for index in 0..entries(root, level) {
+            if !self.spend() {
+                return;
+            }
             let Some(pa) = self.peek_through(space.ste, table + 8 * index) else {
                 continue;
             };
@@ -220,9 +258,6 @@ impl Core {
             };
             if word & 1 == 0 {
                 continue;
-            }
-            if !self.spend() {
-                return;
             }
             let va = base.wrapping_add(index << root.granule.level_log2(level));
             if let Descriptor::Table { address } =
@@ -278,7 +313,7 @@ impl Core {
         if let Ok((ste, _)) = self.stream_entry(stream)
             && !ste.aborts
         {
-            let request = crate::translate::Request {
+            let request = crate::route::Request {
                 stream,
                 substream,
                 address,
@@ -290,7 +325,7 @@ impl Core {
 
     /// A word that is used as `what` has changed: the SMMU may look at once.
     pub(crate) fn look_at_use(&mut self, what: Use) {
-        self.ahead.budget = 512;
+        self.ahead.budget = BUDGET;
         match what {
             Use::L1Std { index } => {
                 if let Some(split) = self.stream_table().split {
@@ -368,103 +403,6 @@ impl Core {
         }
     }
 
-    /// Begins to fetch an entry that is not kept: at once, or word by word over what follows.
-    fn begin_reading(&mut self, stream: u32, substream: Option<u32>) {
-        let is_kept = match substream {
-            None => self.caches.config.ste(stream).is_some(),
-            Some(substream) => self.caches.config.cd(stream, substream).is_some(),
-        };
-        if is_kept || !self.choices.prefetches() {
-            return;
-        }
-        if !self.choices.is_chaotic() {
-            self.look_at_stream(stream);
-            return;
-        }
-        let pa = match substream {
-            None => self.stream_entry_address(stream).ok(),
-            Some(substream) => self
-                .peek_ste(stream)
-                .and_then(|ste| self.peek_cd_address(&ste, substream)),
-        };
-        let is_begun =
-            |partial: &Partial| (partial.stream, partial.substream) == (stream, substream);
-        if let Some(pa) = pa
-            && !self.ahead.partials.iter().any(is_begun)
-        {
-            self.ahead.partials.push(Partial {
-                stream,
-                substream,
-                pa,
-                words: [None; 8],
-            });
-            self.go_on_reading();
-        }
-    }
-
-    /// Reads a few more words of what is being read, in any order.
-    pub(crate) fn go_on_reading(&mut self) {
-        for mut partial in std::mem::take(&mut self.ahead.partials) {
-            let order = self.choices.order(8);
-            let count = self.choices.below(5) as usize;
-            let missing = order
-                .into_iter()
-                .filter(|at| partial.words[*at].is_none())
-                .take(count)
-                .collect::<Vec<_>>();
-            let fetch = if partial.substream.is_none() {
-                Fetch::Stream
-            } else {
-                Fetch::Context
-            };
-            let mut failed = false;
-            for at in missing {
-                match self.fetch(partial.pa + 8 * at as u64, fetch) {
-                    Ok(word) => partial.words[at] = Some(word),
-                    Err(_) => failed = true,
-                }
-            }
-            if failed {
-                continue;
-            }
-            if partial.words.iter().all(Option::is_some) {
-                self.keep_read(&partial);
-            } else {
-                self.ahead.partials.push(partial);
-            }
-        }
-    }
-
-    fn keep_read(&mut self, partial: &Partial) {
-        let words = partial.words.map(Option::unwrap_or_default);
-        match partial.substream {
-            None => {
-                let copy: SteCopy = self.ste_copy(partial.stream, partial.pa, words);
-                let streams = self.caches.config.stream_mut(partial.stream);
-                streams.ste.get_or_insert(copy);
-            }
-            Some(substream) => {
-                let origin = Origin {
-                    pa: partial.pa,
-                    value: words[0],
-                    step: self.record.step(),
-                };
-                let copies = self.caches.config.stream_mut(partial.stream);
-                copies
-                    .cds
-                    .entry(substream)
-                    .or_insert(CdCopy { words, origin });
-            }
-        }
-    }
-
-    /// A command makes the SMMU forget what it covers, what is only half read included.
-    pub(crate) fn cancel_fetches(&mut self, command: &Command) {
-        self.ahead
-            .partials
-            .retain(|partial| !crate::entry::covers(command, (partial.stream, partial.substream)));
-    }
-
     /// Drops some of what is kept, without need.
     pub(crate) fn evict_some(&mut self) {
         if !self.choices.one_in(8) {
@@ -478,8 +416,11 @@ impl Core {
                 tags.sort_unstable();
                 self.caches.tlb.regimes.remove(&tags[at]);
             }
-        } else if let Some(stream) = self.ahead.streams.iter().next().copied() {
-            self.caches.config.forget_stream(stream);
+        } else if !self.ahead.streams.is_empty() {
+            let at = self.choices.below(self.ahead.streams.len() as u64) as usize;
+            if let Some(stream) = self.ahead.streams.iter().nth(at).copied() {
+                self.caches.config.forget_stream(stream);
+            }
         }
     }
 }

@@ -7,6 +7,8 @@ use crate::fault::Fetch;
 use crate::interrupt::Line;
 use crate::queue::Queue;
 use crate::registers::{cr0, gerror, offset};
+use crate::route::{Fault, Seen};
+use crate::transaction::Transaction;
 use crate::violation::Rule;
 
 /// A page request of a device.
@@ -89,6 +91,8 @@ impl Core {
     }
 
     pub(crate) fn write_priq_cons(&mut self, value: u32) {
+        self.check_given_back(Line::PriQueue);
+        let value = self.reserved(offset::PRIQ_CONS, value, 0x800f_ffff);
         let prod = self.registers.priq_prod;
         if self.is_on(cr0::PRIQEN) && !self.pri_queue().is_consistent(prod, value) {
             self.violate(
@@ -96,7 +100,7 @@ impl Core {
                 format!("PRIQ_CONS {value:#x} with PROD {prod:#x}"),
             );
         }
-        self.registers.priq_cons = self.reserved(offset::PRIQ_CONS, value, 0x800f_ffff);
+        self.registers.priq_cons = value;
     }
 
     /// A device's page request has arrived.
@@ -157,13 +161,17 @@ impl Core {
         if request.is_stop_marker() {
             return;
         }
-        let (code, has_substream) = if code == ResponseCode::Failure || self.id.pps {
-            (code, self.id.pps)
-        } else {
-            match self.stream_entry(request.stream) {
+        let (code, has_substream) = match code {
+            _ if request.substream.is_none() => (code, false),
+            ResponseCode::Failure => (code, false),
+            _ if self.id.pps => (code, true),
+            _ => match self.stream_entry(request.stream) {
                 Ok((ste, _)) => (code, ste.ppar),
-                Err(_) => (ResponseCode::Failure, false),
-            }
+                Err(fault) => {
+                    self.report_unchecked(request, &fault);
+                    (ResponseCode::Failure, false)
+                }
+            },
         };
         self.outbox.push(Message::Respond(PageResponse {
             stream: request.stream,
@@ -172,5 +180,16 @@ impl Core {
             code,
             is_automatic: true,
         }));
+    }
+
+    /// STE.PPAR could not be looked at: recorded where such errors of ATS traffic are (§8.1).
+    fn report_unchecked(&mut self, request: &PageRequest, fault: &Fault) {
+        if self.records_ats() {
+            let transaction = Transaction {
+                substream: request.substream,
+                ..Transaction::read(request.stream, request.address, 0)
+            };
+            self.report_fault(&transaction, Seen::raw(&transaction), fault);
+        }
     }
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rustc_hash::FxHashMap;
 
 use crate::ats::{Endpoint, InvalidationAnswer, Message};
-use crate::claims::Claims;
+use crate::claims::{Claim, Claims};
 use crate::core::Core;
 use crate::fault::Faults;
 use crate::hostile::{Choices, Mode};
@@ -29,6 +29,8 @@ pub struct Settings {
     pub gbpa: u32,
     /// How long a device may take to answer an `ATC_INV` before `CERROR_ATC_INV_SYNC`.
     pub atc_timeout_us: u64,
+    /// A driver that lets more time pass while one answer is pending waits without bound.
+    pub wait_limit_us: u64,
 }
 
 impl Settings {
@@ -39,6 +41,7 @@ impl Settings {
             mode,
             gbpa: 0x1000,
             atc_timeout_us: 100_000,
+            wait_limit_us: 60_000_000,
         }
     }
 }
@@ -83,14 +86,19 @@ impl Smmu {
             choices: Choices::new(settings.mode, index as u64),
             faults: Faults::default(),
             registers: crate::control::reset(&settings),
-            updates: crate::control::Updates::default(),
+            updates: crate::update::Updates::default(),
             commands: crate::execute::Commands::default(),
             caches: crate::cache::Caches::default(),
             uses: crate::watch::Uses::default(),
             entries: crate::entry::Entries::default(),
             ahead: crate::prefetch::Ahead::default(),
             events: crate::event_queue::Events::default(),
+            reads: crate::strict::Reads::default(),
+            grants: crate::grants::Grants::default(),
             stalls: crate::stall::Stalls::default(),
+            posted: Vec::new(),
+            waits: None,
+            wait_limit_us: settings.wait_limit_us,
             interrupts: Vec::new(),
             outbox: Vec::new(),
             atc_timeout_us: settings.atc_timeout_us,
@@ -170,6 +178,11 @@ impl Smmu {
         });
     }
 
+    /// The device of `stream` was reset: its ATC is empty.
+    pub fn endpoint_reset(&self, stream: u32) {
+        self.with(|core| core.grants_lost(stream));
+    }
+
     /// Submits a device's page request. Ignored without PRI.
     pub fn page_request(&self, request: PageRequest) {
         self.with(|core| core.page_request(request));
@@ -216,11 +229,35 @@ impl Smmu {
     }
 
     /// A store of the driver that the memory already shows: for a memory without views of its own.
-    pub fn noticed_store(&self, pa: u64, old: u64, new: u64) {
+    ///
+    /// `old` is what the word held before, where that is known; else the model takes what the SMMU
+    /// last read there, or 0. Words are aligned to 8 bytes; of a narrower store, give the word
+    /// around it.
+    pub fn noticed_store(&self, pa: u64, old: Option<u64>, new: u64) {
         self.with(|core| {
             core.record.stored(core.record.step(), pa, new);
+            let old = old.unwrap_or_else(|| core.last_seen(pa));
             core.driver_stored(pa, old, new);
             core.became_visible(pa);
+        });
+    }
+
+    /// The driver has loaded the word at `pa`; `is_stale`: not what was last written there.
+    pub(crate) fn driver_loaded(&self, pa: u64, is_stale: bool) {
+        self.core().driver_loaded(pa, is_stale);
+    }
+
+    /// The driver's loads so far are done before what follows.
+    pub(crate) fn driver_released(&self) {
+        self.core().driver_released();
+    }
+
+    /// States what only the driver knows, to this SMMU alone; [`Machine::claim`](crate::Machine::claim)
+    /// tells all of a machine.
+    pub fn claim(&self, claim: Claim) {
+        self.with(|core| {
+            core.claims.note(claim);
+            core.check_claim(claim);
         });
     }
 
@@ -258,6 +295,13 @@ impl Smmu {
     /// Lets the SMMU go on after time has passed.
     pub fn tick(&self) {
         self.with(Core::elapse);
+    }
+
+    /// Lets `us` microseconds of model time pass. For an SMMU without a
+    /// [`Machine`](crate::Machine), whose [`advance`](crate::Machine::advance) tells all of them.
+    pub fn elapse(&self, us: u64) {
+        self.core().record.pass(us);
+        self.tick();
     }
 
     /// Submits a device's transaction.

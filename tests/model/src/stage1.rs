@@ -9,42 +9,12 @@ use crate::descriptor::{Descriptor, Leaf};
 use crate::event::{Class, EventType};
 use crate::fault::Fetch;
 use crate::format::{Granule, Root};
+use crate::permission::{Hierarchy, Stage1Permission, permission};
+use crate::route::Fault;
 use crate::stage2::Need;
 use crate::ste::{Ste, World};
 use crate::story::Origin;
-use crate::translate::Fault;
 use crate::watch::Use;
-
-/// What a stage-1 leaf permits, after everything above it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Stage1Permission {
-    pub(crate) user_read: bool,
-    pub(crate) user_write: bool,
-    pub(crate) user_execute: bool,
-    pub(crate) privileged_read: bool,
-    pub(crate) privileged_write: bool,
-    pub(crate) privileged_execute: bool,
-}
-
-impl Stage1Permission {
-    /// Read, write, execute at this privilege.
-    pub(crate) const fn at(self, is_privileged: bool) -> (bool, bool, bool) {
-        if is_privileged {
-            (
-                self.privileged_read,
-                self.privileged_write,
-                self.privileged_execute,
-            )
-        } else {
-            (self.user_read, self.user_write, self.user_execute)
-        }
-    }
-
-    pub(crate) const fn permits(self, need: Need) -> bool {
-        let (read, write, execute) = self.at(need.is_privileged);
-        (!need.read || read) && (!need.write || write) && (!need.execute || execute)
-    }
-}
 
 /// A stage-1 translation of a page, block or contiguous group.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -64,37 +34,6 @@ impl Stage1Leaf {
     /// Where `va` goes.
     pub(crate) const fn translate(&self, va: u64) -> u64 {
         self.output | va & ((1 << self.log2) - 1)
-    }
-}
-
-/// What table descriptors on the way take away.
-#[derive(Clone, Copy, Default)]
-struct Hierarchy(u8);
-
-impl Hierarchy {
-    const NO_USER: u8 = 1;
-    const NO_WRITE: u8 = 2;
-    const NO_USER_EXECUTE: u8 = 4;
-    const NO_PRIVILEGED_EXECUTE: u8 = 8;
-
-    fn below(self, word: u64, is_flat: bool) -> Self {
-        if is_flat {
-            return self;
-        }
-        let bits = [
-            (61, Self::NO_USER),
-            (62, Self::NO_WRITE),
-            (60, Self::NO_USER_EXECUTE),
-            (59, Self::NO_PRIVILEGED_EXECUTE),
-        ];
-        Self(bits.iter().fold(
-            self.0,
-            |all, (at, flag)| if bit(word, *at) { all | flag } else { all },
-        ))
-    }
-
-    const fn has(self, flag: u8) -> bool {
-        self.0 & flag != 0
     }
 }
 
@@ -164,6 +103,9 @@ impl Core {
         if let Some((entry, other)) = self.find_va(space, va) {
             if let Some(other) = other {
                 self.conflict(va, &entry, &other);
+                if self.id.bbml < 2 && self.choices.reports_conflict() {
+                    return Err(Fault::new(EventType::TlbConflict));
+                }
             }
             return Ok((entry, true));
         }
@@ -227,7 +169,7 @@ impl Core {
                     table: copy.address,
                     pa: copy.pa,
                     level: level + 1,
-                    hierarchy: Hierarchy(copy.hierarchy),
+                    hierarchy: Hierarchy::from_bits(copy.hierarchy),
                     ..walk
                 };
             }
@@ -330,7 +272,7 @@ impl Core {
         let copy = TableCopy {
             address: walk.table,
             pa: walk.pa,
-            hierarchy: walk.hierarchy.0,
+            hierarchy: walk.hierarchy.bits(),
             granule,
             log2,
             origin: Origin {
@@ -379,41 +321,5 @@ impl Core {
                 step: self.record.step(),
             },
         })
-    }
-}
-
-fn permission(cd: &Cd, word: u64, above: Hierarchy) -> Stage1Permission {
-    let read_only = bit(word, 7) || above.has(Hierarchy::NO_WRITE);
-    if cd.world == World::El2 {
-        // One privilege level: AP[1] and PXN mean nothing.
-        let write = !read_only;
-        let execute =
-            !(bit(word, 54) || above.has(Hierarchy::NO_USER_EXECUTE) || (cd.wxn && write));
-        return Stage1Permission {
-            user_read: true,
-            user_write: write,
-            user_execute: execute,
-            privileged_read: true,
-            privileged_write: write,
-            privileged_execute: execute,
-        };
-    }
-    let user_read = bit(word, 6) && !above.has(Hierarchy::NO_USER);
-    let user_write = user_read && !read_only;
-    let mut user_execute = !(bit(word, 54) || above.has(Hierarchy::NO_USER_EXECUTE));
-    let mut privileged_execute =
-        !(bit(word, 53) || above.has(Hierarchy::NO_PRIVILEGED_EXECUTE) || user_write);
-    if cd.wxn {
-        user_execute &= !user_write;
-        privileged_execute &= read_only;
-    }
-    let denied = cd.pan && (user_read || (cd.epan && user_execute));
-    Stage1Permission {
-        user_read,
-        user_write,
-        user_execute,
-        privileged_read: !denied,
-        privileged_write: !denied && !read_only,
-        privileged_execute,
     }
 }

@@ -7,9 +7,9 @@ use crate::core::Core;
 use crate::descriptor::{Descriptor, Leaf, Stage2Permission};
 use crate::event::{Class, EventType};
 use crate::fault::Fetch;
+use crate::route::Fault;
 use crate::ste::{Stage2, World};
 use crate::story::Origin;
-use crate::translate::Fault;
 use crate::watch::Use;
 
 /// What an access needs of a translation.

@@ -58,6 +58,8 @@ pub(crate) struct Ste {
     pub(crate) vmid: u16,
     /// EATS as written; see [`Ste::effective_eats`].
     pub(crate) eats: u8,
+    /// ATSCHK when the entry was fetched: an SMMU may keep it with the entry.
+    pub(crate) was_checked: bool,
     pub(crate) merges_events: bool,
     pub(crate) ppar: bool,
     priv_config: u8,
@@ -93,6 +95,7 @@ impl Ste {
             stage2: None,
             vmid: 0,
             eats: 0,
+            was_checked: true,
             merges_events: bit(words[1], 19),
             ppar: bit(words[1], 18),
             priv_config: if id.attr_perms_ovr {
@@ -164,6 +167,14 @@ impl Ste {
             2 => require(s1 && s2 && !stalls2 && !id.ns1ats),
             // 3 needs a device permission table, which is not there: it acts as 0.
             _ => Ok(()),
+        }
+    }
+
+    /// The same, fetched while ATSCHK had this value.
+    pub(crate) fn fetched_under(self, is_checked: bool) -> Self {
+        Self {
+            was_checked: is_checked,
+            ..self
         }
     }
 

@@ -1,14 +1,14 @@
 //! Finding a stream table entry (§3.3, §5.1).
 
-use crate::bits::{align_down, field, keep};
+use crate::bits::{align_down, field, keep, ones};
 use crate::cache::config::{PointerCopy, SteCopy};
 use crate::core::Core;
 use crate::event::EventType;
 use crate::fault::Fetch;
-use crate::registers::cr2;
+use crate::registers::{cr0, cr2};
+use crate::route::Fault;
 use crate::ste::{Ste, Vhe};
 use crate::story::Origin;
-use crate::translate::Fault;
 use crate::violation::Rule;
 use crate::watch::Use;
 
@@ -100,7 +100,8 @@ impl Core {
         self.uses.note(pa, 64, Use::Ste { stream });
         let copy = SteCopy {
             words,
-            decoded: Ste::decode(&words, &self.id, self.vhe()),
+            decoded: Ste::decode(&words, &self.id, self.vhe())
+                .map(|ste| ste.fetched_under(self.is_on(cr0::ATSCHK))),
             origin: Origin {
                 pa,
                 value: words[0],
@@ -139,6 +140,13 @@ impl Core {
             self.violate(
                 Rule::EntryReservedBits,
                 format!("L1STD {word:#x} at {at:#x}"),
+            );
+        }
+        let span = field(word, 4, 0) as u32;
+        if (1..=11).contains(&span) && keep(word, 55, 6) & ones(span + 5) != 0 {
+            self.violate(
+                Rule::TableMisaligned,
+                format!("the array of L1STD {word:#x} at {at:#x}"),
             );
         }
         if self.choices.remembers() {

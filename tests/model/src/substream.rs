@@ -6,10 +6,10 @@ use crate::cd::Cd;
 use crate::core::Core;
 use crate::event::{Class, EventType};
 use crate::fault::Fetch;
+use crate::route::Fault;
 use crate::stage2::Need;
 use crate::ste::{Stage1Pointer, Ste};
 use crate::story::Origin;
-use crate::translate::Fault;
 use crate::violation::Rule;
 use crate::watch::Use;
 

@@ -32,6 +32,9 @@ impl Access {
 pub enum Kind {
     /// An untranslated access.
     Ordinary,
+    /// An ordinary write whose device does not wait for it: it may still be on its way when it is
+    /// called done, and ends no later than the next `CMD_SYNC`.
+    Posted,
     /// An untranslated access that the device does not need; it never faults visibly.
     Speculative,
     /// An ATS translation request. A read access asks with NW=1, a write access with NW=0; the

@@ -1,171 +1,20 @@
 //! The translation procedure: from a transaction to memory, or to a fault (§3.12, §15).
 
+use crate::ats::AtsAnswer;
 use crate::attributes::{Attributes, MemoryType, Shareability};
 use crate::bits::{bit, field};
-use crate::cache::tlb::VaEntry;
 use crate::core::Core;
 use crate::event::{Class, EventType};
 use crate::record::Landing;
-use crate::registers::{cr0, gbpa};
-use crate::stage1::{Space, Stage1Leaf};
-use crate::stage2::{Need, Stage2Leaf, stage2_check};
-use crate::ste::{Stage2, Ste};
+use crate::registers::{cr0, gbpa, gerror};
+use crate::route::{Fault, Request, Resolved, Seen, combined, incoming, need};
+use crate::stage1::Space;
+use crate::stage2::stage2_check;
+use crate::ste::Ste;
 use crate::story::Origin;
 use crate::substream::{Way, decide};
 use crate::transaction::{Access, Kind, Outcome, Transaction};
 use crate::violation::Rule;
-
-/// Why a transaction does not go on; what its record would say.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Fault {
-    pub(crate) event_type: EventType,
-    pub(crate) is_stage2: bool,
-    pub(crate) class: Class,
-    /// IPA or FetchAddr.
-    pub(crate) second_address: u64,
-    pub(crate) policy: Policy,
-}
-
-/// What decides how a fault ends.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Policy {
-    /// Abort, and record.
-    Record,
-    /// A, R and S of the stage that faulted.
-    Stage {
-        aborts: bool,
-        records: bool,
-        stalls: bool,
-    },
-}
-
-impl Fault {
-    pub(crate) const fn new(event_type: EventType) -> Self {
-        Self {
-            event_type,
-            is_stage2: false,
-            class: Class::Input,
-            second_address: 0,
-            policy: Policy::Record,
-        }
-    }
-
-    /// The SMMU's own read at `pa` met an external abort.
-    pub(crate) const fn fetch(event_type: EventType, pa: u64) -> Self {
-        Self {
-            second_address: pa,
-            ..Self::new(event_type)
-        }
-    }
-
-    /// The same, from stage 2 translating `ipa` for `class`.
-    pub(crate) const fn at_stage2(self, s2: &Stage2, class: Class, ipa: u64) -> Self {
-        let is_abort = matches!(self.event_type, EventType::WalkAbort);
-        let policy = if is_abort {
-            Policy::Record
-        } else {
-            Policy::Stage {
-                aborts: true,
-                records: s2.records,
-                stalls: s2.stalls,
-            }
-        };
-        Self {
-            is_stage2: true,
-            class,
-            second_address: if is_abort { self.second_address } else { ipa },
-            policy,
-            ..self
-        }
-    }
-
-    /// The same under the policy of a context descriptor, if it is of stage 1.
-    fn at_stage1(self, aborts: bool, records: bool, stalls: bool) -> Self {
-        if self.is_stage2 || !self.event_type.is_translation_related() {
-            return self;
-        }
-        Self {
-            policy: Policy::Stage {
-                aborts,
-                records,
-                stalls,
-            },
-            ..self
-        }
-    }
-}
-
-/// What a record tells of a transaction, and whether it may be merged.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Seen {
-    pub(crate) is_privileged: bool,
-    pub(crate) is_instruction: bool,
-    pub(crate) may_merge: bool,
-}
-
-impl Seen {
-    /// Before any entry was found.
-    pub(crate) const fn raw(transaction: &Transaction) -> Self {
-        Self {
-            is_privileged: transaction.is_privileged,
-            is_instruction: transaction.is_instruction,
-            may_merge: false,
-        }
-    }
-
-    /// After the overrides of its entry.
-    pub(crate) const fn through(transaction: &Transaction, ste: &Ste) -> Self {
-        Self {
-            is_privileged: ste.privileged(transaction.is_privileged),
-            is_instruction: ste.instruction(transaction.is_instruction),
-            may_merge: ste.merges_events,
-        }
-    }
-}
-
-/// What is to be translated.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Request {
-    pub(crate) stream: u32,
-    pub(crate) substream: Option<u32>,
-    pub(crate) address: u64,
-    pub(crate) need: Need,
-}
-
-/// Where an access goes, and through what.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Resolved {
-    pub(crate) pa: u64,
-    /// The address after stage 1.
-    pub(crate) ipa: u64,
-    /// log2 of the range that the answer holds for.
-    pub(crate) log2: u32,
-    pub(crate) stage1: Option<Stage1Leaf>,
-    pub(crate) stage2: Option<Stage2Leaf>,
-    pub(crate) attributes: Attributes,
-    pub(crate) cd: Option<Origin>,
-}
-
-impl Resolved {
-    pub(crate) const fn identity(address: u64, attributes: Attributes) -> Self {
-        Self {
-            pa: address,
-            ipa: address,
-            log2: 64,
-            stage1: None,
-            stage2: None,
-            attributes,
-            cd: None,
-        }
-    }
-
-    /// The last descriptor that was used.
-    pub(crate) fn origin(&self) -> Option<Origin> {
-        self.stage1
-            .map(|leaf| leaf.origin)
-            .or_else(|| self.stage2.map(|leaf| leaf.origin))
-    }
-}
 
 impl Core {
     pub(crate) fn transact(&mut self, transaction: Transaction) -> Outcome {
@@ -183,6 +32,12 @@ impl Core {
         if is_access && (bytes == 0 || (transaction.address & 0xfff) + bytes > 0x1000) {
             let fault = Fault::new(EventType::UnsupportedTransaction);
             return self.fail(transaction, Seen::raw(transaction), fault, ticket);
+        }
+        if self.is_active(gerror::SFM_ERR) {
+            return match transaction.kind {
+                Kind::AtsRequest => Outcome::Ats(AtsAnswer::CompleterAbort),
+                _ => Outcome::Aborted,
+            };
         }
         match transaction.kind {
             Kind::AtsRequest => self.ats_request(transaction),
@@ -202,18 +57,18 @@ impl Core {
         self.forward(transaction, &route, None)
     }
 
-    /// The attributes of bypassing traffic while SMMUEN is 0 (§6.3.14).
+    /// What GBPA makes of a transaction's attributes (§6.3.14).
     fn bypass_attributes(&self) -> Attributes {
-        let value = u64::from(self.registers.gbpa);
         let mut attributes = Attributes::INCOMING;
-        if !self.id.attr_types_ovr {
-            return attributes;
-        }
-        if bit(value, 4) {
-            attributes.memory = MemoryType::from_stage2(field(value, 3, 0) as u8);
-        }
-        if field(value, 13, 12) != 1 {
-            attributes.shareability = Shareability::from_bits(field(value, 13, 12));
+        let overrides = u64::from(self.registers.gbpa);
+        if self.id.attr_types_ovr {
+            if bit(overrides, 4) {
+                attributes.memory = MemoryType::from_stage2(field(overrides, 3, 0) as u8);
+            }
+            match field(overrides, 13, 12) {
+                1 => {}
+                share => attributes.shareability = Shareability::from_bits(share),
+            }
         }
         attributes.settled()
     }
@@ -309,11 +164,39 @@ impl Core {
         if let (Some(s2), Some(leaf)) = (&ste.stage2, &entry.stage2) {
             stage2_check(s2, leaf, ipa, request.need, Class::Input)?;
         }
-        Ok(combined(request.address, &entry, origin))
+        Ok(Resolved {
+            tags: Some((ste.vmid, cd.asid)),
+            ..combined(request.address, &entry, origin)
+        })
     }
 
-    /// The access itself.
+    /// The access itself, or its beginning.
     pub(crate) fn forward(
+        &mut self,
+        transaction: &Transaction,
+        route: &Resolved,
+        ste: Option<Origin>,
+    ) -> Outcome {
+        if transaction.kind == Kind::Posted && transaction.is_write() && self.choices.lingers() {
+            self.posted.push((transaction.clone(), *route, ste));
+            return Outcome::Done {
+                pa: route.pa,
+                data: Vec::new(),
+                attributes: route.attributes,
+            };
+        }
+        self.land(transaction, route, ste)
+    }
+
+    /// Ends the posted writes that are still on their way.
+    pub(crate) fn land_posted(&mut self) {
+        for (transaction, route, ste) in std::mem::take(&mut self.posted) {
+            let _ = self.land(&transaction, &route, ste);
+        }
+    }
+
+    /// The access reaches memory.
+    fn land(
         &mut self,
         transaction: &Transaction,
         route: &Resolved,
@@ -351,11 +234,18 @@ impl Core {
         }
     }
 
-    /// Complains if the access reaches a frame that was given back.
+    /// Complains if the access reaches a frame that was given back, or is of a space that is gone.
     fn check_landing(&self, transaction: &Transaction, route: &Resolved, ste: Option<Origin>) {
-        if !self.claims.is_free(route.pa) {
+        let is_released = route
+            .tags
+            .is_some_and(|(vmid, asid)| self.claims.is_released(vmid, asid));
+        let rule = if self.claims.is_free(route.pa) {
+            Rule::FreedFrameReached
+        } else if is_released {
+            Rule::ReleasedSpaceReached
+        } else {
             return;
-        }
+        };
         let kept = [
             (
                 format!("the entry of stream {:#x}", transaction.stream),
@@ -378,43 +268,6 @@ impl Core {
             "stream {:#x}, SubstreamID {:?}, reached {:#x} by {:#x}",
             transaction.stream, transaction.substream, route.pa, transaction.address
         );
-        self.record.violate(Rule::FreedFrameReached, what, &items);
-    }
-}
-
-/// What the transaction needs, after the overrides of the entry.
-pub(crate) fn need(transaction: &Transaction, ste: &Ste) -> Need {
-    let execute = !transaction.is_write() && ste.instruction(transaction.is_instruction);
-    Need {
-        read: !transaction.is_write() && !execute,
-        write: transaction.is_write(),
-        execute,
-        is_privileged: ste.privileged(transaction.is_privileged),
-    }
-}
-
-/// The attributes of a transaction that stage 1 does not give any.
-pub(crate) fn incoming(ste: &Ste) -> Attributes {
-    let incoming = Attributes::INCOMING;
-    Attributes {
-        memory: ste.type_override().unwrap_or(incoming.memory),
-        shareability: ste.share_override().unwrap_or(incoming.shareability),
-    }
-    .settled()
-}
-
-fn combined(address: u64, entry: &VaEntry, cd: Origin) -> Resolved {
-    let ipa = entry.stage1.translate(address);
-    let attributes = entry.stage1.attributes;
-    Resolved {
-        pa: entry.stage2.map_or(ipa, |leaf| leaf.translate(ipa)),
-        ipa,
-        log2: entry.log2(),
-        stage1: Some(entry.stage1),
-        stage2: entry.stage2,
-        attributes: entry
-            .stage2
-            .map_or(attributes, |leaf| leaf.attributes(attributes)),
-        cd: Some(cd),
+        self.record.violate(rule, what, &items);
     }
 }

@@ -58,7 +58,6 @@ rules! {
     ReleasedSpaceCached = "After its release something of a space is still cached.",
     ReleasedSpaceReachable = "After its release a context descriptor of a space is still live.",
     ReleasedSpaceReached = "After its release a transaction of a space still reached memory.",
-    TranslationStale = "A transaction used a translation that no table holds any more although nobody was still invalidating it.",
     AtsWithoutCheck = "A stream was allowed split or full ATS with ATSCHK off (§6.3.9).",
     DisabledWithAts = "SMMUEN was cleared while streams still had ATS enabled (§3.9.1).",
     AtcStale = "A device used a translation from its ATC that was no longer valid although its invalidation was synced (§3.9).",

@@ -2,15 +2,10 @@
 
 use rustc_hash::FxHashMap;
 
-use crate::bits::mask;
-use crate::cache::config::{CdCopy, SteCopy};
-use crate::cache::tlb::VaEntry;
-use crate::command::{Command, Tlbi};
+use crate::cache::tlb::Regime;
 use crate::core::Core;
-use crate::descriptor::Descriptor;
-use crate::format::Granule;
-use crate::registers::{cr0, gerror};
-use crate::violation::Rule;
+use crate::registers::cr0;
+use crate::ste::World;
 
 /// What a word is used as.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -40,6 +35,9 @@ pub(crate) enum Use {
         ipa: u64,
     },
 }
+
+/// How many uses of one page are remembered: eight streams for each context descriptor in it.
+const MOST_PLACES: usize = 512;
 
 /// One use, of `bytes` bytes from `pa` on. For tables it stands for its whole 4 KiB page.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -71,7 +69,7 @@ impl Place {
 
 /// Which memory the SMMU has read as what.
 ///
-/// Kept by 4 KiB page. It only grows: whoever asks checks whether the use still holds.
+/// Kept by 4 KiB page, the newest of them. Whoever asks checks whether the use still holds.
 #[derive(Debug, Default)]
 pub(crate) struct Uses {
     pages: FxHashMap<u64, Vec<Place>>,
@@ -83,6 +81,9 @@ impl Uses {
         let places = self.pages.entry(pa >> 12).or_default();
         let place = Place { pa, bytes, what };
         if !places.iter().any(|known| known.is_like(&place)) {
+            if places.len() == MOST_PLACES {
+                places.remove(0);
+            }
             places.push(place);
         }
     }
@@ -186,6 +187,40 @@ impl Core {
         uses
     }
 
+    /// What the SMMU last read at `pa`, by what it keeps; 0 if it keeps nothing from there.
+    pub(crate) fn last_seen(&self, pa: u64) -> u64 {
+        let at = ((pa & 63) / 8) as usize;
+        for what in self.uses_of(pa) {
+            let seen = match what {
+                Use::Ste { stream } => self.caches.config.ste(stream).map(|copy| copy.words[at]),
+                Use::Cd { stream, substream } => self
+                    .caches
+                    .config
+                    .cd(stream, substream)
+                    .map(|copy| copy.words[at]),
+                Use::L1Std { index } => self.caches.config.l1stds.get(&index).map(|copy| copy.word),
+                Use::L1Cd { stream, index } => {
+                    self.caches.config.l1cd(stream, index).map(|copy| copy.word)
+                }
+                Use::Stage2 { vmid, ipa, .. } => self.last_seen2(vmid, ipa, pa),
+                Use::Stage1 { .. } => None,
+            };
+            if let Some(seen) = seen {
+                return seen;
+            }
+        }
+        0
+    }
+
+    fn last_seen2(&self, vmid: u16, ipa: u64, pa: u64) -> Option<u64> {
+        let regime = Regime {
+            world: World::El1,
+            vmid,
+        };
+        let origin = self.caches.tlb.entries(regime)?.find_ipa(ipa)?.leaf.origin;
+        (origin.pa == pa).then_some(origin.value)
+    }
+
     /// Whether the use still holds: the structure still lies there.
     fn still_is(&self, pa: u64, what: Use) -> bool {
         let line = pa & !63;
@@ -203,8 +238,33 @@ impl Core {
                     .and_then(|ste| self.peek_cd_address(&ste, substream));
                 address == Some(line)
             }
-            // Walks check these themselves: they go from the top.
-            Use::L1Cd { .. } | Use::Stage1 { .. } | Use::Stage2 { .. } => self.is_on(cr0::SMMUEN),
+            Use::L1Cd { stream, index } => {
+                let ste = self.peek_ste(stream);
+                let address = ste.and_then(|ste| self.peek_l1cd_address(&ste, index));
+                address == Some(pa)
+            }
+            Use::Stage1 {
+                stream,
+                substream,
+                level,
+                va,
+                ..
+            } => self
+                .peek_walk1(stream, substream, va, level)
+                .is_some_and(|(at, _)| at == pa),
+            Use::Stage2 {
+                stream,
+                vmid,
+                level,
+                ipa,
+                ..
+            } => {
+                let s2 = self
+                    .peek_ste(stream)
+                    .and_then(|ste| ste.stage2)
+                    .filter(|s2| s2.vmid == vmid);
+                s2.is_some_and(|s2| self.peek_walk2(&s2, ipa, Some(level)) == Err(Some(pa)))
+            }
         }
     }
 
@@ -232,77 +292,30 @@ impl Core {
                     stream,
                     substream,
                     level,
+                    va,
                     ..
                 } => {
-                    if let Some((ste, cd, _)) = self.peek_cd(stream, substream) {
-                        let half = [Some(cd.lower), cd.upper]
-                            .into_iter()
-                            .flatten()
-                            .find_map(|half| half.table);
-                        let granule = half.map(|(root, _)| root.granule);
-                        let _ = ste;
-                        self.check_break(pa, old, new, granule, level);
-                    }
+                    self.check_stage1_store(pa, (old, new), (stream, substream), level, va);
                 }
-                Use::Stage2 { stream, level, .. } => {
-                    let granule = self
-                        .peek_ste(stream)
-                        .and_then(|ste| ste.stage2)
-                        .map(|s2| s2.shape.root.granule);
-                    self.check_break(pa, old, new, granule, level);
+                Use::Stage2 {
+                    stream, level, ipa, ..
+                } => {
+                    self.check_stage2_store(pa, (old, new), stream, level, ipa);
                 }
                 Use::L1Std { .. } | Use::L1Cd { .. } => {}
             }
         }
     }
 
-    /// A valid descriptor became another valid one: what may change without a break (DDI 0487,
-    /// D8.16).
-    fn check_break(&self, pa: u64, old: u64, new: u64, granule: Option<Granule>, level: u32) {
-        let Some(granule) = granule else {
-            return;
-        };
-        let shape = |word| Descriptor::new(word, granule, level, 48);
-        let wrong = match (shape(old), shape(new)) {
-            (Descriptor::Leaf(was), Descriptor::Leaf(is)) => {
-                // Attributes, shareability, and non-global becoming global.
-                let kind = 0b1111 << 2 | 0b11 << 8;
-                let contiguous = (old ^ new) & 1 << 52 != 0 && self.id.bbml == 0;
-                was.address != is.address || (old ^ new) & kind != 0 || contiguous
-            }
-            (Descriptor::Leaf(_), Descriptor::Table { .. })
-            | (Descriptor::Table { .. }, Descriptor::Leaf(_)) => {
-                let leaf = if old & 2 == 0 { old } else { new };
-                let has_nt = leaf & 1 << 16 != 0;
-                self.id.bbml == 0 || (self.id.bbml == 1 && !has_nt)
-            }
-            _ => false,
-        };
-        if wrong {
-            self.violate(
-                Rule::BreakBeforeMake,
-                format!("the descriptor at {pa:#x} went from {old:#x} to {new:#x}"),
-            );
-        }
-    }
-
-    /// A command that the SMMU owns must not be touched.
-    fn check_owned_command(&self, pa: u64) {
-        if !self.is_on(cr0::CMDQEN) || self.is_active(gerror::CMDQ_ERR) {
-            return;
-        }
-        let queue = self.command_queue();
-        let (prod, cons) = (self.registers.cmdq_prod, self.registers.cmdq_cons);
-        let owned = queue.used(prod, cons);
-        if queue
-            .distance_of(pa, cons)
-            .is_some_and(|distance| distance < owned)
-        {
-            self.violate(
-                Rule::QueueEntryTouched,
-                format!("the command at {:#x}", pa & !15),
-            );
-        }
+    /// The first structure in `start..end` that can be reached now, of those that were ever read.
+    pub(crate) fn use_in(&self, start: u64, end: u64) -> Option<(u64, Use)> {
+        let mut pages: Vec<u64> = (start >> 12..end.div_ceil(4096)).collect();
+        pages.retain(|page| self.uses.pages.contains_key(page));
+        let places = pages.iter().flat_map(|page| &self.uses.pages[page]);
+        let mut inside = places.filter(|place| place.pa < end && place.pa + place.bytes > start);
+        inside
+            .find(|place| self.still_is(place.pa, place.what))
+            .map(|place| (place.pa, place.what))
     }
 
     /// The SMMU can see a store from now on: it may look at once.
@@ -319,138 +332,5 @@ impl Core {
             }
         }
         self.look_around();
-    }
-
-    /// Reserved bits of a stream table entry that is used.
-    pub(crate) fn check_reserved_ste(&self, stream: u32, copy: &SteCopy) {
-        let words = &copy.words;
-        let Ok(ste) = &copy.decoded else {
-            return;
-        };
-        let s2 = ste.stage2.is_some();
-        let stray = words[0] & 7 << 56 != 0
-            || words[1] & 7 << 41 != 0
-            || (s2 && words[3] & !mask(51, 4) != 0)
-            || words[4] >> 16 != 0
-            || words[5] | words[6] | words[7] != 0;
-        if stray && !ste.aborts {
-            let item = (format!("the entry of stream {stream:#x}"), copy.origin);
-            self.record
-                .violate(Rule::EntryReservedBits, format!("{words:#x?}"), &[item]);
-        }
-    }
-
-    /// Reserved bits of a context descriptor that is valid.
-    pub(crate) fn check_reserved_cd(&mut self, stream: u32, substream: u32, copy: &CdCopy) {
-        self.entry_fetched((stream, Some(substream)));
-        let words = &copy.words;
-        if !crate::cd::is_valid(words) {
-            return;
-        }
-        let stray = words[1] & mask(57, 52) != 0
-            || words[2] & mask(57, 52) != 0
-            || words[5] & mask(63, 56) != 0
-            || words[6] >> 48 != 0
-            || words[7] >> 48 != 0;
-        if stray {
-            let item = (
-                format!("the context descriptor {substream} of stream {stream:#x}"),
-                copy.origin,
-            );
-            self.record
-                .violate(Rule::EntryReservedBits, format!("{words:#x?}"), &[item]);
-        }
-    }
-
-    /// The SMMU writes a record: not into a frame that was given back.
-    pub(crate) fn check_written(&self, pa: u64) {
-        if self.claims.is_free(pa) {
-            self.violate(
-                Rule::FreedFrameFetched,
-                format!("SMMU {} wrote a record at {pa:#x}", self.index),
-            );
-        }
-    }
-
-    /// A lookup hit two entries.
-    pub(crate) fn conflict(&self, va: u64, one: &VaEntry, other: &VaEntry) {
-        let same = one.stage1.translate(va) == other.stage1.translate(va)
-            && one.stage1.attributes == other.stage1.attributes
-            && one.stage1.permission == other.stage1.permission;
-        if !same {
-            let items = [
-                (format!("a translation of {va:#x}"), one.stage1.origin),
-                (
-                    format!("another translation of {va:#x}"),
-                    other.stage1.origin,
-                ),
-            ];
-            self.record.violate(
-                Rule::TranslationConflict,
-                format!("a lookup of {va:#x}"),
-                &items,
-            );
-        }
-    }
-
-    /// A command was consumed: its parameters, and what it should have been preceded by.
-    pub(crate) fn check_command(&self, command: &Command) {
-        let sid_bits = u32::from(self.id.sid_bits);
-        let is_far = |stream: u32| u64::from(stream) >> sid_bits != 0;
-        let is_wide = |substream: u32| substream >> self.id.ssid_bits.min(20) != 0;
-        let wrong = match command {
-            Command::CfgiSte { stream, .. }
-            | Command::CfgiCdAll { stream }
-            | Command::StallTerm { stream } => is_far(*stream),
-            Command::CfgiRange { log2: 32, .. } => false,
-            Command::CfgiRange { stream, .. } | Command::Resume { stream, .. } => is_far(*stream),
-            Command::CfgiCd {
-                stream, substream, ..
-            } => is_far(*stream) || is_wide(*substream),
-            Command::AtcInv {
-                stream, substream, ..
-            }
-            | Command::PriResp {
-                stream, substream, ..
-            } => is_far(*stream) || substream.is_some_and(is_wide),
-            Command::Tlbi(tlbi) => self.is_beyond(tlbi),
-            _ => false,
-        };
-        if wrong {
-            self.violate(Rule::CommandOutOfRange, format!("{command:x?}"));
-        }
-        self.check_visible(command);
-    }
-
-    fn is_beyond(&self, tlbi: &Tlbi) -> bool {
-        let wide_vmid = !self.id.vmid16 && tlbi.vmid().is_some_and(|vmid| vmid > 0xff);
-        let asid = match tlbi {
-            Tlbi::Asid { asid, .. } | Tlbi::Va { asid, .. } => *asid,
-            _ => 0,
-        };
-        let far_ipa =
-            matches!(tlbi, Tlbi::S2Ipa { span, .. } if span.first >> self.id.ias_bits() != 0);
-        wide_vmid || (!self.id.asid16 && asid > 0xff) || far_ipa
-    }
-
-    /// The entry that is to be forgotten must already be as it is to be.
-    fn check_visible(&self, command: &Command) {
-        let pa = match command {
-            Command::CfgiSte { stream, .. } => self.peek_ste_address(*stream),
-            Command::CfgiCd {
-                stream, substream, ..
-            } => self
-                .peek_ste(*stream)
-                .and_then(|ste| self.peek_cd_address(&ste, *substream)),
-            _ => None,
-        };
-        if let Some(pa) = pa
-            && (0..8).any(|word| self.memory.is_unpublished(pa + 8 * word))
-        {
-            self.violate(
-                Rule::InvalidatedBeforeVisible,
-                format!("the entry at {pa:#x}, by {command:x?}"),
-            );
-        }
     }
 }

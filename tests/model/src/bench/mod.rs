@@ -271,7 +271,7 @@ pub fn stage2_word(vmid: u16) -> u64 {
 
 /// A stage-2 page descriptor: read and write, Normal write-back, inner shareable, AF.
 pub fn s2_page(pa: u64) -> u64 {
-    pa | 0x7ff & (0b11 | 0b1111 << 2 | 0b11 << 6 | 0b11 << 8 | 1 << 10)
+    pa | 0b11 | 0b1111 << 2 | 0b11 << 6 | 0b11 << 8 | 1 << 10
 }
 
 /// A table descriptor.
