@@ -19,78 +19,198 @@ pub struct Verdict {
 /// Compares what the model and QEMU showed.
 ///
 /// `exceptions` are the differences that there must be, and no others.
-pub fn compare(model: &Log, qemu: &Log, exceptions: &[Exception]) -> Verdict {
+pub fn compare(model: &Log, qemu: &Log, exceptions: &[&Exception]) -> Verdict {
     let mut verdict = Verdict::default();
-    let names =
-        |log: &Log| -> Vec<String> { log.programs.iter().map(|it| it.name.clone()).collect() };
-    if names(model) != names(qemu) {
+    if !model.names().eq(qemu.names()) {
         let objection = "the image did not run the programs that the model ran";
         verdict.objections.push(objection.to_owned());
         return verdict;
     }
     for (on_model, on_qemu) in model.programs.iter().zip(&qemu.programs) {
-        judge(on_model, on_qemu, exceptions, &mut verdict);
+        verdict.judge(on_model, on_qemu, exceptions);
     }
-    let known = names(model);
-    for exception in exceptions {
-        let unknown = exception.programs.iter();
-        for name in unknown.filter(|name| !known.iter().any(|it| it == *name)) {
-            let objection = format!("an exception is for {name}, and there is no such program");
-            verdict.objections.push(objection);
-        }
+    let named = exceptions.iter().flat_map(|exception| exception.programs);
+    for unknown in named.filter(|name| model.names().all(|known| known != **name)) {
+        let objection = format!("an exception is for {unknown}, and there is no such program");
+        verdict.objections.push(objection);
     }
     verdict
 }
 
-fn judge(model: &ProgramLog, qemu: &ProgramLog, exceptions: &[Exception], verdict: &mut Verdict) {
-    let name = model.name.as_str();
-    let of_this = |exception: &&Exception| exception.programs.contains(&name);
-    let mut exceptions = exceptions.iter().filter(of_this);
-    let exception = exceptions.next();
-    if exceptions.next().is_some() {
-        let objection = format!("{name} has more than one exception");
-        verdict.objections.push(objection);
+impl Verdict {
+    fn judge(&mut self, model: &ProgramLog, qemu: &ProgramLog, exceptions: &[&Exception]) {
+        let name = model.name.as_str();
+        let is_for_this = |exception: &&&Exception| exception.programs.contains(&name);
+        let exceptions: Vec<_> = exceptions.iter().filter(is_for_this).collect();
+        let difference = Difference::between(&model.lines, &qemu.lines);
+        let text = &difference.text;
+        let objection = match exceptions.as_slice() {
+            [] if model.lines == qemu.lines => {
+                self.agreed += 1;
+                return;
+            }
+            [] => format!("{name} differs:\n{text}"),
+            [_, _, ..] => format!("{name} has more than one exception"),
+            [_] if model.lines == qemu.lines => {
+                format!("{name} does not differ; its exception is not needed")
+            }
+            [exception] if difference.is(exception) => {
+                self.excepted += 1;
+                return;
+            }
+            [_] => format!("{name} differs in another way than its exception says:\n{text}"),
+        };
+        self.objections.push(objection);
     }
-    let (only_model, only_qemu, text) = difference(&model.lines, &qemu.lines);
-    let objection = match exception {
-        None if model.lines == qemu.lines => {
-            verdict.agreed += 1;
-            return;
-        }
-        None => format!("{name} differs:\n{text}"),
-        Some(_) if model.lines == qemu.lines => {
-            format!("{name} does not differ any more; its exception is not needed")
-        }
-        Some(exception)
-            if exception.model == only_model.as_slice()
-                && exception.qemu == only_qemu.as_slice() =>
-        {
-            verdict.excepted += 1;
-            return;
-        }
-        Some(_) => format!("{name} differs in another way than its exception says:\n{text}"),
-    };
-    verdict.objections.push(objection);
 }
 
-/// The lines that the model alone has, those that QEMU alone has, and all of them as a text.
-fn difference(model: &[String], qemu: &[String]) -> (Vec<String>, Vec<String>, String) {
-    let operations = capture_diff_slices(Algorithm::Myers, model, qemu);
-    let (mut only_model, mut only_qemu, mut text) = (Vec::new(), Vec::new(), String::new());
-    for change in operations
-        .iter()
-        .flat_map(|it| it.iter_changes(model, qemu))
-    {
-        let line = change.value().clone();
-        let (whose, only) = match change.tag() {
-            ChangeTag::Delete => ("model", Some(&mut only_model)),
-            ChangeTag::Insert => ("qemu ", Some(&mut only_qemu)),
-            ChangeTag::Equal => ("both ", None),
-        };
-        text += &format!("  {whose}: {line}\n");
-        if let Some(only) = only {
-            only.push(line);
+/// How what QEMU showed differs from what the model showed.
+struct Difference {
+    only_model: Vec<String>,
+    only_qemu: Vec<String>,
+    /// All lines, each with whose it is.
+    text: String,
+}
+
+impl Difference {
+    fn between(model: &[String], qemu: &[String]) -> Self {
+        let operations = capture_diff_slices(Algorithm::Myers, model, qemu);
+        let changes = operations
+            .iter()
+            .flat_map(|it| it.iter_changes(model, qemu));
+        let (mut only_model, mut only_qemu, mut text) = (Vec::new(), Vec::new(), String::new());
+        for change in changes {
+            let line = change.value();
+            let whose = match change.tag() {
+                ChangeTag::Delete => {
+                    only_model.push(line.clone());
+                    "model"
+                }
+                ChangeTag::Insert => {
+                    only_qemu.push(line.clone());
+                    "qemu "
+                }
+                ChangeTag::Equal => "both ",
+            };
+            text += &format!("  {whose}: {line}\n");
+        }
+        Self {
+            only_model,
+            only_qemu,
+            text,
         }
     }
-    (only_model, only_qemu, text)
+
+    fn is(&self, exception: &Exception) -> bool {
+        self.only_model == exception.model && self.only_qemu == exception.qemu
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exceptions::Source;
+
+    fn log(programs: &[(&str, &[&str])]) -> Log {
+        let program = |(name, lines): &(&str, &[&str])| ProgramLog {
+            name: (*name).to_owned(),
+            lines: lines.iter().map(|line| (*line).to_owned()).collect(),
+        };
+        Log {
+            arena: 0,
+            programs: programs.iter().map(program).collect(),
+        }
+    }
+
+    const KNOWN: Exception = Exception {
+        programs: &["a"],
+        source: Source::Listed(5),
+        why: "no record",
+        model: &["event"],
+        qemu: &[],
+    };
+
+    #[test]
+    fn the_same_lines_agree() {
+        let both = log(&[("a", &["x", "y"]), ("b", &[])]);
+        let verdict = compare(&both, &both, &[]);
+        assert_eq!((verdict.agreed, verdict.excepted), (2, 0));
+        assert!(verdict.objections.is_empty());
+    }
+
+    #[test]
+    fn a_difference_without_a_name_is_an_objection() {
+        let model = log(&[("a", &["x", "event", "y"]), ("b", &["z"])]);
+        let qemu = log(&[("a", &["x", "y"]), ("b", &["z"])]);
+        let verdict = compare(&model, &qemu, &[]);
+        assert_eq!(verdict.agreed, 1);
+        let [objection] = verdict.objections.as_slice() else {
+            panic!("{verdict:?}");
+        };
+        assert!(objection.starts_with("a differs:"), "{objection}");
+        assert!(objection.contains("model: event"), "{objection}");
+    }
+
+    #[test]
+    fn lines_in_another_order_differ() {
+        let model = log(&[("a", &["x", "y"])]);
+        let qemu = log(&[("a", &["y", "x"])]);
+        assert_eq!(compare(&model, &qemu, &[]).objections.len(), 1);
+    }
+
+    #[test]
+    fn a_named_difference_is_no_objection() {
+        let model = log(&[("a", &["x", "event", "y"])]);
+        let qemu = log(&[("a", &["x", "y"])]);
+        let verdict = compare(&model, &qemu, &[&KNOWN]);
+        assert_eq!((verdict.agreed, verdict.excepted), (0, 1));
+        assert!(verdict.objections.is_empty());
+    }
+
+    #[test]
+    fn an_exception_excuses_no_other_line() {
+        let model = log(&[("a", &["x", "event", "y"])]);
+        let qemu = log(&[("a", &["x", "z"])]);
+        let verdict = compare(&model, &qemu, &[&KNOWN]);
+        assert_eq!(verdict.excepted, 0);
+        assert!(
+            verdict.objections[0].contains("in another way"),
+            "{verdict:?}"
+        );
+    }
+
+    #[test]
+    fn an_exception_that_is_not_needed_is_an_objection() {
+        let both = log(&[("a", &["x"])]);
+        let verdict = compare(&both, &both, &[&KNOWN]);
+        assert!(
+            verdict.objections[0].contains("is not needed"),
+            "{verdict:?}"
+        );
+    }
+
+    #[test]
+    fn an_exception_for_no_program_and_two_for_one_are_objections() {
+        let both = log(&[("b", &["x"])]);
+        let verdict = compare(&both, &both, &[&KNOWN]);
+        assert!(
+            verdict.objections[0].contains("no such program"),
+            "{verdict:?}"
+        );
+        let model = log(&[("a", &["event"])]);
+        let qemu = log(&[("a", &[])]);
+        let verdict = compare(&model, &qemu, &[&KNOWN, &KNOWN]);
+        assert!(
+            verdict.objections[0].contains("more than one"),
+            "{verdict:?}"
+        );
+    }
+
+    #[test]
+    fn an_image_that_did_not_run_every_program_is_an_objection() {
+        let model = log(&[("a", &["x"]), ("b", &["x"])]);
+        let qemu = log(&[("a", &["x"])]);
+        let verdict = compare(&model, &qemu, &[]);
+        assert_eq!((verdict.agreed, verdict.objections.len()), (0, 1));
+    }
 }

@@ -19,6 +19,11 @@ pub struct Log {
 }
 
 impl Log {
+    /// The names of the programs.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.programs.iter().map(|program| program.name.as_str())
+    }
+
     /// Reads the console of the image; lines that are not its own are passed over.
     ///
     /// # Errors
@@ -45,5 +50,27 @@ impl Log {
         }
         let arena = arena.ok_or("the image does not say where its arena was")?;
         Ok(Self { arena, programs })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_console_is_read_program_by_program() {
+        let console = "hello\r\narena: 0x48200000\r\nprogram a\r\n  x\r\nprogram b\r\nend: ok\r\n";
+        let log = Log::read(console).expect("a log");
+        assert_eq!(log.arena, 0x4820_0000);
+        assert_eq!(log.names().collect::<Vec<_>>(), ["a", "b"]);
+        assert_eq!(log.programs[0].lines, ["x"]);
+        assert!(log.programs[1].lines.is_empty());
+    }
+
+    #[test]
+    fn a_console_that_is_not_the_images_is_refused() {
+        assert!(Log::read("end: no SMMUv3 in the device tree\n").is_err());
+        assert!(Log::read("arena: 0xgg\n").is_err());
+        assert!(Log::read("arena: 0x1000\n  x\n").is_err());
     }
 }

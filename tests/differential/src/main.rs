@@ -6,7 +6,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use differential::{EXCEPTIONS, Log, Source, compare, run_on_model};
+use differential::{Exception, Log, Source, compare, exceptions, run_on_model};
 
 fn main() -> ExitCode {
     let Some(path) = std::env::args_os().nth(1) else {
@@ -27,14 +27,10 @@ fn judge(path: &Path) -> Result<bool, String> {
     let console = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
     let qemu = Log::read(&console)?;
     let model = run_on_model(qemu.arena);
-    let verdict = compare(&model, &qemu, EXCEPTIONS);
-    for exception in EXCEPTIONS {
-        let source = match exception.source {
-            Source::Listed(item) => format!("emulator.md 1.4, item {item}"),
-            Source::Found(section) => format!("found here, {section}"),
-            Source::Lawful(section) => format!("lawful, {section}"),
-        };
-        println!("exception ({source}): {}", exception.why);
+    let exceptions: Vec<&Exception> = exceptions().collect();
+    let verdict = compare(&model, &qemu, &exceptions);
+    for exception in exceptions {
+        println!("exception ({}): {}", told(exception.source), exception.why);
         println!("  {}", exception.programs.join(", "));
     }
     for objection in &verdict.objections {
@@ -48,4 +44,12 @@ fn judge(path: &Path) -> Result<bool, String> {
         verdict.objections.len()
     );
     Ok(verdict.objections.is_empty())
+}
+
+fn told(source: Source) -> String {
+    match source {
+        Source::Listed(item) => format!("known, item {item}"),
+        Source::Found(section) => format!("found here, {section}"),
+        Source::Lawful(section) => format!("lawful, {section}"),
+    }
 }

@@ -7,15 +7,22 @@ use smmu_model::{Barrier, Identity, Machine, Mode, Outcome, Settings, Transactio
 
 use crate::log::{Log, ProgramLog};
 
-/// Runs every program on a model of its own, fresh from reset, that says of itself what QEMU's
-/// SMMUv3 does, is polite, and has its arena at `arena`.
+/// Runs every program on a polite model that says of itself what QEMU's SMMUv3 does, with the arena
+/// at `arena`.
 pub fn run_on_model(arena: u64) -> Log {
-    let programs = programs().map(|program| run_one(program, arena)).collect();
-    Log { arena, programs }
+    run_on(Settings::new(Identity::qemu(), Mode::Polite), arena)
 }
 
-fn run_one(program: &Program, arena: u64) -> ProgramLog {
-    let settings = Settings::new(Identity::qemu(), Mode::Polite);
+/// Runs every program on a model of its own, made with `settings`, fresh from reset.
+pub fn run_on(settings: Settings, arena: u64) -> Log {
+    let run = |program| run_one(program, settings, arena);
+    Log {
+        arena,
+        programs: programs().map(run).collect(),
+    }
+}
+
+fn run_one(program: &Program, settings: Settings, arena: u64) -> ProgramLog {
     let mut target = Modelled {
         machine: Machine::new(arena, ARENA_BYTES, settings),
         arena,

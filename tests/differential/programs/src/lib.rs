@@ -9,13 +9,16 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
-mod caches;
+mod cached_entries;
+mod cached_translations;
 mod commands;
 mod nested;
 mod observation;
 mod run;
 mod stage1;
+mod stage1_tables;
 mod stage2;
+mod stage2_tables;
 mod step;
 mod streams;
 mod two_levels;
@@ -31,12 +34,15 @@ pub use words::{A, B, FAR};
 /// All programs, in the order in which they must run: QEMU's SMMU stays with a two-level stream
 /// table until it is reset, so those come last.
 pub fn programs() -> impl Iterator<Item = &'static Program> {
-    let rooms: [&'static [Program]; 7] = [
+    let rooms: [&'static [Program]; 10] = [
         streams::PROGRAMS,
         stage2::PROGRAMS,
+        stage2_tables::PROGRAMS,
         stage1::PROGRAMS,
+        stage1_tables::PROGRAMS,
         nested::PROGRAMS,
-        caches::PROGRAMS,
+        cached_translations::PROGRAMS,
+        cached_entries::PROGRAMS,
         commands::PROGRAMS,
         two_levels::PROGRAMS,
     ];

@@ -143,10 +143,13 @@ impl<T: Target> Runner<'_, T> {
         target.write32(CR2, 0b010);
         target.write64(STRTAB_BASE, arena + STREAM_TABLE);
         target.write32(STRTAB_BASE_CFG, LOG2_STREAMS);
-        target.write64(CMDQ_BASE, arena + COMMAND_QUEUE | u64::from(LOG2_COMMANDS));
+        target.write64(
+            CMDQ_BASE,
+            (arena + COMMAND_QUEUE) | u64::from(LOG2_COMMANDS),
+        );
         target.write32(CMDQ_PROD, 0);
         target.write32(CMDQ_CONS, 0);
-        target.write64(EVENTQ_BASE, arena + EVENT_QUEUE | u64::from(LOG2_EVENTS));
+        target.write64(EVENTQ_BASE, (arena + EVENT_QUEUE) | u64::from(LOG2_EVENTS));
         target.write32(EVENTQ_PROD, 0);
         target.write32(EVENTQ_CONS, 0);
         self.cr0(COMMANDS_ON);

@@ -154,6 +154,13 @@ pub(crate) const S1_TABLES: Step = Step::All(&[
     Step::Store(S1_L2 + 0x80 * 8, arena(S1_L3 | TABLE)),
 ]);
 
+/// The same for TTB1, with the page at `D1`.
+pub(crate) const HIGH_TABLES: Step = Step::All(&[
+    Step::Store(HIGH_L1, arena(HIGH_L2 | TABLE)),
+    Step::Store(HIGH_L2 + 0x80 * 8, arena(HIGH_L3 | TABLE)),
+    Step::Store(HIGH_L3, arena(D1 | S1_PAGE)),
+]);
+
 /// As [`s2_page`], in stage 1.
 pub(crate) const fn s1_page(index: u64, word: Word) -> Step {
     Step::Store(S1_L3 + index * 8, word)
