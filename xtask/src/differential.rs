@@ -14,7 +14,8 @@ use crate::stop::{Stop, progress};
 use crate::tool;
 
 const BOARD: &str = "qemu-virt";
-const IMAGE: Recipe = Recipe {
+/// The image that runs the programs.
+pub(crate) const IMAGE: Recipe = Recipe {
     package: "differential-image",
     feature: "image",
     suffix: "-differential",

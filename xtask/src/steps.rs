@@ -43,7 +43,7 @@ const STEPS: &[Step] = &[
     },
     Step {
         name: "clippy-target",
-        about: "clippy on library and image for the bare target, warnings as errors",
+        about: "clippy on library and images for the bare target, warnings as errors",
         run: clippy_target,
     },
     Step {
@@ -226,6 +226,14 @@ fn clippy_target() -> Result<Outcome, Stop> {
     for build in builds {
         cargo(&[&package, build, &["--", "-Dwarnings"]].concat())?;
     }
+    let package = ["clippy", "--package", differential::IMAGE.package];
+    let build = [
+        "--features",
+        differential::IMAGE.feature,
+        "--target",
+        TARGET,
+    ];
+    cargo(&[&package, &build[..], &["--", "-Dwarnings"]].concat())?;
     Ok(Outcome::Passed)
 }
 

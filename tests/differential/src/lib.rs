@@ -1,7 +1,7 @@
 //! What the programs of `differential-programs` show on the model, and what they showed on QEMU's
 //! SMMUv3, compared.
 //!
-//! Both must show the same, line by line, save for the [`exceptions`]: each names its programs,
+//! Both must show the same, line by line, save for the [`exceptions()`]: each names its programs,
 //! the lines that differ, and why. A difference that is not named is a failure, and so is an
 //! exception that is not needed, or not needed as it stands.
 

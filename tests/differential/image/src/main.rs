@@ -26,7 +26,7 @@ use spin::{Mutex, Once};
 
 use differential_programs::{ARENA_BYTES, programs, run};
 
-use devices::{Edu, Functions};
+use devices::Functions;
 use target::Native;
 
 entry!(boot);
