@@ -1,6 +1,7 @@
 //! What only the driver knows: which frames and tags are free (§3.17, §3.21).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// A statement of the driver that the model holds against what the SMMUs keep.
@@ -60,6 +61,8 @@ pub enum Claim {
 /// What has been claimed and still holds.
 #[derive(Debug, Default)]
 pub(crate) struct Claims {
+    /// How many claims were made: none, and no lock is taken.
+    count: AtomicUsize,
     /// Free ranges: byte after the last, by first byte.
     free: Mutex<BTreeMap<u64, u64>>,
     releasing: Mutex<BTreeSet<(u16, u16)>>,
@@ -74,6 +77,9 @@ fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Claims {
     /// Whether `pa` lies in a frame that was given back.
     pub(crate) fn is_free(&self, pa: u64) -> bool {
+        if self.count.load(Ordering::Relaxed) == 0 {
+            return false;
+        }
         let free = lock(&self.free);
         !free.is_empty()
             && free
@@ -89,11 +95,15 @@ impl Claims {
 
     /// Whether the space with these tags was released, and they were not given out again.
     pub(crate) fn is_released(&self, vmid: u16, asid: u16) -> bool {
+        if self.count.load(Ordering::Relaxed) == 0 {
+            return false;
+        }
         lock(&self.released).contains(&(vmid, asid))
     }
 
     /// Takes the claim down.
     pub(crate) fn note(&self, claim: Claim) {
+        self.count.fetch_add(1, Ordering::Relaxed);
         match claim {
             Claim::FrameFreed { pa, bytes } => {
                 let mut free = lock(&self.free);

@@ -107,6 +107,7 @@ impl Core {
             );
             return;
         }
+        self.settle_register(at);
         self.write_plain(at, value as u32);
         self.write_plain(at + 4, (value >> 32) as u32);
     }
@@ -119,6 +120,7 @@ impl Core {
             );
             return;
         }
+        self.settle_register(at);
         match at {
             offset::CR0 => self.write_cr0(value),
             offset::GBPA => self.write_gbpa(value),

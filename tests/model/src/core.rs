@@ -43,6 +43,7 @@ pub(crate) struct Core {
     pub(crate) events: Events,
     pub(crate) reads: crate::strict::Reads,
     pub(crate) grants: crate::grants::Grants,
+    pub(crate) settled: crate::unknown::Settled,
     pub(crate) stalls: Stalls,
     /// Posted writes that are still on their way.
     pub(crate) posted: Vec<(Transaction, Resolved, Option<Origin>)>,

@@ -328,6 +328,7 @@ impl Core {
         self.commands.syncs += 1;
         let synced = std::mem::take(&mut self.commands.unsynced);
         self.entries_synced(&synced);
+        self.settle_caches(&synced);
         match signal {
             Signal::None => {}
             Signal::Event if self.id.sev => self.interrupts.push(Interrupt::Event),

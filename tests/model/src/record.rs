@@ -2,8 +2,9 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
+use crate::hostile::Mode;
 use crate::story::{Origin, Story, StoryLine};
 use crate::violation::{Rule, Violation};
 
@@ -47,6 +48,7 @@ pub struct Record {
     step: AtomicU64,
     now_us: AtomicU64,
     panics: AtomicBool,
+    mode: OnceLock<Mode>,
     landings: Mutex<VecDeque<Landing>>,
     stores: Mutex<VecDeque<(u64, u64, u64)>>,
     violations: Mutex<Vec<Violation>>,
@@ -67,6 +69,11 @@ impl Record {
     /// Makes every further violation a panic that tells its story.
     pub fn panic_on_violation(&self) {
         self.panics.store(true, Ordering::Relaxed);
+    }
+
+    /// Notes how hostile the run is; the first call counts.
+    pub(crate) fn note_mode(&self, mode: Mode) {
+        let _ = self.mode.set(mode);
     }
 
     /// The number of the current step; each store, register write and transaction is one.
@@ -176,6 +183,7 @@ impl Record {
             rule,
             what,
             at_us: self.now_us(),
+            mode: self.mode.get().copied().unwrap_or(Mode::Polite),
             story: Story(lines),
         };
         let panics = self.panics.load(Ordering::Relaxed);

@@ -77,6 +77,7 @@ impl Smmu {
         record: Arc<Record>,
         claims: Arc<Claims>,
     ) -> Self {
+        record.note_mode(settings.mode);
         let core = Core {
             index,
             id: settings.identity,
@@ -95,6 +96,7 @@ impl Smmu {
             events: crate::event_queue::Events::default(),
             reads: crate::strict::Reads::default(),
             grants: crate::grants::Grants::default(),
+            settled: crate::unknown::Settled::default(),
             stalls: crate::stall::Stalls::default(),
             posted: Vec::new(),
             waits: None,

@@ -101,11 +101,12 @@ impl Core {
             return Err(out_of_range());
         }
         if let Some((entry, other)) = self.find_va(space, va) {
-            if let Some(other) = other {
-                self.conflict(va, &entry, &other);
-                if self.id.bbml < 2 && self.choices.reports_conflict() {
-                    return Err(Fault::new(EventType::TlbConflict));
-                }
+            if let Some(other) = other
+                && self.conflict(va, &entry, &other)
+                && self.id.bbml < 2
+                && self.choices.reports_conflict()
+            {
+                return Err(Fault::new(EventType::TlbConflict));
             }
             return Ok((entry, true));
         }

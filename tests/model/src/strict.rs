@@ -285,18 +285,16 @@ impl Core {
         }
     }
 
-    /// A lookup hit two entries.
-    pub(crate) fn conflict(&self, va: u64, one: &VaEntry, other: &VaEntry) {
-        let same = one.stage1.translate(va) == other.stage1.translate(va)
-            && one.stage1.attributes == other.stage1.attributes
-            && one.stage1.permission == other.stage1.permission;
-        if !same {
+    /// A lookup hit two entries: `true`, and a violation, if they say different things.
+    pub(crate) fn conflict(&self, va: u64, one: &VaEntry, other: &VaEntry) -> bool {
+        let (one, other) = (&one.stage1, &other.stage1);
+        let differs = one.translate(va) != other.translate(va)
+            || one.attributes != other.attributes
+            || one.permission != other.permission;
+        if differs {
             let items = [
-                (format!("a translation of {va:#x}"), one.stage1.origin),
-                (
-                    format!("another translation of {va:#x}"),
-                    other.stage1.origin,
-                ),
+                (format!("a translation of {va:#x}"), one.origin),
+                (format!("another translation of {va:#x}"), other.origin),
             ];
             self.record.violate(
                 Rule::TranslationConflict,
@@ -304,6 +302,7 @@ impl Core {
                 &items,
             );
         }
+        differs
     }
 
     /// A command was consumed: its parameters, and what it should have been preceded by.

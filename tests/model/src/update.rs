@@ -119,6 +119,9 @@ impl Core {
     fn cr0_changed(&mut self, field: u32, old: u32) {
         let is_on = self.registers.cr0ack & field != 0;
         let was_on = old & field != 0;
+        if is_on && !was_on {
+            self.check_settled(field);
+        }
         match (field, was_on, is_on) {
             (cr0::SMMUEN, false, true) => {
                 self.check_stream_table();

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::hostile::Mode;
 use crate::story::Story;
 
 macro_rules! rules {
@@ -29,6 +30,7 @@ rules! {
     ChangedDuringUpdate = "A field was changed again before its earlier change was acknowledged (§6.2.1).",
     ReservedRegisterBits = "Reserved bits of a register were written with ones (§6.2).",
     ReservedEncoding = "A field of a register was given a reserved encoding (§6.3).",
+    UnknownAtReset = "A register or cache whose state after reset is unknown was used before it was set (§3.11, §6.3).",
     GbpaWithoutUpdate = "GBPA was written without Update, or while an update was in progress (§6.3.14).",
     InactiveErrorToggled = "GERRORN was toggled for an error that is not active (§6.3.18).",
     TableMisaligned = "A table or queue is not aligned to its size; low address bits are ignored (§3.4.3, §6.3.24).",
@@ -73,13 +75,22 @@ pub struct Violation {
     pub what: String,
     /// Model time in microseconds.
     pub at_us: u64,
+    /// The mode, and with it the seed, of the run; of the first SMMU where there are several.
+    pub mode: Mode,
     /// What led to it.
     pub story: Story,
 }
 
 impl fmt::Display for Violation {
     fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(to, "{:?} at {} us: {}", self.rule, self.at_us, self.what)?;
+        let Self {
+            rule,
+            what,
+            at_us,
+            mode,
+            ..
+        } = self;
+        writeln!(to, "{rule:?} at {at_us} us, {mode:?}: {what}")?;
         writeln!(to, "{}", self.rule.explanation())?;
         write!(to, "{}", self.story)
     }

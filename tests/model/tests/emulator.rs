@@ -101,9 +101,22 @@ impl Guest {
     }
 
     fn up(&mut self) {
+        self.poke(offset::CR1, 0xd75);
+        self.poke(offset::CR2, 0);
         self.poke64(offset::STRTAB_BASE, STREAMS);
         self.poke(offset::STRTAB_BASE_CFG, 4);
         self.poke64(offset::CMDQ_BASE, CMDQ | 4);
+        self.poke(offset::CMDQ_PROD, 0);
+        self.poke(offset::CMDQ_CONS, 0);
+        self.poke(offset::CR0, 8);
+        self.wait(offset::CR0ACK, 8);
+        // CFGI_ALL, SYNC, NSNH_ALL, SYNC.
+        for (position, words) in (0..).zip([[0x4, 31], [0x46, 0], [0x30, 0], [0x46, 0]]) {
+            self.store(CMDQ + position * 16, words[0]);
+            self.store(CMDQ + position * 16 + 8, words[1]);
+        }
+        self.poke(offset::CMDQ_PROD, 4);
+        self.wait(offset::CMDQ_CONS, 4);
         self.poke(offset::CR0, 9);
         self.wait(offset::CR0ACK, 9);
     }
@@ -129,9 +142,9 @@ fn a_guest_that_only_stores_drives_a_stream_to_memory() {
         for (word, value) in [(1, 1 << 44), (2, word2), (3, ROOT)] {
             guest.store(STREAMS + 2 * 64 + 8 * word, value);
         }
-        guest.invalidate(0);
+        guest.invalidate(4);
         guest.store(STREAMS + 2 * 64, 0xd);
-        guest.invalidate(2);
+        guest.invalidate(6);
         let outcome = guest
             .smmu
             .transact(Transaction::write(2, 0x9010, b"emulator"));

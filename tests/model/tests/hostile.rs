@@ -2,10 +2,12 @@
 //! end. Addresses and words as in the bench; see the rogues for whole drivers.
 
 use smmu_model::bench::{
-    Bench, STREAMS, SYNC, cd, cfgi_cd, cfgi_ste, nh_all, s1_page, s2_ipa, s2_page, ste_nested,
-    ste_stage2, table,
+    Bench, CFGI_ALL, STREAMS, SYNC, cd, cfgi_cd, cfgi_ste, nh_all, s1_page, s2_ipa, s2_page,
+    ste_nested, ste_stage1, ste_stage2, table,
 };
-use smmu_model::{EventType, Identity, Kind, Mode, Outcome, Rule, Transaction};
+use smmu_model::{
+    Claim, EventType, Identity, Kind, Mode, Outcome, Rule, StoryLine, Transaction, offset,
+};
 
 const STREAM: u32 = 3;
 const VMID: u16 = 7;
@@ -325,4 +327,166 @@ fn atschk_counts_for_a_stream_only_after_its_entry_is_invalidated() {
     bench.commands(&[cfgi_ste(STREAM), SYNC]);
     assert_eq!(bench.machine.smmu(0).transact(forged), Outcome::Aborted);
     assert_eq!(bench.machine.record().landed_since(mark).len(), 1);
+}
+
+/// Splits a live 2 MiB block of stage 2 into pages; `nt`: with nT set and synced first.
+fn split(bbml: u8, nt: u64, mode: Mode) -> (Bench, u64) {
+    let identity = Identity {
+        bbml,
+        ..Identity::full()
+    };
+    let mut bench = Bench::up(identity, mode);
+    let root = bench.frames(12);
+    let level2 = bench.frames(12);
+    let pages = bench.frames(12);
+    let target = bench.frames(21);
+    let block = (s2_page(target) & !0b10) | nt << 16;
+    bench.store(root + 8, table(level2));
+    bench.store(level2, s2_page(target) & !0b10);
+    bench.publish_ste(STREAM, &ste_stage2(VMID, root));
+    assert_eq!(
+        landed_at(&bench.machine.smmu(0).transact(write(0x4000_5000))),
+        Some(target + 0x5000)
+    );
+    bench.store(level2, block);
+    bench.publish();
+    bench.commands(&[s2_ipa(VMID, 0x4000_0000), SYNC]);
+    for page in 0..512 {
+        bench.store(pages + 8 * page, s2_page(target + page * 0x1000));
+    }
+    bench.publish();
+    bench.store(level2, table(pages));
+    bench.publish();
+    bench.commands(&[s2_ipa(VMID, 0x4000_0000), SYNC]);
+    (bench, target)
+}
+
+#[test]
+fn a_live_block_is_split_without_a_break_as_far_as_bbml_goes() {
+    for mode in [Mode::Polite, Mode::Hoarding, Mode::Chaotic { seed: 4 }] {
+        for (bbml, nt) in [(2, 0), (1, 1)] {
+            let (bench, target) = split(bbml, nt, mode);
+            bench.assert_clean();
+            let outcome = bench.machine.smmu(0).transact(write(0x4000_7000));
+            assert_eq!(landed_at(&outcome), Some(target + 0x7000));
+        }
+        for (bbml, nt) in [(0, 0), (0, 1), (1, 0)] {
+            let (bench, _) = split(bbml, nt, mode);
+            assert!(
+                bench.machine.record().count(Rule::BreakBeforeMake) > 0,
+                "{bbml} {nt} {mode:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_transaction_into_a_frame_that_was_given_back_tells_its_story() {
+    let (bench, leaf, page, _) = stage2(Mode::Polite);
+    bench.machine.smmu(0).transact(write(IPA));
+    bench.machine.claim(Claim::FrameFreed {
+        pa: page,
+        bytes: 4096,
+    });
+    bench.machine.smmu(0).transact(write(IPA + 8));
+    let violations = bench.machine.record().violations();
+    let reached = violations
+        .iter()
+        .find(|violation| violation.rule == Rule::FreedFrameReached);
+    let story = &reached.expect("the frame was given back").story.0;
+    // The store of the leaf, the copy of it, and the transaction are all there.
+    assert!(
+        story
+            .iter()
+            .any(|line| matches!(line, StoryLine::Stored { pa, .. } if *pa == leaf))
+    );
+    assert!(
+        story
+            .iter()
+            .any(|line| matches!(line, StoryLine::Cached { origin, .. } if origin.pa == leaf))
+    );
+    assert!(matches!(story.last(), Some(StoryLine::Happened { .. })));
+}
+
+#[test]
+fn a_walk_through_a_frame_that_was_given_back_is_named() {
+    let (bench, leaf, ..) = stage2(Mode::Forgetful);
+    bench.machine.claim(Claim::FrameFreed {
+        pa: leaf & !0xfff,
+        bytes: 4096,
+    });
+    assert_eq!(bench.machine.record().count(Rule::FreedFrameFetched), 0);
+    bench.machine.smmu(0).transact(write(IPA));
+    assert_eq!(bench.machine.record().count(Rule::FreedFrameFetched), 1);
+}
+
+#[test]
+fn a_block_over_a_kept_page_that_says_otherwise_is_a_conflict() {
+    let mut bench = Bench::up(Identity::full(), Mode::Polite);
+    let contexts = bench.frames(12);
+    let root = bench.frames(12);
+    let page = bench.frames(12);
+    bench.map1(root, VA, page);
+    bench.publish_ste(STREAM, &ste_stage1(VMID, contexts, 2));
+    bench.publish_cd(STREAM, 1, contexts + 64, &cd(0x11, root));
+    let access = |bench: &Bench, va| bench.machine.smmu(0).transact(write(va).with_substream(1));
+    assert_eq!(landed_at(&access(&bench, VA)), Some(page));
+    let level2 = bench
+        .machine
+        .load(root + (VA >> 30) * 8)
+        .expect("in memory")
+        & !0xfff;
+    // A block that sends VA elsewhere; of what is kept only the table descriptor is forgotten.
+    bench.store(
+        level2 + (VA >> 21 & 0x1ff) * 8,
+        s1_page(0x8000_0000) & !0b10,
+    );
+    let by_va = [0x12 | u64::from(VMID) << 32 | 0x11 << 48, VA ^ 0x1000];
+    bench.commands(&[by_va, SYNC]);
+    let other = access(&bench, VA ^ 0x1000);
+    assert_eq!(
+        landed_at(&other),
+        Some(0x8000_0000 | (VA ^ 0x1000) & 0x1f_ffff)
+    );
+    assert_eq!(bench.machine.record().count(Rule::TranslationConflict), 0);
+    access(&bench, VA);
+    assert_eq!(bench.machine.record().count(Rule::TranslationConflict), 1);
+}
+
+#[test]
+fn a_level_1_descriptor_is_remembered_until_it_is_invalidated_itself() {
+    for mode in [Mode::Hoarding, Mode::Chaotic { seed: 2 }] {
+        let mut bench = Bench::up(Identity::full(), mode);
+        let root = bench.frames(12);
+        let (level1, array) = (bench.frames(12), bench.frames(12));
+        let page = bench.frames(12);
+        bench.map2(root, IPA, page);
+        bench.cr0(0xc);
+        bench.write64(offset::STRTAB_BASE, level1);
+        // Two levels, split at 6, 8 bits of StreamID.
+        bench.write(offset::STRTAB_BASE_CFG, 8 | 6 << 6 | 1 << 16);
+        bench.commands(&[CFGI_ALL, SYNC]);
+        bench.cr0(0xd);
+        let stream = 0x45;
+        let access = |bench: &Bench| {
+            bench
+                .machine
+                .smmu(0)
+                .transact(Transaction::write(stream, IPA, &[1; 8]))
+        };
+        assert_eq!(access(&bench), Outcome::Aborted);
+        bench.store_words(array + u64::from(stream & 63) * 64, &ste_stage2(VMID, root));
+        bench.publish();
+        // Span = 7: 64 entries. The array was not reachable, so it may be complete at once.
+        bench.store(level1 + 8, array | 7);
+        bench.publish();
+        if mode == Mode::Hoarding {
+            bench.commands(&[cfgi_ste(stream), SYNC]);
+            assert_eq!(access(&bench), Outcome::Aborted);
+        }
+        let with_level1 = [0x03 | u64::from(stream) << 32, 0];
+        bench.commands(&[with_level1, SYNC]);
+        assert_eq!(landed_at(&access(&bench)), Some(page));
+        bench.assert_clean();
+    }
 }

@@ -29,7 +29,7 @@ impl Draw {
             1 => BASE + self.below(BYTES),
             2 => u64::MAX << self.below(64),
             3 => self.below(64),
-            4 => BASE + self.below(BYTES) | 0b11 | 1 << 10,
+            4 => (BASE + self.below(BYTES)) | 0b11 | (1 << 10),
             _ => (BASE + BYTES).wrapping_sub(self.below(256)),
         }
     }

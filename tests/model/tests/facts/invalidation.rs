@@ -1,4 +1,4 @@
-//! What each invalidation removes, and what it leaves (§4.3, §4.4, §3.17, §3.21).
+//! What each TLB invalidation removes, and what it leaves (§4.4, §3.17, §3.21).
 //!
 //! A rig is warmed by a read, the descriptor behind it is cleared in memory, and a command is
 //! given: a later read faults if the command removed what was kept, and still reaches the page if
@@ -9,8 +9,7 @@ use smmu_model::bench::{Bench, SYNC};
 use smmu_model::{Identity, Mode, Outcome, Transaction};
 
 use crate::kit::{
-    ASID, MARK, Rig, SID, SID_BITS, V, VA, VMID, entry_address, read, s1_block, s1_page, s2_page,
-    table, with, write,
+    ASID, MARK, Rig, SID_BITS, VA, VMID, read, s1_block, s1_page, s2_page, table, write,
 };
 
 /// A rig, and the descriptor that the tests clear.
@@ -111,9 +110,9 @@ macro_rules! keeps {
     )+};
 }
 
-const OURS: u64 = VMID << 32;
+pub(crate) const OURS: u64 = VMID << 32;
 const OTHER_VMID: u64 = (VMID + 1) << 32;
-const ASID_1: u64 = ASID << 48;
+pub(crate) const ASID_1: u64 = ASID << 48;
 const ASID_2: u64 = (ASID + 1) << 48;
 const LEAF: u64 = 1;
 const TG_4K: u64 = 1 << 10;
@@ -373,89 +372,6 @@ fn the_hoarding_mode_performs_commands_no_earlier_than_the_sync() {
 
 // Tags.
 
-/// Another stream with the same tables but `entry` and a descriptor of its own, whose page is
-/// cleared before it is used; tells whether it hits what the first stream left.
-fn hits(
-    change_entry: fn([u64; 8]) -> [u64; 8],
-    change_cd: fn([u64; 8]) -> [u64; 8],
-    leaf: u64,
-) -> bool {
-    let mut rig = Rig::full();
-    rig.bench.store(rig.s1[2] + 40, leaf | rig.page);
-    rig.put_cd(1, &change_cd(rig.cd()));
-    rig.install(&rig.stage1());
-    let other = change_entry(with(rig.stage1(), 0, 55, 6, (rig.cds + 64) >> 6));
-    rig.bench.publish_ste(6, &other);
-    rig.reaches(VA);
-    rig.bench.store(rig.s1[2] + 40, 0);
-    rig.bench.publish();
-    let outcome = rig.transact(Transaction {
-        stream: 6,
-        ..read(VA)
-    });
-    matches!(outcome, Outcome::Done { .. })
-}
-
-const NOT_GLOBAL: u64 = s1_page(0);
-const GLOBAL: u64 = s1_page(0) & !(1 << 11);
-
-#[test]
-fn streams_of_one_vmid_and_asid_share_translations() {
-    assert!(hits(|entry| entry, |cd| cd, NOT_GLOBAL));
-}
-
-#[test]
-fn another_asid_does_not_match() {
-    assert!(!hits(
-        |entry| entry,
-        |cd| with(cd, 0, 63, 48, 2),
-        NOT_GLOBAL
-    ));
-}
-
-#[test]
-fn another_vmid_does_not_match() {
-    assert!(!hits(|entry| with(entry, 2, 15, 0, 8), |cd| cd, NOT_GLOBAL));
-    assert!(!hits(|entry| with(entry, 2, 15, 0, 8), |cd| cd, GLOBAL));
-}
-
-#[test]
-fn another_world_does_not_match() {
-    assert!(!hits(
-        |entry| with(entry, 1, 31, 30, 2),
-        |cd| cd,
-        NOT_GLOBAL
-    ));
-}
-
-#[test]
-fn a_global_translation_matches_every_asid() {
-    assert!(hits(|entry| entry, |cd| with(cd, 0, 63, 48, 2), GLOBAL));
-}
-
-/// Whether a global page left by a space with the one ASET is hit by one with the other.
-fn aset_hits(first: u64, second: u64) -> bool {
-    let mut rig = Rig::full();
-    rig.bench.store(rig.s1[2] + 40, GLOBAL | rig.page);
-    rig.put_cd(0, &with(rig.cd(), 0, 47, 47, first));
-    let other = with(with(rig.cd(), 0, 63, 48, 2), 0, 47, 47, second);
-    rig.put_cd(1, &other);
-    rig.install(&with(rig.stage1(), 0, 63, 59, 1));
-    rig.lands(read(VA).with_substream(0));
-    rig.bench.store(rig.s1[2] + 40, 0);
-    rig.bench.publish();
-    let outcome = rig.transact(read(VA).with_substream(1));
-    matches!(outcome, Outcome::Done { .. })
-}
-
-#[test]
-fn a_global_translation_matches_only_its_own_aset() {
-    assert!(aset_hits(0, 0));
-    assert!(aset_hits(1, 1));
-    assert!(!aset_hits(0, 1));
-    assert!(!aset_hits(1, 0));
-}
-
 #[test]
 fn an_address_of_a_stage_1_block_removes_all_pieces_of_it() {
     // Stage 2 maps by pages what stage 1 maps by a block: what is kept is a piece of the block.
@@ -479,219 +395,6 @@ fn an_address_of_a_stage_1_block_removes_all_pieces_of_it() {
 }
 
 // Configuration.
-
-/// A warmed bypass stream whose entry has been cleared in memory; it is still kept.
-fn cleared_entry() -> Rig {
-    let mut rig = Rig::full();
-    rig.install(&rig.bypass());
-    rig.bench.publish_ste(4, &rig.bypass());
-    let page = rig.page;
-    rig.reaches(page);
-    rig.bench.store(entry_address(SID), 0);
-    rig.bench.publish();
-    rig.reaches(page);
-    rig
-}
-
-macro_rules! entry_after {
-    ($($name:ident: $command:expr, $is_removed:literal;)+) => {$(
-        #[test]
-        fn $name() {
-            let mut rig = cleared_entry();
-            rig.bench.commands(&[$command, SYNC]);
-            let outcome = rig.transact(read(rig.page));
-            assert_eq!(outcome == Outcome::Aborted, $is_removed);
-        }
-    )+};
-}
-
-entry_after! {
-    cfgi_ste_removes_its_entry: [0x03 | SID_BITS, 1], true;
-    cfgi_ste_without_leaf_removes_its_entry: [0x03 | SID_BITS, 0], true;
-    cfgi_ste_keeps_another_entry: [0x03 | 4 << 32, 1], false;
-    cfgi_ste_range_of_2_removes_its_pair: [0x04 | 4 << 32, 0], true;
-    cfgi_ste_range_of_2_keeps_the_next_pair: [0x04 | 6 << 32, 0], false;
-    cfgi_ste_range_ignores_the_low_bits_of_its_stream: [0x04 | 7 << 32, 2], true;
-    cfgi_ste_range_of_4_removes_its_block: [0x04 | 6 << 32, 1], true;
-    cfgi_ste_range_of_8_keeps_the_next_block: [0x04 | 8 << 32, 2], false;
-    cfgi_ste_range_of_16_removes_all_of_it: [0x04 | 8 << 32, 3], true;
-    cfgi_all_removes_every_entry: [0x04, 31], true;
-    cfgi_all_ignores_its_stream: [0x04 | 0xffff << 32, 31], true;
-    cfgi_cd_keeps_entries: [0x05 | SID_BITS, 0], false;
-    cfgi_cd_all_keeps_entries: [0x06 | SID_BITS, 0], false;
-    tlbi_keeps_entries: [0x30, 0], false;
-}
-
-/// Substreams 0 to 3 of stream 5, and of stream 6 through the same table; the descriptor of
-/// substream 1 has been cleared in memory, and TLB entries are out of the way.
-fn cleared_descriptor() -> Rig {
-    let mut rig = Rig::full();
-    for index in 1..4 {
-        rig.put_cd(index, &rig.cd());
-    }
-    let entry = with(rig.stage1(), 0, 63, 59, 2);
-    rig.install(&entry);
-    rig.bench.publish_ste(6, &entry);
-    for substream in 0..4 {
-        rig.lands(read(VA).with_substream(substream));
-    }
-    rig.bench.store(rig.cds + 64, 0);
-    rig.bench.publish();
-    rig.lands(read(VA).with_substream(1));
-    rig
-}
-
-macro_rules! descriptor_after {
-    ($($name:ident: $command:expr, $is_removed:literal;)+) => {$(
-        #[test]
-        fn $name() {
-            let mut rig = cleared_descriptor();
-            rig.bench.commands(&[$command, SYNC]);
-            let outcome = rig.transact(read(VA).with_substream(1));
-            assert_eq!(outcome == Outcome::Aborted, $is_removed);
-        }
-    )+};
-}
-
-descriptor_after! {
-    cfgi_cd_removes_its_descriptor: [0x05 | SID_BITS | 1 << 12, 1], true;
-    cfgi_cd_keeps_another_descriptor: [0x05 | SID_BITS | 2 << 12, 1], false;
-    cfgi_cd_of_substream_0_keeps_the_others: [0x05 | SID_BITS, 0], false;
-    cfgi_cd_keeps_another_streams_copy: [0x05 | 6 << 32 | 1 << 12, 1], false;
-    cfgi_cd_all_removes_all_descriptors: [0x06 | SID_BITS, 0], true;
-    cfgi_cd_all_keeps_another_streams_copies: [0x06 | 6 << 32, 0], false;
-    cfgi_ste_removes_the_descriptors_behind_it: [0x03 | SID_BITS, 1], true;
-    cfgi_ste_keeps_another_streams_descriptors: [0x03 | 6 << 32, 1], false;
-    cfgi_ste_range_removes_the_descriptors_behind_it: [0x04 | 4 << 32, 0], true;
-    cfgi_all_removes_every_descriptor: [0x04, 31], true;
-    tlbi_nsnh_all_keeps_descriptors: [0x30, 0], false;
-    tlbi_nh_asid_keeps_descriptors: [0x11 | OURS | ASID_1, 0], false;
-}
-
-#[test]
-fn cfgi_cd_of_substream_0_removes_the_single_descriptor() {
-    let mut rig = Rig::full();
-    rig.install(&rig.stage1());
-    rig.reaches(VA);
-    rig.bench.store(rig.cds, 0);
-    rig.bench.publish();
-    rig.reaches(VA);
-    rig.bench.commands(&[[0x05 | SID_BITS, 1], SYNC]);
-    rig.aborts(read(VA), [0x0a | SID_BITS, 0, 0, 0]);
-}
-
-#[test]
-fn an_invalid_entry_is_kept_too() {
-    let mut rig = Rig::full();
-    let bad = [0x04 | SID_BITS, 0, 0, 0];
-    rig.aborts(read(VA), bad);
-    rig.bench.store_words(entry_address(SID), &rig.bypass());
-    rig.bench.publish();
-    rig.aborts(read(rig.page), bad);
-    rig.bench.commands(&[[0x03 | SID_BITS, 1], SYNC]);
-    let page = rig.page;
-    rig.reaches(page);
-}
-
-#[test]
-fn an_invalid_descriptor_is_kept_too() {
-    let mut rig = Rig::full();
-    rig.put_cd(0, &[0; 8]);
-    rig.install(&rig.stage1());
-    let bad = [0x0a | SID_BITS, 0, 0, 0];
-    rig.aborts(read(VA), bad);
-    rig.put_cd(0, &rig.cd());
-    rig.aborts(read(VA), bad);
-    rig.bench.commands(&[[0x05 | SID_BITS, 1], SYNC]);
-    rig.reaches(VA);
-}
-
-/// A bench with a two-level stream table; gives the level-1 descriptor and a second array, whose
-/// entries bypass while those of the first abort.
-fn two_level_streams() -> (Rig, u64, u64) {
-    let mut rig = Rig::full();
-    let [level1, first, second] = [(); 3].map(|()| rig.bench.frames(12));
-    let abort = with(rig.bypass(), 0, 3, 1, 0);
-    for slot in 0..64 {
-        rig.bench.store_words(first + slot * 64, &abort);
-        rig.bench.store_words(second + slot * 64, &rig.bypass());
-    }
-    rig.bench.store(level1, first | 7);
-    rig.bench.publish();
-    crate::kit::restart_with_table(&mut rig.bench, level1, 1 << 16 | 6 << 6 | 8);
-    rig.aborts_silently(read(rig.page));
-    rig.bench.store(level1, second | 7);
-    rig.bench.publish();
-    (rig, level1, second)
-}
-
-#[test]
-fn cfgi_ste_with_leaf_keeps_the_level_1_descriptor() {
-    let (mut rig, _, _) = two_level_streams();
-    rig.bench.commands(&[[0x03 | SID_BITS, 1], SYNC]);
-    rig.aborts_silently(read(rig.page));
-}
-
-#[test]
-fn cfgi_ste_without_leaf_removes_the_level_1_descriptor() {
-    let (mut rig, _, _) = two_level_streams();
-    rig.bench.commands(&[[0x03 | SID_BITS, 0], SYNC]);
-    let page = rig.page;
-    rig.reaches(page);
-}
-
-#[test]
-fn cfgi_ste_range_removes_the_level_1_descriptor() {
-    let (mut rig, _, _) = two_level_streams();
-    rig.bench.commands(&[[0x04 | SID_BITS, 0], SYNC]);
-    let page = rig.page;
-    rig.reaches(page);
-}
-
-/// A rig with a two-level context table whose pointer has been moved from a leaf of bad descriptors
-/// to one of good ones.
-fn two_level_contexts() -> Rig {
-    let mut rig = Rig::full();
-    let [level1, first, second] = [(); 3].map(|()| rig.bench.frames(12));
-    rig.bench.store(level1, first | V);
-    rig.bench.store_words(second + 3 * 64, &rig.cd());
-    let entry = with(rig.stage1(), 0, 63, 59, 8);
-    let entry = with(with(entry, 0, 55, 6, level1 >> 6), 0, 5, 4, 1);
-    rig.install(&entry);
-    assert_eq!(rig.transact(read(VA).with_substream(3)), Outcome::Aborted);
-    rig.bench.next_raw_event();
-    rig.bench.store(level1, second | V);
-    rig.bench.publish();
-    rig
-}
-
-#[test]
-fn cfgi_cd_with_leaf_keeps_the_level_1_pointer() {
-    let mut rig = two_level_contexts();
-    rig.bench.commands(&[[0x05 | SID_BITS | 3 << 12, 1], SYNC]);
-    assert_eq!(rig.transact(read(VA).with_substream(3)), Outcome::Aborted);
-}
-
-#[test]
-fn cfgi_cd_without_leaf_removes_the_level_1_pointer() {
-    let mut rig = two_level_contexts();
-    rig.bench.commands(&[[0x05 | SID_BITS | 3 << 12, 0], SYNC]);
-    rig.lands(read(VA).with_substream(3));
-}
-
-#[test]
-fn cfgi_cd_all_removes_the_level_1_pointers() {
-    let mut rig = two_level_contexts();
-    rig.bench.commands(&[[0x06 | SID_BITS, 0], SYNC]);
-    rig.lands(read(VA).with_substream(3));
-}
-
-#[test]
-fn cfgi_ste_removes_the_level_1_pointers_of_its_contexts() {
-    let mut rig = two_level_contexts();
-    rig.bench.commands(&[[0x03 | SID_BITS, 1], SYNC]);
-    rig.lands(read(VA).with_substream(3));
-}
 
 // Prefetches.
 
@@ -750,58 +453,3 @@ fn invalidation_without_a_sync_is_only_consumed() {
 }
 
 // Tags of the EL2 worlds and of stage 2.
-
-/// Whether stream 6, with this entry and descriptor, hits what stream 5 left in the same world.
-fn hits_in(cr2: u32, entry: fn(&Rig) -> [u64; 8], change_cd: fn([u64; 8]) -> [u64; 8]) -> bool {
-    let mut rig = Rig::full();
-    rig.set_cr2(cr2);
-    rig.put_cd(1, &change_cd(rig.cd()));
-    let first = entry(&rig);
-    rig.install(&first);
-    rig.bench
-        .publish_ste(6, &with(first, 0, 55, 6, (rig.cds + 64) >> 6));
-    rig.reaches(VA);
-    let leaf = if first[0] >> 1 & 7 == 6 {
-        rig.s2[2]
-    } else {
-        rig.s1[2]
-    };
-    rig.bench.store(leaf + 40, 0);
-    rig.bench.publish();
-    let outcome = rig.transact(Transaction {
-        stream: 6,
-        ..read(VA)
-    });
-    matches!(outcome, Outcome::Done { .. })
-}
-
-#[test]
-fn the_el2_world_has_no_asids() {
-    assert!(hits_in(0x2, Rig::el2, |cd| with(cd, 0, 63, 48, 2)));
-}
-
-#[test]
-fn the_el2_e2h_world_has_asids() {
-    assert!(hits_in(0x3, Rig::el2, |cd| cd));
-    assert!(!hits_in(0x3, Rig::el2, |cd| with(cd, 0, 63, 48, 2)));
-}
-
-#[test]
-fn stage_2_streams_of_one_vmid_share_translations() {
-    assert!(hits_in(0x2, Rig::stage2, |cd| cd));
-}
-
-#[test]
-fn the_el2_world_has_no_vmids() {
-    let mut rig = Rig::full();
-    rig.install(&rig.el2());
-    rig.bench.publish_ste(6, &with(rig.el2(), 2, 15, 0, 9));
-    rig.reaches(VA);
-    rig.bench.store(rig.s1[2] + 40, 0);
-    rig.bench.publish();
-    let outcome = rig.transact(Transaction {
-        stream: 6,
-        ..read(VA)
-    });
-    assert!(matches!(outcome, Outcome::Done { .. }), "{outcome:?}");
-}

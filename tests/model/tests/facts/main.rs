@@ -5,9 +5,11 @@
 //! legality rules run in every mode, the others in the polite mode unless they say otherwise.
 
 mod ats;
+mod ats_traffic;
 mod attributes;
 mod cd_legality;
 mod commands;
+mod configuration;
 mod events;
 mod interrupts;
 mod invalidation;
@@ -17,8 +19,10 @@ mod pri;
 mod queues;
 mod registers;
 mod stage1;
+mod stage1_permissions;
 mod stage2;
 mod stalls;
 mod ste_legality;
 mod stream_table;
 mod substreams;
+mod tags;

@@ -445,3 +445,25 @@ fn a_retry_does_not_use_what_was_invalidated_meanwhile() {
     };
     assert_eq!(pa, page + 0x10);
 }
+
+#[test]
+fn a_stall_that_found_no_room_is_retried_when_there_is_room() {
+    let mut rig = stalling();
+    fill(&rig);
+    let outcome = rig.transact(read(HOLE));
+    let Outcome::Stalled { ticket } = outcome else {
+        panic!("{outcome:?}");
+    };
+    // Mended before the record could be written: the retry succeeds, and there is nothing to tell.
+    map_hole(&rig);
+    for _ in 0..32 {
+        assert!(rig.bench.next_raw_event().is_some());
+    }
+    rig.bench.wait(|_| false);
+    let done = finished(&rig);
+    assert_eq!(done.len(), 1);
+    assert_eq!(done[0].ticket, ticket);
+    assert!(matches!(done[0].outcome, Outcome::Done { .. }), "{done:?}");
+    assert_eq!(rig.bench.next_raw_event(), None);
+    assert_eq!(rig.bench.machine.smmu(0).stalled(), 0);
+}

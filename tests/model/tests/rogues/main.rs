@@ -7,6 +7,7 @@
 
 mod driver;
 mod gallery;
+mod necessity;
 mod right;
 mod rogue_commands;
 mod rogue_entries;

@@ -280,6 +280,50 @@ fn splits_the_stream_table_where_no_table_is_split() {
 }
 
 #[test]
+fn does_not_say_how_queues_and_tables_are_cached() {
+    caught(
+        stories::nothing,
+        || Edit::forget(Operation::BringUp, write_to(offset::CR1)),
+        Rule::UnknownAtReset,
+    );
+}
+
+#[test]
+fn trusts_the_consumer_index_of_the_reset() {
+    caught(
+        stories::nothing,
+        || Edit::forget(Operation::BringUp, write_to(offset::CMDQ_CONS)),
+        Rule::UnknownAtReset,
+    );
+}
+
+#[test]
+fn trusts_the_caches_of_the_reset() {
+    caught(
+        stories::nothing,
+        || {
+            Edit::forget(Operation::BringUp, |step| {
+                matches!(step, Step::Command([0x04, 31]))
+            })
+        },
+        Rule::UnknownAtReset,
+    );
+}
+
+#[test]
+fn trusts_the_tlb_of_the_reset() {
+    caught(
+        stories::nothing,
+        || {
+            Edit::forget(Operation::BringUp, |step| {
+                matches!(step, Step::Command([0x30, 0]))
+            })
+        },
+        Rule::UnknownAtReset,
+    );
+}
+
+#[test]
 fn leaves_the_gate_open_while_the_smmu_is_off() {
     let rogue = Rogue {
         setup: full,

@@ -198,6 +198,18 @@ fn returns_from_release_before_the_atc_is_empty() {
 }
 
 #[test]
+fn empties_the_atc_before_the_sync_of_the_tlb() {
+    // EPD0 stops walks, not hits: a device that asks again is granted what is still in the TLB.
+    let rogue = Rogue {
+        setup: full,
+        story: stories::a_space_in_an_eager_atc_is_released,
+        edit: || Edit::forget_after(Operation::Release, command(NH_ALL), sync),
+        mark: Mark::Breaks(Rule::ReleasedSpaceCached),
+    };
+    rogue.is_caught_in(Where::Seeds(40));
+}
+
+#[test]
 fn reuses_an_asid_without_flushing_it() {
     caught(
         stories::an_asid_is_used_again,

@@ -547,6 +547,17 @@ pub(crate) fn a_space_in_an_atc_is_released(driver: &mut Driver) -> Told {
     Ok(())
 }
 
+/// The same with a device that asks at once for what was invalidated.
+pub(crate) fn a_space_in_an_eager_atc_is_released(driver: &mut Driver) -> Told {
+    let world = with_ats(driver)?;
+    use frame::control::{ATS, EAGER, ENABLE};
+    world.device.write32(frame::CONTROL, ENABLE | ATS | EAGER);
+    driver.release(&world.space, Atc::Used, &[])?;
+    let end = fire(&world.device, Some(PASID), VA);
+    expect_abort(driver, end);
+    Ok(())
+}
+
 // Tags.
 
 /// An ASID is given to another space.
