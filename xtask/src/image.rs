@@ -19,19 +19,28 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    fn feature(self) -> &'static str {
-        match self {
-            Self::Plain => "image",
-            Self::Sabotage => "sabotage",
+    const fn recipe(self) -> Recipe {
+        let (feature, suffix) = match self {
+            Self::Plain => ("image", ""),
+            Self::Sabotage => ("sabotage", "-sabotage"),
+        };
+        Recipe {
+            package: "portcullis",
+            feature,
+            suffix,
         }
     }
+}
 
-    fn suffix(self) -> &'static str {
-        match self {
-            Self::Plain => "",
-            Self::Sabotage => "-sabotage",
-        }
-    }
+/// What an image is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Recipe {
+    /// The package, and the name of its binary.
+    pub(crate) package: &'static str,
+    /// Its feature that makes it an image.
+    pub(crate) feature: &'static str,
+    /// What comes after the board in the names of the files.
+    pub(crate) suffix: &'static str,
 }
 
 /// Where a build lies.
@@ -66,8 +75,12 @@ fn target_folder() -> PathBuf {
 
 /// Where the image for `board` is, or will be once it is built.
 pub(crate) fn path(board: &Board, kind: Kind) -> Image {
+    path_of(board, kind.recipe())
+}
+
+fn path_of(board: &Board, recipe: Recipe) -> Image {
     let folder = target_folder().join(TARGET).join("release");
-    let name = format!("portcullis-{}{}", board.name, kind.suffix());
+    let name = format!("portcullis-{}{}", board.name, recipe.suffix);
     Image {
         raw: folder.join(format!("{name}.img")),
         symbols: folder.join(format!("{name}.elf")),
@@ -81,25 +94,34 @@ pub(crate) fn path(board: &Board, kind: Kind) -> Image {
 /// `CouldNotRun` if the target is missing and cannot be installed; `Failed` if it does not build
 /// or what is built is no arm64 Image.
 pub(crate) fn build(board: &Board, kind: Kind) -> Result<Image, Stop> {
+    build_from(board, kind.recipe())
+}
+
+/// Builds the image for `board` that `recipe` tells.
+///
+/// # Errors
+///
+/// As [`build`].
+pub(crate) fn build_from(board: &Board, recipe: Recipe) -> Result<Image, Stop> {
     rust::ensure(&[Part::Target])?;
     progress(&format!(
-        "building the image for {} (feature `{}`)",
-        board.name,
-        kind.feature()
+        "building the image of {} for {} (feature `{}`)",
+        recipe.package, board.name, recipe.feature
     ));
     let mut cargo = tool::cargo();
     cargo
-        .args(["build", "--release", "--package", "portcullis"])
-        .args(["--bin", "portcullis", "--target", TARGET])
-        .args(["--features", kind.feature(), "--target-dir"])
+        .args(["build", "--release", "--package", recipe.package])
+        .args(["--bin", recipe.package, "--target", TARGET])
+        .args(["--features", recipe.feature, "--target-dir"])
         .arg(target_folder())
         .env("PORTCULLIS_BOARD", &board.name)
         // They would replace the flags that make the image position independent.
         .env_remove("RUSTFLAGS")
         .env_remove("CARGO_ENCODED_RUSTFLAGS");
     tool::run(&mut cargo)?;
-    let image = path(board, kind);
-    let built = target_folder().join(TARGET).join("release/portcullis");
+    let image = path_of(board, recipe);
+    let folder = target_folder().join(TARGET).join("release");
+    let built = folder.join(recipe.package);
     let broken = |error: std::io::Error| Stop::Failed(format!("{}: {error}", built.display()));
     let elf = fs::read(&built).map_err(broken)?;
     let raw = flatten(&elf).map_err(|why| Stop::Failed(format!("{}: {why}", built.display())))?;

@@ -4,6 +4,7 @@ mod apt;
 mod board;
 mod boot;
 mod console;
+mod differential;
 mod doctor;
 mod flatten;
 mod gdb;

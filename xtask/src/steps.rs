@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use clap::builder::PossibleValuesParser;
 
+use crate::differential;
 use crate::qemu_tests;
 use crate::rust::{self, Part, TARGET};
 use crate::stop::{Stop, progress};
@@ -42,7 +43,7 @@ const STEPS: &[Step] = &[
     },
     Step {
         name: "clippy-target",
-        about: "clippy on library and image for the bare target, warnings as errors",
+        about: "clippy on library and images for the bare target, warnings as errors",
         run: clippy_target,
     },
     Step {
@@ -59,6 +60,11 @@ const STEPS: &[Step] = &[
         name: "test-qemu",
         about: "the image in QEMU: self-check, each check sabotaged, each refusal",
         run: qemu_tests::step,
+    },
+    Step {
+        name: "test-differential",
+        about: "the same programs on QEMU's SMMUv3 and on the model see the same",
+        run: differential::step,
     },
     Step {
         name: "deny",
@@ -97,7 +103,7 @@ struct Done {
 pub(crate) fn command(arguments: &Arguments) -> Result<(), Stop> {
     if arguments.list {
         for step in STEPS {
-            println!("{:<14} {}", step.name, step.about);
+            println!("{:<17} {}", step.name, step.about);
         }
         return Ok(());
     }
@@ -154,7 +160,7 @@ fn summary(done: &[Done]) -> String {
         };
         *count += 1;
         let took = step.took.as_secs_f32();
-        text += &format!("{:<14} {took:>7.1} s  {said}\n", step.name);
+        text += &format!("{:<17} {took:>7.1} s  {said}\n", step.name);
     }
     text += &format!("{passed} passed, {failed} failed");
     if skipped > 0 {
@@ -220,6 +226,14 @@ fn clippy_target() -> Result<Outcome, Stop> {
     for build in builds {
         cargo(&[&package, build, &["--", "-Dwarnings"]].concat())?;
     }
+    let package = ["clippy", "--package", differential::IMAGE.package];
+    let build = [
+        "--features",
+        differential::IMAGE.feature,
+        "--target",
+        TARGET,
+    ];
+    cargo(&[&package, &build[..], &["--", "-Dwarnings"]].concat())?;
     Ok(Outcome::Passed)
 }
 
