@@ -204,7 +204,8 @@ fn a_tree_of_the_d05_kind_is_read_whole() {
         interrupts,
         quirks: Quirks {
             has_broken_prefetch: true,
-            has_broken_page1: false,
+            needs_fixed_msi_address: true,
+            ..Quirks::default()
         },
     };
     let elsewhere = SmmuInterrupts {
@@ -334,8 +335,8 @@ fn wires_are_found_by_name_in_any_order_and_form() {
             event_queue: wire(16, Trigger::Level),
         },
         quirks: Quirks {
-            has_broken_prefetch: false,
             has_broken_page1: true,
+            ..Quirks::default()
         },
     };
     let second = Smmu {

@@ -4,6 +4,7 @@ use core::fmt;
 
 use super::bridge::{Bridge, Rid};
 use super::list::{List, Text};
+use super::quirks::Quirks;
 use crate::addr::{Extent, Iova, Pa};
 use crate::id::StreamId;
 
@@ -224,15 +225,6 @@ pub struct SmmuInterrupts {
     pub command_sync: Option<Interrupt>,
     /// A global error is active.
     pub global_error: Option<Interrupt>,
-}
-
-/// What an SMMU cannot do although its registers say so.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Quirks {
-    /// `CMD_PREFETCH_*` must never be sent (HiSilicon erratum 161010701).
-    pub has_broken_prefetch: bool,
-    /// Page 1 is not there: its registers answer at the same offsets of page 0 (Cavium CN99xx).
-    pub has_broken_page1: bool,
 }
 
 /// A device on no PCIe bus that does DMA.
