@@ -136,7 +136,12 @@ fn the_map_for_the_msis_of_the_smmu_is_for_nobody_else() {
     assert_eq!(device_id(flagged), left_out);
     let far = smmu(1, [0; 4]).change(|bytes| bytes.word(64, 2));
     assert_eq!(device_id(far), used, "its index is of no map");
-    assert_eq!(device_id(builder::old_smmu(0x905_0000, 0, &maps)), used);
+    let old = |maps: &[builder::Map]| device_id(builder::old_smmu(0x905_0000, 0, maps));
+    assert_eq!(old(&maps), used);
+    // Where newer nodes have the index, this one has the 0 of its first map.
+    let maps = [range(0x100, 0, 0x9100, 0), range(0, 0xffff, 0, 0)];
+    assert_eq!(old(&maps), used);
+    assert_eq!(old(&[single(0x9100, 0)]), None, "it is for the SMMU alone");
 }
 
 #[test]
@@ -207,7 +212,8 @@ fn memory_that_firmware_keeps_is_read_in_both_layouts() {
         assert_eq!(*machine.kept, kept_at(&ranges));
     }
     let mut nodes = two_smmus();
-    let maps = [single(0x11, 2), range(0, 3, 0x20, 1), single(0x12, 0)];
+    let mut maps = [single(0x11, 2), range(0, 3, 0x20, 1), single(0x12, 0)];
+    maps[0].id_count = 7;
     nodes.push(builder::rmr(1, &ranges[..1], &maps));
     let machine = read(&with_nodes(&nodes)).expect("sound tables");
     let kept: Vec<_> = machine
@@ -216,6 +222,17 @@ fn memory_that_firmware_keeps_is_read_in_both_layouts() {
         .map(|kept| (kept.first, kept.count))
         .collect();
     assert_eq!(kept, [(stream(1, 0x11), 1), (stream(0, 0x20), 4)]);
+}
+
+#[test]
+fn an_smmu_is_coherent_if_its_node_says_so() {
+    let of = |flags| {
+        let node = builder::smmu(4, 0x905_0000, [0; 4], &[]);
+        let nodes = [node.change(|bytes| bytes.word(24, flags))];
+        read(&with_nodes(&nodes)).expect("sound tables").smmus[0].is_coherent
+    };
+    assert!(of(1) && of(9));
+    assert!(!of(0) && !of(8));
 }
 
 #[test]
@@ -384,4 +401,10 @@ fn what_has_no_table_is_left_out() {
     expected.memory = list(ram);
     assert_eq!(machine, expected);
     assert_eq!(tables.timers(), Ok(None));
+}
+
+#[test]
+fn the_list_of_tables_is_as_large_as_its_documentation_says() {
+    let kibibytes = size_of::<AcpiTables<'_>>() / 1024;
+    assert!((10..=14).contains(&kibibytes), "{kibibytes}");
 }

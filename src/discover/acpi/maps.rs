@@ -80,10 +80,11 @@ impl IdMap {
     }
 
     /// The ids at which what the rule says may change.
-    fn edges(&self) -> [u64; 3] {
+    ///
+    /// The last id is none: where it goes elsewhere than the one before it, another map starts.
+    fn edges(&self) -> [u64; 2] {
         let base = u64::from(self.input_base);
-        let last = base + u64::from(self.id_count);
-        [base, last, last + 1]
+        [base, base + u64::from(self.id_count) + 1]
     }
 }
 
