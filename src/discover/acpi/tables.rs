@@ -20,7 +20,7 @@ const MAX_BYTES: usize = 1 << 20;
 
 /// The tables that the root table lists.
 ///
-/// About 10 KiB.
+/// About 12 KiB.
 #[derive(Clone)]
 pub struct AcpiTables<'t> {
     listed: List<ListedTable<'t>, 64>,
