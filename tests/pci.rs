@@ -2,12 +2,15 @@
 
 #[path = "fixtures/fabric.rs"]
 mod fabric;
+#[path = "pci/reset.rs"]
+mod reset;
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use fabric::{Bus, Fabric, Function as Fake};
 use portcullis::addr::{Extent, Iova, Pa};
 use portcullis::discover::{Bridge, List, Rid, Window, WindowKind};
+use portcullis::hw::Registers;
 use portcullis::pci::{Ecam, Function, Kind, Msi, Refusal, scan};
 
 const ROOT_PORT: u32 = 4;
@@ -163,7 +166,7 @@ fn two_ports_and_a_switch() -> Bus {
     let upstream = Fake::bridge(UPSTREAM_PORT, switch.into());
     [
         ((1, 0), Fake::bridge(ROOT_PORT, [((0, 0), nvme())].into())),
-        ((2, 0), edu()),
+        ((2, 0), edu().bar(1, 1 << 12, 0)),
         ((3, 0), Fake::bridge(ROOT_PORT, [((0, 0), upstream)].into())),
         ((4, 0), Fake::bridge(ROOT_PORT, Bus::new())),
     ]
@@ -231,23 +234,40 @@ fn numbers_of_firmware_that_make_sense_are_kept() {
     assert_all_reached(&fabric, &bridge, &found);
 }
 
+/// Two ports with these primary, secondary and subordinate buses, lowest byte first.
+fn found_behind_ports(numbers: [u32; 2]) -> Vec<Rid> {
+    let port = |numbers| {
+        let mut port = Fake::bridge(ROOT_PORT, [((0, 0), nvme())].into());
+        port.registers.insert(0x18, numbers);
+        port
+    };
+    let root = [((1, 0), port(numbers[0])), ((4, 0), port(numbers[1]))];
+    let found = look(&Fabric::new(0, root.into()), &bridge(0, 0x30)).expect("room for all");
+    assert!(found.iter().all(|function| function.refused.is_none()));
+    rids(&found)
+}
+
 #[test]
 fn numbers_that_make_no_sense_are_given_out_anew() {
-    // Behind both ports is bus 5; above the port is another bus than it says; the range is upside
-    // down; the range goes on behind the host bridge's.
-    for numbers in [
+    let ports = |first, second| {
+        [
+            rid(0, 1, 0),
+            rid(first, 0, 0),
+            rid(0, 4, 0),
+            rid(second, 0, 0),
+        ]
+    };
+    assert_eq!(found_behind_ports([0x05_05_00, 0x30_06_00]), ports(5, 6));
+    let senseless = [
         [0x05_05_00, 0x05_05_00],
-        [0x05_05_01, 0],
-        [0x04_05_00, 0],
-        [0x31_05_00, 0],
-    ] {
-        let mut root = two_ports_and_a_switch();
-        for (place, numbers) in [((1, 0), numbers[0]), ((4, 0), numbers[1])] {
-            let port = root.get_mut(&place).expect("a port");
-            port.registers.insert(0x18, numbers);
-        }
-        let found = look(&Fabric::new(0, root), &bridge(0, 0x30)).expect("room for all");
-        assert_eq!(found[1].rid, rid(1, 0, 0), "{numbers:x?}");
+        [0x06_05_00, 0x06_06_00],
+        [0x05_05_00, 0x05_06_00],
+        [0x05_05_01, 0x06_06_00],
+        [0x05_05_00, 0x31_06_00],
+        [0x00_00_00, 0x06_06_00],
+    ];
+    for numbers in senseless {
+        assert_eq!(found_behind_ports(numbers), ports(1, 2), "{numbers:x?}");
     }
 }
 
@@ -282,12 +302,45 @@ fn bridges_without_end_are_cut_off_after_a_bounded_count_of_accesses() {
 
 #[test]
 fn a_device_behind_a_port_is_seen_once_wherever_it_answers() {
-    let mut everywhere = edu();
-    everywhere.is_everywhere = true;
-    let behind = Fake::bridge(ROOT_PORT, [((0, 0), everywhere)].into());
-    let fabric = Fabric::new(0, [((1, 0), behind)].into());
-    let found = look(&fabric, &bridge(0, 255)).expect("room for all");
-    assert_eq!(rids(&found), [rid(0, 1, 0), rid(1, 0, 0)]);
+    for port in [ROOT_PORT, DOWNSTREAM_PORT] {
+        let mut everywhere = edu();
+        everywhere.is_everywhere = true;
+        let behind = Fake::bridge(port, [((0, 0), everywhere)].into());
+        let fabric = Fabric::new(0, [((1, 0), behind)].into());
+        let found = look(&fabric, &bridge(0, 255)).expect("room for all");
+        assert_eq!(rids(&found), [rid(0, 1, 0), rid(1, 0, 0)]);
+    }
+}
+
+#[test]
+fn large_bars_go_first_so_that_a_window_is_filled() {
+    // In the order of the devices, or of ascending size, the last would not fit.
+    let root = [28, 20, 27, 26, 28]
+        .iter()
+        .enumerate()
+        .map(|(device, log2_bytes)| {
+            let fake = Fake::endpoint(1, device as u16, 0).bar(0, 1 << log2_bytes, 0);
+            ((device as u8, 0), fake)
+        });
+    let fabric = Fabric::new(0, root.collect());
+    let bridge = bridge(0, 255);
+    let found = look(&fabric, &bridge).expect("room for all");
+    assert!(found.iter().all(|function| function.refused.is_none()));
+    assert_all_reached(&fabric, &bridge, &found);
+}
+
+#[test]
+fn no_bar_lies_at_address_0() {
+    let mut bridge = bridge(0, 255);
+    bridge.windows = List::new();
+    let low = window(0x6100_0000, 0, 0x100_0000, WindowKind::Memory32);
+    bridge.windows.push(low).expect("room");
+    let fabric = Fabric::new(0, [((1, 0), edu()), ((2, 0), nvme())].into());
+    let found = look(&fabric, &bridge).expect("room for all");
+    assert_eq!(pci_address(&bridge, &found[0], 0), 0x10_0000);
+    let cpu = found[0].bars[0].expect("a BAR").at.expect("a place");
+    assert_eq!(cpu.base(), Pa::new(0x6110_0000));
+    assert_all_reached(&fabric, &bridge, &found);
 }
 
 #[test]
@@ -559,4 +612,92 @@ fn what_is_not_there_is_refused() {
         ecam.read(rid(3, 0, 0), 0),
         Err(Refusal::NoSuchBus { bus: 3 })
     );
+}
+
+/// Configuration space that answers anything, differently each time.
+struct Noise {
+    state: AtomicU64,
+    accesses: AtomicUsize,
+}
+
+impl Noise {
+    fn new(seed: u64) -> Self {
+        Self {
+            state: AtomicU64::new(seed),
+            accesses: AtomicUsize::new(0),
+        }
+    }
+
+    fn next(&self) -> u64 {
+        self.accesses.fetch_add(1, Ordering::Relaxed);
+        let step = 0x9e37_79b9_7f4a_7c15;
+        let state = self.state.fetch_add(step, Ordering::Relaxed);
+        let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+}
+
+impl Registers for &Noise {
+    fn read32(&self, offset: usize) -> u32 {
+        let word = self.next();
+        match (word >> 32 & 7, offset & 0xfff) {
+            // Few functions are there, most of them bridges and most of these with low numbers.
+            (0..7, 0) => u32::MAX,
+            (0..4, 0x0c) => 0x0001_0000,
+            (0..6, 0x04) => 0x0010_0000,
+            (0..6, 0x18) => word as u32 & 0x0f0f_0f0f,
+            (0..2, _) => 0,
+            (2, _) => u32::MAX,
+            _ => word as u32,
+        }
+    }
+
+    fn write32(&self, _: usize, _: u32) {
+        self.next();
+    }
+
+    fn read64(&self, _: usize) -> u64 {
+        self.next()
+    }
+
+    fn write64(&self, _: usize, _: u64) {
+        self.next();
+    }
+}
+
+#[test]
+fn a_fabric_that_answers_anything_is_scanned_to_an_end() {
+    let mut listed = 0;
+    let mut refused = 0;
+    for seed in 0..3000 {
+        let noise = Noise::new(seed << 20);
+        let bridge = bridge(0, 255);
+        let mut found = List::<Function, 64>::new();
+        let ended = scan(&Ecam::new(&noise, &bridge), &bridge.windows, &mut found);
+        let is_full = Refusal::TooMany { limit: 64 };
+        assert!(
+            ended == Ok(()) || ended == Err(is_full),
+            "{seed}: {ended:?}"
+        );
+        listed += found.len();
+        refused += found
+            .iter()
+            .filter(|function| function.refused.is_some())
+            .count();
+        // 256 buses with 32 devices of 8 functions, seen twice, and what is done with 64 of them.
+        let accesses = noise.accesses.load(Ordering::Relaxed);
+        assert!(
+            accesses < 2 * 256 * 256 * 2 + 64 * 200,
+            "{seed}: {accesses}"
+        );
+        for function in &found {
+            assert!(
+                !function
+                    .refused
+                    .is_some_and(|refusal| refusal.to_string().is_empty())
+            );
+        }
+    }
+    assert!(listed > 3000 && refused > 1000, "{listed} {refused}");
 }

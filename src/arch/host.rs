@@ -8,6 +8,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use buddy_system_allocator::Heap;
 use spin::Mutex;
 
+use super::ram::FreeRam;
 use super::tables::{Kind, MapError};
 use super::{cpu, mmu};
 use crate::addr::{Extent, Pa};
@@ -65,6 +66,8 @@ impl fmt::Display for HostError {
 /// are freed, so that each costs the same; they never become large ones again.
 pub struct Host {
     memory: Mutex<Memory>,
+    /// Where all of it is.
+    ram: FreeRam,
 }
 
 struct Memory {
@@ -90,15 +93,13 @@ impl Host {
     ///
     /// Each [`HostError`]. [`MapError::AlreadyMapped`] in it makes sure that none of the memory is
     /// the image, the device tree, or in `free` twice.
-    pub fn new(free: &[Extent<Pa>]) -> Result<Self, HostError> {
-        let free_bytes = free.iter().fold(0, |sum: u64, extent| {
-            sum.saturating_add(extent.size_bytes())
-        });
+    pub fn new(free: FreeRam) -> Result<Self, HostError> {
+        let free_bytes = free.free_bytes();
         if free_bytes < Self::LEAST_BYTES {
             return Err(HostError::TooLittleMemory { free_bytes });
         }
         let mut heap = Heap::new();
-        for extent in free {
+        for extent in free.extents() {
             mmu::map(*extent, Kind::Data).map_err(HostError::Map)?;
             let (first, end) = (
                 extent.base().as_u64() as usize,
@@ -114,6 +115,7 @@ impl Host {
                 chunk: (0, 0),
                 freed: 0,
             }),
+            ram: free,
         })
     }
 }
@@ -192,6 +194,17 @@ unsafe impl Platform for Host {
             // SAFETY: a `Frames` is made by `allocate` alone, with this layout, and is gone now.
             unsafe { memory.heap.dealloc(pointer(base).cast(), layout) };
         }
+    }
+
+    fn peek(&self, at: Pa) -> Option<u64> {
+        let last = at.checked_add(7)?;
+        let holds = |it: &Extent<Pa>| it.contains(at) && it.contains(last);
+        if !at.is_aligned(3) || !self.ram.extents().iter().any(holds) {
+            return None;
+        }
+        // SAFETY: `Host::new` mapped this memory for ever; whatever lies there is a word, and
+        // atomics may be raced on.
+        Some(unsafe { pointer(at.as_u64()).as_ref() }.load(Ordering::Relaxed))
     }
 
     fn pointer(&self, at: Pa) -> NonNull<AtomicU64> {

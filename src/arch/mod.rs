@@ -18,6 +18,7 @@ pub mod one_line;
 pub mod ram;
 pub mod syndrome;
 pub mod tables;
+pub mod tlbi;
 pub mod tree;
 
 #[cfg(target_os = "none")]

@@ -3,14 +3,17 @@
 use core::cell::RefCell;
 
 use super::edu::Edu;
+use super::nvme::NvmeError;
 use super::{Failure, Rig};
 use crate::addr::{Iova, Ipa, Pa};
-use crate::hw::{Frames, Platform, PoolShape, wait_until};
+use crate::hw::{CpuTlb, Frames, Platform, PoolShape, wait_until};
 use crate::id::{StreamId, Vmid};
-use crate::smmu::{Settings, Smmu, Unpublished, Unsynced, invalidate};
-use crate::space::stage2::{PageSizes, Reclaim, Stage2, Stage2Config};
+use crate::smmu::{
+    Explanation, Features, Outcome, Settings, Smmu, StreamError, Unpublished, Unsynced, invalidate,
+};
+use crate::space::stage2::{CpuRoot, PageSizes, Reclaim, Stage2, Stage2Config};
 use crate::spec::event::Event;
-use crate::spec::vmsa::{Attributes, Granule, Permissions, WalkCoherency};
+use crate::spec::vmsa::{Attributes, BbmLevel, Granule, Permissions, WalkCoherency};
 
 /// How long an event may take after the DMA that caused it.
 const EVENT_TIMEOUT_US: u64 = 100_000;
@@ -31,6 +34,37 @@ pub(super) struct Bench<'p, P: Platform> {
     pub(super) platform: &'p P,
     pub(super) smmu: Smmu<'p, P>,
     pub(super) stage2: RefCell<Stage2<'p, P>>,
+    cpus: CpuWalkers<'p, P>,
+}
+
+/// Tables of a guest's, of a shape that the SMMU and the CPUs can walk.
+fn guest<'p, P: Platform>(
+    walkers: &CpuWalkers<'p, P>,
+    features: &Features,
+    vmid: Vmid,
+) -> Result<Stage2<'p, P>, Failure> {
+    let mut config = Stage2Config {
+        granule: Granule::Kib4,
+        ipa_bits: IPA_BITS,
+        oas_bits: walkers.output_bits,
+        // Of the SMMU alone: no CPU walks these tables, they are only told.
+        bbm: BbmLevel::Level2,
+        coherency: WalkCoherency::Coherent,
+        tables: TABLES,
+        vmid,
+    };
+    config
+        .fit(features)
+        .map_err(|why| Failure::Stream(StreamError::Unwalkable(why)))?;
+    let (platform, tlb) = (walkers.platform, walkers.tlb);
+    Ok(Stage2::with_cpus(platform, config, tlb, CpuRoot::Own)?)
+}
+
+/// What a stage 2 has to do with the CPUs.
+struct CpuWalkers<'p, P> {
+    platform: &'p P,
+    output_bits: u8,
+    tlb: &'p dyn CpuTlb,
 }
 
 /// A page of memory, mapped nowhere yet.
@@ -63,6 +97,16 @@ impl<'p, P: Platform> Page<'p, P> {
             .map_or(0, |word| self.platform.load(word))
     }
 
+    /// Makes the page as it was when it was new.
+    pub(super) fn reset(&self) {
+        self.frames.fill(self.platform, UNTOUCHED);
+    }
+
+    pub(super) fn is_untouched(&self) -> bool {
+        let mut words = self.frames.words(self.platform).iter();
+        words.all(|word| self.platform.load(word) == UNTOUCHED)
+    }
+
     pub(super) fn free(self) {
         self.platform.free(self.frames);
     }
@@ -81,20 +125,23 @@ impl<'p, P: Platform<Registers: Clone>> Bench<'p, P> {
         adjust(&mut settings);
         let registers = devices.registers.clone();
         let smmu = Smmu::take_over(platform, registers, devices.firmware, settings)?;
-        let config = Stage2Config {
-            granule: Granule::Kib4,
-            ipa_bits: IPA_BITS,
-            oas_bits: smmu.features().output_bits.min(devices.cpu_output_bits),
-            coherency: WalkCoherency::Coherent,
-            tables: TABLES,
-            vmid: Vmid::new(7),
+        let cpus = CpuWalkers {
+            platform,
+            output_bits: devices.cpu_output_bits,
+            tlb: devices.cpu_tlb,
         };
-        let stage2 = RefCell::new(Stage2::new(platform, config)?);
+        let stage2 = RefCell::new(guest(&cpus, smmu.features(), Vmid::new(7))?);
         Ok(Self {
             platform,
             smmu,
             stage2,
+            cpus,
         })
+    }
+
+    /// The stage 2 of another guest.
+    pub(super) fn another_guest(&self) -> Result<Stage2<'p, P>, Failure> {
+        guest(&self.cpus, self.smmu.features(), Vmid::new(8))
     }
 
     pub(super) fn new(rig: &Rig<'_, '_, 'p, P>) -> Result<Self, Failure> {
@@ -103,14 +150,7 @@ impl<'p, P: Platform<Registers: Clone>> Bench<'p, P> {
 
     /// Maps `page` at `ipa`, readable and writable.
     pub(super) fn map(&self, ipa: Ipa, page: &Page<'_, P>) -> Result<(), Failure> {
-        let mut stage2 = self.stage2.borrow_mut();
-        Ok(stage2.map(
-            ipa,
-            page.pa(),
-            PAGE_BYTES,
-            Attributes::MEMORY,
-            PageSizes::PagesOnly,
-        )?)
+        map(&mut self.stage2.borrow_mut(), ipa, page)
     }
 
     /// Unmaps the page at `ipa`, and waits until the SMMU has forgotten it.
@@ -129,7 +169,8 @@ impl<'p, P: Platform<Registers: Clone>> Bench<'p, P> {
         self.confirm(change)
     }
 
-    fn confirm<T>(&self, change: Unsynced<T>) -> Result<T, Failure> {
+    /// Waits until the SMMU has forgotten what `change` took away.
+    pub(super) fn confirm<T>(&self, change: Unsynced<T>) -> Result<T, Failure> {
         invalidate(&[&self.smmu], change).map_err(|refused| Failure::Command(refused.error))
     }
 
@@ -159,9 +200,10 @@ impl<'p, P: Platform<Registers: Clone>> Bench<'p, P> {
         if found & 0xffff_ffff == u64::from(value) {
             Ok(())
         } else {
-            Err(Failure::DidNotLand {
+            Err(Failure::DidNotReach {
                 at: page.pa(),
                 found,
+                because: self.explain(edu.stream(), Iova::new(ipa.as_u64())),
             })
         }
     }
@@ -178,8 +220,52 @@ impl<'p, P: Platform<Registers: Clone>> Bench<'p, P> {
         if page.first() == before {
             Ok(())
         } else {
-            Err(Failure::Landed { at: page.pa() })
+            Err(Failure::Reached {
+                at: page.pa(),
+                because: self.explain(edu.stream(), iova),
+            })
         }
+    }
+
+    /// Wants that nothing faulted since events were last looked for.
+    pub(super) fn no_event(&self) -> Result<(), Failure> {
+        let mut first = None;
+        self.smmu.service(u32::MAX, |event| {
+            first.get_or_insert(event);
+        });
+        match first {
+            None => Ok(()),
+            Some(found) => Err(Failure::WrongEvent {
+                wanted: "none",
+                found,
+            }),
+        }
+    }
+
+    /// What the tables say of a transaction without a SubstreamID.
+    pub(super) fn explain(&self, stream: StreamId, iova: Iova) -> Explanation {
+        self.smmu.explain(stream, None, iova)
+    }
+
+    /// Says of a controller that did not identify itself which of its addresses it cannot use.
+    pub(super) fn nvme_failure(
+        &self,
+        stream: StreamId,
+        addresses: [Iova; 3],
+        error: NvmeError,
+    ) -> Failure {
+        let mut each = addresses.into_iter().map(|iova| self.explain(stream, iova));
+        let because = each.find(|it| {
+            !matches!(
+                it.outcome,
+                Outcome::Reaches {
+                    can_read: true,
+                    can_write: true,
+                    ..
+                }
+            )
+        });
+        Failure::Nvme { error, because }
     }
 
     /// Waits for an event of `stream` and wants it to be what `is_wanted` says.
@@ -205,6 +291,14 @@ impl<'p, P: Platform<Registers: Clone>> Bench<'p, P> {
         }
     }
 
+    /// Ends a guest that no stream goes through, and gives its tables back.
+    pub(super) fn end(&self, guest: Stage2<'p, P>) -> Result<(), Failure> {
+        if self.confirm(guest.dismantle())?.free() != 0 {
+            return Err(Failure::Not("the stage 2 gives all its tables back"));
+        }
+        Ok(())
+    }
+
     /// Retracts `streams`, and gives everything back.
     pub(super) fn close(self, streams: &[StreamId]) -> Result<(), Failure> {
         if !streams.is_empty() {
@@ -219,4 +313,19 @@ impl<'p, P: Platform<Registers: Clone>> Bench<'p, P> {
         self.smmu.shut_down()?;
         Ok(())
     }
+}
+
+/// Maps `page` at `ipa` of `stage2`, readable and writable.
+pub(super) fn map<P: Platform>(
+    stage2: &mut Stage2<'_, P>,
+    ipa: Ipa,
+    page: &Page<'_, P>,
+) -> Result<(), Failure> {
+    Ok(stage2.map(
+        ipa,
+        page.pa(),
+        PAGE_BYTES,
+        Attributes::MEMORY,
+        PageSizes::PagesOnly,
+    )?)
 }

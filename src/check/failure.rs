@@ -5,7 +5,9 @@ use core::fmt;
 use super::nvme::NvmeError;
 use crate::addr::Pa;
 use crate::pci;
-use crate::smmu::{CommandError, HandshakeTimeout, StreamError, TakeOverError};
+use crate::smmu::Explanation;
+use crate::smmu::{CommandError, ShutDownError, StreamError, TakeOverError};
+use crate::space::handover::StopError;
 use crate::space::stage2::Stage2Error;
 use crate::spec::event::Event;
 
@@ -19,9 +21,11 @@ pub enum Failure {
     /// The SMMU was not taken over.
     TakeOver(TakeOverError),
     /// The SMMU did not shut down.
-    ShutDown(HandshakeTimeout),
+    ShutDown(ShutDownError),
     /// A stream was not changed.
     Stream(StreamError),
+    /// A group of streams was not taken from its owner.
+    Stop(StopError),
     /// Commands were not confirmed.
     Command(CommandError),
     /// A stage 2 was not made or changed.
@@ -33,12 +37,21 @@ pub enum Failure {
         /// Where.
         at: Pa,
     },
+    /// A DMA write reached memory that it should not have, whatever the tables say.
+    Reached {
+        /// Where.
+        at: Pa,
+        /// What the tables say.
+        because: Explanation,
+    },
     /// A DMA write did not reach the memory that it should have.
-    DidNotLand {
+    DidNotReach {
         /// Where.
         at: Pa,
         /// What is there instead.
         found: u64,
+        /// What the tables say.
+        because: Explanation,
     },
     /// A DMA read did not bring what is in memory.
     ReadOther {
@@ -58,7 +71,13 @@ pub enum Failure {
         found: Event,
     },
     /// The controller did not identify itself.
-    Nvme(NvmeError),
+    Nvme {
+        /// What it did.
+        error: NvmeError,
+        /// What the tables say of the first address that it was given and cannot use, if there is
+        /// such a one.
+        because: Option<Explanation>,
+    },
     /// What was expected did not happen.
     Not(&'static str),
 }
@@ -75,13 +94,22 @@ macro_rules! from {
 
 from!(
     TakeOverError => TakeOver,
-    HandshakeTimeout => ShutDown,
+    ShutDownError => ShutDown,
     StreamError => Stream,
+    StopError => Stop,
     CommandError => Command,
     Stage2Error => Stage2,
-    pci::Refusal => Pci,
-    NvmeError => Nvme
+    pci::Refusal => Pci
 );
+
+impl From<NvmeError> for Failure {
+    fn from(error: NvmeError) -> Self {
+        Self::Nvme {
+            error,
+            because: None,
+        }
+    }
+}
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -91,17 +119,26 @@ impl fmt::Display for Failure {
             Self::TakeOver(error) => write!(f, "taking over: {error}"),
             Self::ShutDown(error) => write!(f, "shutting down: {error}"),
             Self::Stream(error) => error.fmt(f),
+            Self::Stop(error) => error.fmt(f),
             Self::Command(error) => error.fmt(f),
-            Self::Stage2(error) => write!(f, "stage 2: {error:?}"),
+            Self::Stage2(error) => write!(f, "stage 2: {error}"),
             Self::Pci(error) => error.fmt(f),
             Self::Landed { at } => write!(f, "DMA reached {at}"),
-            Self::DidNotLand { at, found } => {
-                write!(f, "DMA did not reach {at}: {found:#x} is there")
+            Self::Reached { at, because } => write!(f, "DMA reached {at}\n  {because}"),
+            Self::DidNotReach { at, found, because } => {
+                write!(
+                    f,
+                    "DMA did not reach {at}: {found:#x} is there\n  {because}"
+                )
             }
             Self::ReadOther { found } => write!(f, "DMA read {found:#x}"),
             Self::NoEvent { wanted } => write!(f, "no event came; wanted: {wanted}"),
             Self::WrongEvent { wanted, found } => write!(f, "wanted: {wanted}; came: {found}"),
-            Self::Nvme(error) => error.fmt(f),
+            Self::Nvme {
+                error,
+                because: Some(because),
+            } => write!(f, "{error}\n  {because}"),
+            Self::Nvme { error, .. } => error.fmt(f),
             Self::Not(what) => write!(f, "{what}: it did not"),
         }
     }

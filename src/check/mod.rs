@@ -4,16 +4,22 @@
 //! says why in one line and the others go on. That each *can* fail is shown with one fault put in
 //! below the driver ([`sabotage`]).
 //!
-//! What QEMU's SMMU cannot miss is not shown here: a CMD_SYNC left out, a barrier, a register
-//! changed before it was acknowledged (it acts at once, and TCG has no caches). Those are for the
+//! What QEMU's SMMU cannot miss is not shown here: a CMD_SYNC left out, a barrier, a break before a
+//! make, a register changed before it was acknowledged (it acts at once, and TCG has no caches). Those are for the
 //! model.
+#![expect(
+    clippy::result_large_err,
+    reason = "a failure carries its explanation, nothing here allocates, and failures are few"
+)]
 
 mod bench;
 pub mod edu;
 mod failure;
+mod handover;
 pub mod nvme;
 mod queues;
 pub mod sabotage;
+mod split;
 mod stage2;
 mod streams;
 
@@ -24,8 +30,10 @@ pub use edu::Edu;
 pub use failure::Failure;
 pub use nvme::Nvme;
 
-use crate::hw::{Mmio, Platform};
+use crate::discover::Rid;
+use crate::hw::{CpuTlb, Mmio, Platform};
 use crate::id::StreamId;
+use crate::pci::Ecam;
 use crate::smmu::Firmware;
 
 /// How many edu functions are used.
@@ -43,10 +51,16 @@ pub struct Devices<'m, 'p, P: Platform> {
     pub last_stream: StreamId,
     /// Bits of a physical address that the CPU has.
     pub cpu_output_bits: u8,
+    /// How the CPUs are told to forget a stage 2.
+    pub cpu_tlb: &'p dyn CpuTlb,
     /// The edu functions, by StreamID.
     pub edus: [Option<Edu<'m>>; MAX_EDUS],
     /// An NVMe controller and its stream.
     pub nvme: Option<(Nvme<&'m Mmio>, StreamId)>,
+    /// Where that controller's configuration space is.
+    pub nvme_function: Option<(&'m Ecam<Mmio>, Rid)>,
+    /// Why the board lets edu functions change owners without a reset, if it does.
+    pub edu_without_reset: Option<&'static str>,
     /// Where faults can be put in, if the image was built for it.
     pub saboteur: Option<Saboteur>,
 }
@@ -69,7 +83,7 @@ struct Check<P: Platform> {
 }
 
 /// The checks, in the order in which they run.
-const fn checks<P: Platform<Registers: Clone>>() -> [Check<P>; 10] {
+const fn checks<P: Platform<Registers: Clone>>() -> [Check<P>; 12] {
     const fn check<P: Platform>(name: &'static str, run: Run<P>) -> Check<P> {
         Check { name, run }
     }
@@ -80,7 +94,12 @@ const fn checks<P: Platform<Registers: Clone>>() -> [Check<P>; 10] {
         check("stage2-unmap-blocks", stage2::unmap_blocks),
         check("stage2-protect-read-only", stage2::protect_read_only),
         check("nvme-identify-stage2", stage2::nvme_identify),
+        check("block-split-under-dma", split::block_split),
         check("two-level-stream-table", streams::two_levels),
+        check(
+            "stream-handover-between-two-stage2s",
+            handover::between_two_stage2s,
+        ),
         check("event-overflow-survived", queues::overflow),
         check("illegal-command-recovered", queues::illegal_command),
         check("shutdown-leaves-abort", streams::shutdown_aborts),

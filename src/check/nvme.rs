@@ -96,6 +96,16 @@ impl<R: Registers> Nvme<R> {
         platform: &P,
         pages: Pages<'_>,
     ) -> Result<(), NvmeError> {
+        let outcome = self.identify_and_stay(platform, pages);
+        outcome.and(self.disable(platform))
+    }
+
+    /// As [`identify`](Self::identify), and the controller stays enabled.
+    pub(super) fn identify_and_stay<P: Platform>(
+        &self,
+        platform: &P,
+        pages: Pages<'_>,
+    ) -> Result<(), NvmeError> {
         self.disable(platform)?;
         for shared in [pages.submission, pages.completion, pages.data] {
             shared.frames.fill(platform, 0);
@@ -104,10 +114,13 @@ impl<R: Registers> Nvme<R> {
         self.registers.write64(ASQ, pages.submission.iova.as_u64());
         self.registers.write64(ACQ, pages.completion.iova.as_u64());
         self.registers.write32(CC, CC_ENABLED);
-        let outcome = self
-            .until_status(platform, CSTS_READY)
-            .and_then(|()| self.run(platform, pages));
-        outcome.and(self.disable(platform))
+        self.until_status(platform, CSTS_READY)
+            .and_then(|()| self.run(platform, pages))
+    }
+
+    /// Whether it has queues and serves them.
+    pub(super) fn is_enabled(&self) -> bool {
+        self.registers.read32(CC) & 1 != 0 || self.registers.read32(CSTS) & CSTS_READY != 0
     }
 
     fn run<P: Platform>(&self, platform: &P, pages: Pages<'_>) -> Result<(), NvmeError> {

@@ -72,6 +72,16 @@ fn forget_tlbi(_: Pa, value: u64) -> Option<u64> {
     })
 }
 
+/// Entries of streams change in memory, and the SMMU is not told.
+fn forget_cfgi(_: Pa, value: u64) -> Option<u64> {
+    const OPCODE_CFGI_STE: u64 = 0x03;
+    Some(if value & 0xffff_ffff == OPCODE_CFGI_STE {
+        OPCODE_SYNC
+    } else {
+        value
+    })
+}
+
 /// L1 descriptors of 256 entries are not stored.
 fn swallow_l1(_: Pa, value: u64) -> Option<u64> {
     const SPAN_OF_256: u64 = 9;
@@ -117,9 +127,10 @@ pub(super) fn hook_for(check: &str) -> Option<Hook> {
         "unbound-stream-aborts" => bypass_unused,
         "stage2-dma" => shift_pages,
         "stage2-fault-decoded" => misplace_events,
-        "stage2-unmap-blocks" | "stage2-protect-read-only" => forget_tlbi,
+        "stage2-unmap-blocks" | "stage2-protect-read-only" | "block-split-under-dma" => forget_tlbi,
         "nvme-identify-stage2" => write_protect_pages,
         "two-level-stream-table" => swallow_l1,
+        "stream-handover-between-two-stage2s" => forget_cfgi,
         "event-overflow-survived" => keep_events,
         "illegal-command-recovered" => make_legal,
         "shutdown-leaves-abort" => open_gate,
@@ -133,6 +144,7 @@ pub(super) fn waits(check: &str) -> bool {
         check,
         "unbound-stream-aborts"
             | "two-level-stream-table"
+            | "stream-handover-between-two-stage2s"
             | "event-overflow-survived"
             | "illegal-command-recovered"
     )

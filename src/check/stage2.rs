@@ -132,6 +132,7 @@ pub(super) fn nvme_identify<P: Platform<Registers: Clone>>(
         frames,
         iova: iova(ipa),
     };
+    let addresses = [FIRST, SECOND, THIRD].map(iova);
     nvme.identify(
         rig.platform(),
         Pages {
@@ -139,7 +140,8 @@ pub(super) fn nvme_identify<P: Platform<Registers: Clone>>(
             completion: shared(SECOND, completion.frames()),
             data: shared(THIRD, data.frames()),
         },
-    )?;
+    )
+    .map_err(|error| bench.nvme_failure(stream, addresses, error))?;
     bench.close(&[stream])?;
     for page in [submission, completion, data] {
         page.free();

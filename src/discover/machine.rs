@@ -11,6 +11,8 @@ use crate::id::StreamId;
 /// What firmware says the machine has; neutral to whether a device tree or ACPI said it.
 ///
 /// Everything is inline and bounded: about 90 KiB, so keep it in a `static` and fill it in place.
+/// A new one is all zeros in memory, so that such a `static` takes no room in an image; this is why
+/// some enums here start at 1, which leaves 0 to `None`.
 /// Limits are those of the largest board known (eight SMMUs, 128 CPUs, twelve bridges on a two
 /// socket Kunpeng 920) with room to grow; more is refused by name, never cut.
 ///
@@ -146,11 +148,12 @@ pub enum Start {
 
 /// The instruction that reaches firmware.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
 pub enum Conduit {
     /// `SMC`.
-    Smc,
-    /// `HVC`: firmware, or a hypervisor, sits where we want to be or below.
-    Hvc,
+    Smc = 1,
+    /// `HVC`: from EL2 nobody but ourselves would answer.
+    Hvc = 2,
 }
 
 /// The console firmware chose.
@@ -164,16 +167,17 @@ pub struct Console {
 
 /// A console's registers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
 pub enum ConsoleKind {
     /// Arm PL011, or the subset of it that SBSA demands.
-    Pl011,
+    Pl011 = 1,
     /// 16550 and its relatives.
     Ns16550 {
         /// Registers are `2^log2_stride` bytes apart.
         log2_stride: u8,
         /// How wide an access is, in bytes: 1 or 4.
         access_bytes: u8,
-    },
+    } = 2,
 }
 
 /// An interrupt of the machine.

@@ -6,25 +6,33 @@
 //! - [`Platform`]: the frames it hands out are memory, ours alone, until they are given back;
 //! - [`Mmio::new`]: that is where the register frame is.
 //!
+//! On the first rests the one structure that leads from an address in memory to a pointer: a tree
+//! of tables whose nodes safe code reads and changes (`Tree`).
+//!
 //! Everything an SMMU can see goes through [`Platform::store`], [`Platform::barrier`],
 //! [`Platform::clean`] and [`Registers`]. That is one seam for three purposes: the image uses the
 //! instructions, the tests put a hostile SMMU behind it, and the necessity test drops one step at
 //! a time.
 #![expect(unsafe_code, reason = "the room whose purpose it is")]
 
+mod cpu_tlb;
 mod frame;
 mod mmio;
 mod platform;
 mod pool;
+mod shelf;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod tree;
 mod wait;
 
+pub use cpu_tlb::{CpuTlb, CpuWalk};
 pub use frame::Frames;
 pub use mmio::{Mmio, Registers};
 pub use platform::{Barrier, Clock, Platform};
 pub(crate) use pool::Chain;
 pub use pool::{NoTables, PoolShape};
-pub(crate) use tree::{EditNode, Node, Orphan, Tree};
+pub(crate) use shelf::Shelf;
+pub use tree::View;
+pub(crate) use tree::{EditNode, Mark, Node, Orphan, Roots, Tree};
 pub use wait::{TimedOut, wait_until};

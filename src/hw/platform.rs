@@ -67,8 +67,9 @@ pub unsafe trait Platform: Clock + Sync {
 
     /// Cleans these words to the point of coherency, for an SMMU that does not snoop.
     ///
-    /// Completed by the next [`barrier`](Self::barrier)`(`[`Barrier::Publish`]`)`. Never called for
-    /// an SMMU with coherent walks.
+    /// Complete when it returns, which takes a barrier of its own (`DSB SY`: one that waits for
+    /// stores alone does not complete cache maintenance). Never called for an SMMU with coherent
+    /// walks.
     fn clean(&self, words: &[AtomicU64]);
 
     /// One 64-bit store, single-copy atomic, to memory that an SMMU may read.
@@ -79,6 +80,16 @@ pub unsafe trait Platform: Clock + Sync {
     /// One 64-bit load from memory that an SMMU may write.
     fn load(&self, word: &AtomicU64) -> u64 {
         word.load(Ordering::Relaxed)
+    }
+
+    /// The word at `at`, whoever's it is, if this CPU can read it there with no effect and no fault;
+    /// `None` if that is not known.
+    ///
+    /// For explanations alone ([`Smmu::explain`](crate::smmu::Smmu::explain)), which say what they
+    /// could not read. The address may be any: it stands in a table that may be damaged.
+    fn peek(&self, at: Pa) -> Option<u64> {
+        let _ = at;
+        None
     }
 
     /// Orders what came before it against what follows, as `kind` says.

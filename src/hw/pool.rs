@@ -37,13 +37,12 @@ pub enum NoTables {
 
 /// Words of a chunk's first page. Page numbers are counted in the 4 KiB units of a physical
 /// address, whatever the size of a page; 0 is none, for the first page of a chunk is never a table.
-const OWNER: usize = 0;
-const NEXT_CHUNK: usize = 1;
-const PREVIOUS_CHUNK: usize = 2;
-const FREE_FIRST: usize = 3;
-const FREE_COUNT: usize = 4;
+const NEXT_CHUNK: usize = 0;
+const PREVIOUS_CHUNK: usize = 1;
+const FREE_FIRST: usize = 2;
+const FREE_COUNT: usize = 3;
 /// The lowest page that was never taken.
-const FRESH: usize = 5;
+const FRESH: usize = 4;
 /// The record of the chunk's page number `n` is word `RECORDS + n`.
 const RECORDS: usize = 8;
 
@@ -79,7 +78,7 @@ pub(crate) struct Chain<'p, P> {
     platform: &'p P,
     log2_page: u8,
     log2_chunk: u8,
-    owner: u64,
+    owner: Pa,
     count: u32,
     first: u64,
     last: u64,
@@ -185,8 +184,9 @@ pub(super) struct Pool<'p, P> {
     log2_chunk: u8,
     /// Addresses end here.
     output_bits: u8,
-    /// A number that no other living pool has: where its tree's root is, and bit 0.
-    owner: u64,
+    /// Where its tree's root is: no other pool has it, for the root is not given back while a page
+    /// is out.
+    owner: Pa,
     quota_pages: u64,
     used_pages: u64,
     /// The first chunk that has pages in use and free ones.
@@ -197,7 +197,8 @@ pub(super) struct Pool<'p, P> {
 }
 
 impl<'p, P: Platform> Pool<'p, P> {
-    /// An empty pool for the tree whose root is at `root`, and stays there while the pool lives.
+    /// An empty pool for the tree whose root is at `root`: frames that stay out at least until
+    /// every page is back.
     pub(super) fn new(
         platform: &'p P,
         root: Pa,
@@ -211,7 +212,7 @@ impl<'p, P: Platform> Pool<'p, P> {
             log2_page,
             log2_chunk: log2_page + log2_pages,
             output_bits,
-            owner: root.as_u64() | 1,
+            owner: root,
             quota_pages: shape.quota_pages,
             used_pages: 0,
             partial: 0,
@@ -342,11 +343,7 @@ impl<'p, P: Platform> Pool<'p, P> {
         let mut page = chain.first;
         while page != 0 {
             let record = get(self.record(page));
-            // A pool that ended may have had the same root; its chunks that had free pages then
-            // belong to nobody, and are on no list.
-            if get(self.books(page).word(OWNER)) == self.owner && record & STATE == RETIRED {
-                self.give(page);
-            }
+            self.give(page);
             page = record & LINK;
         }
         Ok(())
@@ -422,7 +419,6 @@ impl<'p, P: Platform> Pool<'p, P> {
         };
         let chunk = frames.base().as_u64() >> 12;
         let books = self.books(chunk);
-        set(books.word(OWNER), self.owner);
         set(books.word(FREE_FIRST), 0);
         set(books.word(FREE_COUNT), self.pages_per_chunk());
         set(books.word(FRESH), 1);
@@ -446,17 +442,12 @@ impl<'p, P: Platform> Pool<'p, P> {
         }
     }
 
-    /// Ends the pool: what is free goes back, and nothing else can ever be given back to it.
+    /// Ends the pool: the chunk that was kept goes back.
     ///
     /// Chunks of which a page is out stay out as well.
     pub(super) fn close(mut self) {
         self.release_reserve();
         self.release_spare();
-        while self.partial != 0 {
-            let chunk = self.partial;
-            self.unlist(chunk);
-            set(self.books(chunk).word(OWNER), 0);
-        }
     }
 
     fn list(&mut self, chunk: u64) {

@@ -31,6 +31,8 @@ pub enum Access {
 struct Books {
     /// The size of each piece that is out, by its address.
     out: BTreeMap<u64, u8>,
+    /// Pieces that came back, by size.
+    back: BTreeMap<u8, Vec<u64>>,
     allocations: u64,
     fail_at: Option<u64>,
     log: Vec<Access>,
@@ -38,8 +40,9 @@ struct Books {
 
 /// The host's memory as a platform; a physical address is the host's own.
 ///
-/// Fresh frames are full of ones, so that what is not initialised shows. What is still out when
-/// the platform is dropped is returned to the host then.
+/// Fresh frames are full of ones, so that what is not initialised shows. What comes back goes out
+/// again first, the latest before the others, so that what is used after it was freed meets its
+/// next user. The host gets all of it back when the platform is dropped.
 #[derive(Debug)]
 pub struct HostPlatform {
     start: Instant,
@@ -76,7 +79,7 @@ impl HostPlatform {
     pub fn read(&self, at: Pa, count: usize) -> Option<Vec<u64>> {
         let books = self.books();
         let (base, log2_bytes) = books.out.range(..=at.as_u64()).next_back()?;
-        let end = at.as_u64() + 8 * count as u64;
+        let end = at.as_u64().checked_add(8 * count as u64)?;
         if !at.is_aligned(3) || end > base + (1 << log2_bytes) {
             return None;
         }
@@ -116,8 +119,14 @@ impl HostPlatform {
 
 impl Drop for HostPlatform {
     fn drop(&mut self) {
-        for (base, log2_bytes) in core::mem::take(&mut self.books().out) {
+        let mut books = self.books();
+        for (base, log2_bytes) in core::mem::take(&mut books.out) {
             release(base, log2_bytes);
+        }
+        for (log2_bytes, pieces) in core::mem::take(&mut books.back) {
+            pieces
+                .into_iter()
+                .for_each(|base| release(base, log2_bytes));
         }
     }
 }
@@ -127,10 +136,16 @@ fn layout(log2_bytes: u8) -> Layout {
     Layout::from_size_align(bytes, bytes).expect("sizes of frames are powers of two")
 }
 
+fn fetch(log2_bytes: u8) -> Option<u64> {
+    // SAFETY: the layout is not empty.
+    let pointer = unsafe { std::alloc::alloc(layout(log2_bytes)) };
+    Some(NonNull::new(pointer)?.as_ptr().expose_provenance() as u64)
+}
+
 fn release(base: u64, log2_bytes: u8) {
     let pointer = core::ptr::with_exposed_provenance_mut(base as usize);
-    // SAFETY: `allocate` had it from there with this layout, and it was not released since: it
-    // stood in `out`.
+    // SAFETY: `fetch` had it from there with this layout, and it was not released since: it stood
+    // in one of the lists.
     unsafe { std::alloc::dealloc(pointer, layout(log2_bytes)) };
 }
 
@@ -156,22 +171,25 @@ unsafe impl Platform for HostPlatform {
         if books.fail_at.is_some_and(|at| number >= at) {
             return None;
         }
-        let layout = layout(log2_bytes);
-        // SAFETY: the layout is not empty.
-        let pointer = NonNull::new(unsafe { std::alloc::alloc(layout) })?;
-        // SAFETY: these bytes were just allocated.
-        unsafe { pointer.write_bytes(0xff, layout.size()) };
-        let base = pointer.as_ptr().expose_provenance() as u64;
+        let pieces = books.back.entry(log2_bytes).or_default();
+        let base = match pieces.pop() {
+            Some(base) => base,
+            None => fetch(log2_bytes)?,
+        };
+        let first = core::ptr::with_exposed_provenance_mut::<u8>(base as usize);
+        // SAFETY: these bytes are the host's allocator's and not out.
+        unsafe { first.write_bytes(0xff, 1 << log2_bytes) };
         books.out.insert(base, log2_bytes);
         // SAFETY: the host's allocator gives memory to one owner, aligned as the layout says.
         Some(unsafe { Frames::new(Pa::new(base), log2_bytes) })
     }
 
     fn free(&self, frames: Frames) {
-        let base = frames.base().as_u64();
-        let out = self.books().out.remove(&base);
-        assert_eq!(out, Some(frames.log2_bytes()), "these frames were not out");
-        release(base, frames.log2_bytes());
+        let (base, log2_bytes) = (frames.base().as_u64(), frames.log2_bytes());
+        let mut books = self.books();
+        let out = books.out.remove(&base);
+        assert_eq!(out, Some(log2_bytes), "these frames were not out");
+        books.back.entry(log2_bytes).or_default().push(base);
     }
 
     #[inline]
@@ -184,6 +202,10 @@ unsafe impl Platform for HostPlatform {
         if let Some(first) = words.first() {
             self.note(|| Access::Clean(address(first), words.len()));
         }
+    }
+
+    fn peek(&self, at: Pa) -> Option<u64> {
+        self.read(at, 1)?.first().copied()
     }
 
     #[inline]

@@ -14,14 +14,50 @@ use super::{Barrier, Frames, Platform};
 use crate::addr::{Ipa, Pa};
 use crate::spec::vmsa::{Descriptor, Geometry, Leaves, Level, Permissions, WalkCoherency};
 
+/// Who sees what an entry of the root leads to.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum View {
+    /// Devices and CPUs.
+    Both,
+    /// Devices alone.
+    Devices,
+    /// CPUs alone.
+    Cpus,
+}
+
+/// Whether a block is stored with `nT`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Mark {
+    /// It is.
+    Set,
+    /// It is not.
+    Clear,
+}
+
+/// How many roots a tree has.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Roots {
+    /// One, for all walkers.
+    One,
+    /// One for devices and one for CPUs.
+    Two,
+}
+
 /// A root, and the tables below it.
+///
+/// With two roots each of their entries is in both and the same, or in one of them alone: so the
+/// tables below are shared, a change of them is one, and a change of an entry in both is two
+/// stores. These need no order, for no walker goes through both roots; that they go before the same
+/// barrier is enough.
 ///
 /// Dropping it leaks all of them.
 pub(crate) struct Tree<'p, P> {
     platform: &'p P,
     geometry: Geometry,
     coherency: WalkCoherency,
+    /// The devices', if there are two.
     root: Frames,
+    cpu_root: Option<Frames>,
     pool: Pool<'p, P>,
 }
 
@@ -32,14 +68,28 @@ impl<'p, P: Platform> Tree<'p, P> {
         geometry: Geometry,
         coherency: WalkCoherency,
         shape: PoolShape,
+        roots: Roots,
     ) -> Result<Self, NoTables> {
         let output_bits = geometry.output_bits();
-        let root = allocate(platform, geometry.log2_root_bytes(), output_bits)?;
+        let log2_root = geometry.log2_root_bytes();
+        let root = allocate(platform, log2_root, output_bits)?;
+        let cpu_root = match roots {
+            Roots::One => None,
+            Roots::Two => match allocate(platform, log2_root, output_bits) {
+                Ok(frames) => Some(frames),
+                Err(refusal) => {
+                    platform.free(root);
+                    return Err(refusal);
+                }
+            },
+        };
         let log2_page = geometry.granule().log2_bytes();
         let pool = Pool::new(platform, root.base(), log2_page, output_bits, shape);
-        root.fill(platform, Descriptor::INVALID.as_u64());
-        if coherency == WalkCoherency::Clean {
-            platform.clean(root.words(platform));
+        for frames in [Some(&root), cpu_root.as_ref()].into_iter().flatten() {
+            frames.fill(platform, Descriptor::INVALID.as_u64());
+            if coherency == WalkCoherency::Clean {
+                platform.clean(frames.words(platform));
+            }
         }
         platform.barrier(Barrier::Publish);
         Ok(Self {
@@ -47,6 +97,7 @@ impl<'p, P: Platform> Tree<'p, P> {
             geometry,
             coherency,
             root,
+            cpu_root,
             pool,
         })
     }
@@ -61,9 +112,25 @@ impl<'p, P: Platform> Tree<'p, P> {
         self.coherency
     }
 
-    /// Where the root is.
+    /// Where the root is, the devices' if there are two.
     pub(crate) const fn root_address(&self) -> Pa {
         self.root.base()
+    }
+
+    /// Where the root is, the CPUs' if there are two.
+    pub(crate) const fn cpu_root_address(&self) -> Pa {
+        match &self.cpu_root {
+            Some(root) => root.base(),
+            None => self.root.base(),
+        }
+    }
+
+    /// How many roots there are.
+    pub(crate) const fn roots(&self) -> Roots {
+        match self.cpu_root {
+            Some(_) => Roots::Two,
+            None => Roots::One,
+        }
     }
 
     /// How many pages of the pool are not free.
@@ -81,10 +148,16 @@ impl<'p, P: Platform> Tree<'p, P> {
         }
     }
 
-    /// The root, to change.
+    /// The root, to change: what is there, in each root that has it.
     pub(crate) fn edit(&mut self) -> EditNode<'_, 'p, P> {
+        self.edit_in(View::Both)
+    }
+
+    /// The root, to change, what is new being for `view`.
+    pub(crate) fn edit_in(&mut self, view: View) -> EditNode<'_, 'p, P> {
         EditNode {
             node: self.root(),
+            view,
             alone: PhantomData,
         }
     }
@@ -97,6 +170,11 @@ impl<'p, P: Platform> Tree<'p, P> {
     /// Puts `count` pages aside, so that as many [`EditNode::build`] cannot fail.
     pub(crate) fn reserve(&mut self, count: u64) -> Result<(), NoTables> {
         self.pool.reserve(count)
+    }
+
+    /// Gives back what was put aside and not used.
+    pub(crate) fn release_reserve(&mut self) {
+        self.pool.release_reserve();
     }
 
     /// An empty chain, for pages of this tree.
@@ -121,7 +199,8 @@ impl<'p, P: Platform> Tree<'p, P> {
 
     /// Frees the root and every table of the tree, none of which a walker can reach any more.
     ///
-    /// Says how many pages were not in the tree, retired and not reclaimed: they stay out of use.
+    /// Says how many pages were not in the tree, retired and not reclaimed. They stay out of use
+    /// then, and the root with them: its address is what tells their chain from others.
     pub(crate) fn destroy(mut self) -> u64 {
         let mut chain = self.chain();
         let root = self.edit();
@@ -132,7 +211,12 @@ impl<'p, P: Platform> Tree<'p, P> {
         let _ = self.pool.reclaim(chain);
         let missing = self.pool.used_pages();
         self.pool.close();
-        self.platform.free(self.root);
+        if missing == 0 {
+            self.platform.free(self.root);
+        }
+        if let Some(root) = self.cpu_root {
+            self.platform.free(root);
+        }
         missing
     }
 }
@@ -185,10 +269,42 @@ impl<'t, 'p, P: Platform> Node<'t, 'p, P> {
         number as usize & (self.words.len() - 1)
     }
 
-    /// The entry `index`.
+    /// Everything stored to the tree before is seen by walkers before anything stored after.
+    pub(crate) fn publish(&self) {
+        self.tree.publish();
+    }
+
+    /// The same entries in the CPUs' root, if this is a root and there are two.
+    #[inline]
+    fn twin(&self) -> Option<&'t [AtomicU64]> {
+        match (self.page, &self.tree.cpu_root) {
+            (None, Some(root)) => {
+                Some(&root.words(self.tree.platform)[..self.tree.geometry.root_entries()])
+            }
+            _ => None,
+        }
+    }
+
+    /// The entry `index`, in whichever root it is.
     #[inline]
     pub(crate) fn descriptor(&self, index: usize) -> Descriptor {
-        Descriptor::from_u64(self.tree.platform.load(&self.words[index]))
+        let word = self.tree.platform.load(&self.words[index]);
+        match self.twin() {
+            Some(twin) if word == 0 => Descriptor::from_u64(self.tree.platform.load(&twin[index])),
+            _ => Descriptor::from_u64(word),
+        }
+    }
+
+    /// Who sees entry `index`, of a root; `None` if nothing is there.
+    pub(crate) fn view(&self, index: usize) -> Option<View> {
+        let has = |words: &[AtomicU64]| self.tree.platform.load(&words[index]) != 0;
+        let devices = has(self.words);
+        match (devices, self.twin().map_or(devices, has)) {
+            (true, true) => Some(View::Both),
+            (true, false) => Some(View::Devices),
+            (false, true) => Some(View::Cpus),
+            (false, false) => None,
+        }
     }
 
     /// The table that entry `index` leads to, if it does.
@@ -225,6 +341,8 @@ impl<'t, 'p, P: Platform> Node<'t, 'p, P> {
 /// hand.
 pub(crate) struct EditNode<'t, 'p, P> {
     node: Node<'t, 'p, P>,
+    /// For whom an entry of a root is that was not there before.
+    view: View,
     alone: PhantomData<*const ()>,
 }
 
@@ -252,21 +370,42 @@ impl<'t, 'p, P: Platform> EditNode<'t, 'p, P> {
     pub(crate) fn edit_child(&self, index: usize) -> Option<Self> {
         Some(Self {
             node: self.node.child(index)?,
+            view: View::Both,
             alone: PhantomData,
         })
     }
 
+    /// The table's words, and those of the other root if there is one.
+    #[inline]
+    fn both(&self) -> impl Iterator<Item = &'t [AtomicU64]> + use<'t, 'p, P> {
+        core::iter::once(self.words).chain(self.twin())
+    }
+
     fn clean(&self, first: usize, count: usize) {
         if self.tree.coherency == WalkCoherency::Clean {
-            self.tree.platform.clean(&self.words[first..first + count]);
+            for words in self.both() {
+                self.tree.platform.clean(&words[first..first + count]);
+            }
         }
     }
 
     #[inline]
     fn put(&self, index: usize, descriptor: Descriptor) {
-        self.tree
-            .platform
-            .store(&self.words[index], descriptor.as_u64());
+        for words in self.holders(index) {
+            self.tree.platform.store(&words[index], descriptor.as_u64());
+        }
+    }
+
+    /// The words of the roots that have entry `index`; if none has, of those that are to have it.
+    #[inline]
+    fn holders(&self, index: usize) -> impl Iterator<Item = &'t [AtomicU64]> + use<'t, 'p, P> {
+        let view = match self.twin() {
+            Some(_) => self.node.view(index).unwrap_or(self.view),
+            None => View::Devices,
+        };
+        let here = (view != View::Cpus).then_some(self.words);
+        let there = self.twin().filter(|_| view != View::Devices);
+        here.into_iter().chain(there)
     }
 
     #[inline]
@@ -288,8 +427,10 @@ impl<'t, 'p, P: Platform> EditNode<'t, 'p, P> {
 
     fn fill_words(&self, first: usize, count: usize, leaves: &Leaves) {
         assert!(leaves.level() == self.level, "leaves of another level");
-        for (offset, word) in self.words[first..first + count].iter().enumerate() {
-            self.tree.platform.store(word, leaves.at(offset).as_u64());
+        for words in self.holders(first) {
+            for (offset, word) in words[first..first + count].iter().enumerate() {
+                self.tree.platform.store(word, leaves.at(offset).as_u64());
+            }
         }
         self.change_live(count as i64);
     }
@@ -307,6 +448,7 @@ impl<'t, 'p, P: Platform> EditNode<'t, 'p, P> {
         let page = self.tree.pool.reserved()?;
         let child = Self {
             node: self.node.below(page, level),
+            view: View::Both,
             alone: PhantomData,
         };
         let end = first + count;
@@ -374,7 +516,7 @@ impl<'t, 'p, P: Platform> EditNode<'t, 'p, P> {
         note: impl FnOnce(usize),
     ) -> usize {
         let mut changed = 0;
-        for word in &self.words[first..first + count] {
+        for word in self.both().flat_map(|words| &words[first..first + count]) {
             let old = Descriptor::from_u64(self.tree.platform.load(word));
             let new = change(old);
             if old.is_valid() && !old.is_table(self.level) && new != old {
@@ -389,14 +531,43 @@ impl<'t, 'p, P: Platform> EditNode<'t, 'p, P> {
         changed
     }
 
+    /// Gives the contiguous hint to the group of leaves that begins at entry `first`, none of which
+    /// has it, and which map consecutive memory alike.
+    pub(crate) fn group(&self, first: usize, members: usize) {
+        self.change(first, members, Descriptor::grouped, |_| {});
+    }
+
+    /// Marks the block at entry `index` with `nT`, if it is one and is not yet; says whether.
+    pub(crate) fn mark(&self, index: usize) -> bool {
+        self.change(index, 1, Descriptor::marked, |_| {}) != 0
+    }
+
+    /// Takes `nT` from the block at entry `index`, if it is one and has it; says whether.
+    pub(crate) fn unmark(&self, index: usize) -> bool {
+        self.level != Level::L3 && self.change(index, 1, Descriptor::unmarked, |_| {}) != 0
+    }
+
+    /// Takes the contiguous hint from the group that the leaf at entry `index` is one of, if it is;
+    /// says from which entry on how many were changed.
+    pub(crate) fn ungroup(&self, index: usize) -> Option<(usize, usize)> {
+        let leaf = self.descriptor(index);
+        if !leaf.is_valid() || leaf.is_table(self.level) || !leaf.is_grouped() {
+            return None;
+        }
+        let members = 1 << self.tree.geometry.granule().log2_contiguous(self.level)?;
+        let first = index & !(members - 1);
+        self.change(first, members, Descriptor::ungrouped, |_| {});
+        Some((first, members))
+    }
+
     /// Whether none of its entries is valid; the root is never said to be empty.
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         self.page.is_some_and(|page| self.tree.pool.live(page) == 0)
     }
 
-    /// Puts a table in the place of a leaf, in one store: nobody may walk there, or break before
-    /// make is broken.
+    /// Puts a table in the place of a leaf, in one store a root: nobody may walk there, or the
+    /// block is marked and confirmed to be, or all walkers can do without (§3.21.1.3).
     pub(crate) fn replace(&self, index: usize, child: Orphan<'t, 'p, P>) {
         if let Some(page) = child.0.page {
             self.put(index, Descriptor::table(page));
@@ -407,10 +578,40 @@ impl<'t, 'p, P: Platform> EditNode<'t, 'p, P> {
     /// Clears entry `index` if it leads to a table, and moves that table and all below it to
     /// `chain`, unwritten; says at which levels leaves were, a bit for each.
     pub(crate) fn retire(&self, index: usize, chain: &mut Chain<'p, P>) -> Option<u8> {
-        let child = self.edit_child(index)?;
-        self.put(index, Descriptor::INVALID);
-        self.clean(index, 1);
+        let levels = self.supplant(index, Descriptor::INVALID, chain)?;
         self.change_live(-1);
+        Some(levels)
+    }
+
+    /// As [`retire`](Self::retire), with `leaf` in the place of the table, in one store a root.
+    ///
+    /// # Panics
+    ///
+    /// If the leaf is of another level.
+    pub(crate) fn merge(
+        &self,
+        index: usize,
+        leaf: &Leaves,
+        mark: Mark,
+        chain: &mut Chain<'p, P>,
+    ) -> Option<u8> {
+        assert!(leaf.level() == self.level, "a leaf of another level");
+        let leaf = match mark {
+            Mark::Set => leaf.at(0).marked(),
+            Mark::Clear => leaf.at(0),
+        };
+        self.supplant(index, leaf, chain)
+    }
+
+    fn supplant(
+        &self,
+        index: usize,
+        descriptor: Descriptor,
+        chain: &mut Chain<'p, P>,
+    ) -> Option<u8> {
+        let child = self.edit_child(index)?;
+        self.put(index, descriptor);
+        self.clean(index, 1);
         Some(child.collect(chain))
     }
 

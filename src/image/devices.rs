@@ -1,7 +1,8 @@
 //! PCI functions: found, given their places, and handed to the self-check.
 
 use portcullis::addr::{Extent, Pa};
-use portcullis::arch::{Host, cpu, mmu};
+use portcullis::arch::tlbi::Tlbi;
+use portcullis::arch::{Host, board, cpu, mmu};
 use portcullis::check::{self, Edu, MAX_EDUS, Nvme, Saboteur, edu};
 use portcullis::discover::{Bridge, List, Machine, Smmu, Stream, StreamsOf};
 use portcullis::hw::Mmio;
@@ -100,6 +101,14 @@ const fn is_nvme(function: &Function) -> bool {
     )
 }
 
+/// Why the board lets the function change owners without a reset, if it does.
+pub(crate) fn without_reset(function: &Function) -> Option<&'static str> {
+    let mut allowed = board::WITHOUT_RESET.iter();
+    let ids = (function.vendor, function.device);
+    let (_, _, because) = allowed.find(|(vendor, device, _)| (*vendor, *device) == ids)?;
+    Some(because)
+}
+
 /// What firmware says of an SMMU, in the words of the library.
 pub(crate) const fn firmware(smmu: &Smmu) -> Firmware {
     Firmware {
@@ -150,14 +159,18 @@ pub(crate) fn for_self_check<'m, 'p>(
         .map(|it| Edu::new(it.ecam, it.function.rid, &it.registers, it.stream.id));
     let edus: [Option<Edu<'m>>; MAX_EDUS] = core::array::from_fn(|_| edus.next());
     let nvme = behind().find(|it| is_nvme(&it.function));
+    let first_edu = behind().find(|it| is_edu(&it.function));
     Some(check::Devices {
         platform,
         registers: gates::registers(smmu.registers.base())?,
         firmware: firmware(smmu),
         last_stream: last_stream(machine, place),
         cpu_output_bits: cpu::pa_bits(),
+        cpu_tlb: &Tlbi,
         edus,
         nvme: nvme.map(|it| (Nvme::new(&it.registers, it.function.vendor), it.stream.id)),
+        nvme_function: nvme.map(|it| (it.ecam, it.function.rid)),
+        edu_without_reset: first_edu.and_then(|it| without_reset(&it.function)),
         saboteur: saboteur(),
     })
 }

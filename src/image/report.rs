@@ -7,7 +7,7 @@ use portcullis::discover::{Bridge, Device, Machine, StreamsOf};
 use portcullis::pci::Kind;
 use portcullis::smmu::{Features, StallModel, probe};
 
-use super::devices::{Functions, firmware};
+use super::devices::{Functions, firmware, without_reset};
 use super::{Refusal, gates};
 
 const MIB: u64 = 1 << 20;
@@ -93,6 +93,12 @@ pub(crate) fn devices(machine: &Machine, functions: &Functions) {
             StreamsOf::Unprotected => println!(
                 "pci {rid} {vendor:04x}:{device:04x} class {class}{kind}: UNPROTECTED, behind no SMMU"
             ),
+        }
+        if function.kind == Kind::Endpoint && !function.can_reset {
+            match without_reset(function) {
+                Some(because) => println!("  no reset, and may change owners: {because}"),
+                None => println!("  no reset: may not change owners"),
+            }
         }
         if let Some(why) = function.refused {
             println!("  not used: {why}");

@@ -24,11 +24,7 @@ const CLOSED: u32 = 0x0000_fff0;
 const LOG2_BRIDGE_BYTES: u32 = 20;
 
 /// Places the BARs of `functions`, all below one host bridge, and opens the bridges to them.
-pub(super) fn place<R: Registers>(
-    ecam: &Ecam<R>,
-    windows: &[Window],
-    functions: &mut [Function],
-) -> Result<(), Refusal> {
+pub(super) fn place<R: Registers>(ecam: &Ecam<R>, windows: &[Window], functions: &mut [Function]) {
     let free = |kind| {
         let those = windows.iter().filter(|window| window.kind == kind);
         Free::of(those.max_by_key(|window| window.cpu.size_bytes()))
@@ -39,9 +35,8 @@ pub(super) fn place<R: Registers>(
         low: free(WindowKind::Memory32),
         high: free(WindowKind::Memory64),
     };
-    placement.bus(ecam.first_bus(), Reach::ROOT)?;
+    placement.bus(ecam.first_bus(), Reach::ROOT);
     refuse_behind_refused(functions);
-    Ok(())
 }
 
 /// Refuses what is behind a bridge that does not pass anything on.
@@ -142,11 +137,11 @@ struct Placement<'a, R> {
 
 impl<R: Registers> Placement<'_, R> {
     /// Places all BARs on bus `bus`, then all behind its bridges.
-    fn bus(&mut self, bus: u8, reach: Reach) -> Result<(), Refusal> {
+    fn bus(&mut self, bus: u8, reach: Reach) {
         for log2_bytes in (4..64).rev() {
             for place in 0..self.functions.len() {
                 for bar in 0..6 {
-                    self.bar(place, bar, bus, 1 << log2_bytes, reach)?;
+                    self.bar(place, bar, bus, 1 << log2_bytes, reach);
                 }
             }
         }
@@ -163,7 +158,6 @@ impl<R: Registers> Placement<'_, R> {
                 self.note(place, opened);
             }
         }
-        Ok(())
     }
 
     fn note(&mut self, place: usize, done: Result<(), Refusal>) {
@@ -173,24 +167,17 @@ impl<R: Registers> Placement<'_, R> {
     }
 
     /// Places a BAR if it is on `bus` and of this size.
-    fn bar(
-        &mut self,
-        place: usize,
-        number: u8,
-        bus: u8,
-        size_bytes: u64,
-        reach: Reach,
-    ) -> Result<(), Refusal> {
+    fn bar(&mut self, place: usize, number: u8, bus: u8, size_bytes: u64, reach: Reach) {
         let Some(function) = self.functions.get_mut(place) else {
-            return Ok(());
+            return;
         };
         let rid = function.rid;
         let slot = function.bars.get_mut(usize::from(number));
         let Some(bar) = slot.and_then(|slot| slot.as_mut()) else {
-            return Ok(());
+            return;
         };
         if rid.bus() != bus || bar.size_bytes != size_bytes {
-            return Ok(());
+            return;
         }
         let free = if reach.takes_high(bar) && self.high.window.is_some() {
             &mut self.high
@@ -199,20 +186,17 @@ impl<R: Registers> Placement<'_, R> {
         };
         let taken = free.take(size_bytes);
         let at = taken.and_then(|base| Some((base, free.cpu(base, size_bytes)?)));
-        let Some((base, cpu)) = at else {
-            let refusal = Refusal::NoRoom {
-                rid,
-                bar: number,
-                size_bytes,
-            };
-            function.refused = function.refused.or(Some(refusal));
-            return Ok(());
+        bar.at = at.map(|(_, cpu)| cpu);
+        let no_room = Refusal::NoRoom {
+            rid,
+            bar: number,
+            size_bytes,
         };
-        bar.at = Some(cpu);
         let width = bar.width;
-        let written = set_bar(self.ecam, rid, number, width, base);
+        let written = at
+            .ok_or(no_room)
+            .and_then(|(base, _)| set_bar(self.ecam, rid, number, width, base));
         self.note(place, written);
-        Ok(())
     }
 
     /// Places what is behind a bridge, and opens the bridge to that.
@@ -228,9 +212,7 @@ impl<R: Registers> Placement<'_, R> {
             has_high: reach.has_high && has_high,
             is_behind_bridge: true,
         };
-        self.bus(secondary, behind)?;
-        self.low.align();
-        self.high.align();
+        self.bus(secondary, behind);
         open(ecam, rid, MEMORY_WINDOW, low, self.low.next)?;
         if has_high {
             ecam.write_checked(rid, PREFETCHABLE_BASE_HIGH, (high >> 32) as u32, u32::MAX)?;
@@ -244,7 +226,8 @@ impl<R: Registers> Placement<'_, R> {
     }
 }
 
-/// Makes a bridge pass on the addresses from `base` to before `end`, multiples of 1 MiB.
+/// Makes a bridge pass on the addresses from `base`, a multiple of 1 MiB, to before `end`, and what
+/// is left of the last 1 MiB.
 fn open<R: Registers>(
     ecam: &Ecam<R>,
     rid: Rid,

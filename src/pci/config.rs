@@ -8,11 +8,11 @@ use crate::hw::Registers;
 /// PCI §6.2.2 and 6.2.3: command in the lower half, status in the upper.
 pub(super) const COMMAND: u16 = 0x04;
 const STATUS_HAS_CAPABILITIES: u32 = 1 << 20;
-const COMMAND_MEMORY: u32 = 1 << 1;
+pub(super) const COMMAND_MEMORY: u32 = 1 << 1;
 const COMMAND_BUS_MASTER: u32 = 1 << 2;
 /// The command register without its status. Status bits are cleared by writing ones, so writing
 /// zeroes there changes nothing.
-const COMMAND_MASK: u32 = 0xffff;
+pub(super) const COMMAND_MASK: u32 = 0xffff;
 
 const CAPABILITIES: u16 = 0x34;
 const MSI_CAPABILITY: u8 = 0x05;

@@ -24,6 +24,8 @@ pub struct Function {
     /// Its memory BARs by number; a 64-bit one has the number of its lower half. I/O BARs are left
     /// out, and stay off.
     pub bars: [Option<Bar>; 6],
+    /// It can be reset by itself ([`Ecam::reset`](super::Ecam::reset)).
+    pub can_reset: bool,
     /// Why it, or what is behind it, cannot be used.
     pub refused: Option<Refusal>,
 }

@@ -5,7 +5,8 @@
 //! 2. [`scan()`] turns every function off, gives out bus numbers where firmware has not, sizes the
 //!    BARs, places them in the bridge's windows, and lists what is there;
 //! 3. [`Ecam::enable_memory`], [`Ecam::enable_bus_master`] and [`Ecam::set_msi`] bring one function
-//!    to life, which is somebody else's decision.
+//!    to life, which is somebody else's decision;
+//! 4. [`Ecam::reset`] takes from one function all that its owner left in it.
 //!
 //! The stream of a function is [`Machine::streams_of`](crate::discover::Machine::streams_of).
 //!
@@ -26,6 +27,7 @@ mod bar;
 mod config;
 mod function;
 mod refusal;
+mod reset;
 mod scan;
 
 pub use config::{Ecam, Msi};

@@ -99,6 +99,26 @@ pub enum Refusal {
         /// The address.
         address: Iova,
     },
+    /// It cannot be reset by itself. Nothing was changed.
+    NoReset {
+        /// The function.
+        rid: Rid,
+    },
+    /// It waits for answers to what it asked: before a reset, which is then not begun, or after.
+    /// Its bus mastering is off.
+    Pending {
+        /// The function.
+        rid: Rid,
+        /// How long it was waited for, in microseconds.
+        waited_us: u64,
+    },
+    /// It does not answer after a reset, or as another function than before.
+    NotBack {
+        /// The function.
+        rid: Rid,
+        /// How long it was waited for, in microseconds, after the time that it may take.
+        waited_us: u64,
+    },
     /// There are more functions than there is room for; the ones listed are complete.
     TooMany {
         /// How many there is room for.
@@ -141,6 +161,13 @@ impl fmt::Display for Refusal {
                 "register {offset:#x} of {rid} holds {found:#x} where {wrote:#x} was written"
             ),
             Self::MsiAddress { rid, address } => write!(f, "{rid} sends no MSI to {address}"),
+            Self::NoReset { rid } => write!(f, "{rid} cannot be reset by itself"),
+            Self::Pending { rid, waited_us } => {
+                write!(f, "{rid} has transactions pending after {waited_us} us")
+            }
+            Self::NotBack { rid, waited_us } => {
+                write!(f, "{rid} is not back from its reset after {waited_us} us")
+            }
             Self::TooMany { limit } => write!(f, "there are more than {limit} functions"),
         }
     }

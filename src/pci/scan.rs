@@ -17,7 +17,8 @@ const HEADER: u16 = 0x0c;
 const BUS_NUMBERS: u16 = 0x18;
 const IS_MULTIFUNCTION: u8 = 0x80;
 
-const EXPRESS_CAPABILITY: u8 = 0x10;
+/// PCIe §7.5.3.
+pub(super) const EXPRESS_CAPABILITY: u8 = 0x10;
 /// PCIe §7.5.3.2: device/port types of a port whose link has one device at its other end.
 const ROOT_PORT: u32 = 4;
 const DOWNSTREAM_PORT: u32 = 6;
@@ -55,7 +56,8 @@ pub fn scan<R: Registers, const N: usize>(
         last: root,
     };
     scan.bus(Bus::root(root), ecam.last_bus())?;
-    assign::place(ecam, windows, found.get_mut(start..).unwrap_or(&mut []))
+    assign::place(ecam, windows, found.get_mut(start..).unwrap_or(&mut []));
+    Ok(())
 }
 
 /// A bus on the way down.
@@ -225,6 +227,7 @@ impl<R: Registers, const N: usize> Scan<'_, R, N> {
             },
             kind: Kind::Closed,
             bars: [None; 6],
+            can_reset: self.ecam.can_reset(rid).is_ok(),
             refused: self.ecam.turn_off(rid).err(),
         })
     }

@@ -4,11 +4,12 @@ use spin::Mutex;
 
 use super::Smmu;
 use super::command_queue::{CommandQueue, LOG2_COMMAND_BYTES};
-use super::error::{HandshakeTimeout, TakeOverError};
+use super::error::{CommandError, HandshakeTimeout, ShutDownError, TakeOverError};
 use super::event_queue::{EventQueue, LOG2_EVENT_BYTES};
-use super::gate::{REGISTER_TIMEOUT_US, close_gate};
+use super::gate::{REGISTER_TIMEOUT_US, abort_bypass, close_gate};
 use super::io::Io;
 use super::knocks::Knocks;
+use super::nested::NestedVmids;
 use super::probe::{Features, Firmware, probe};
 use super::stream_table::{LOG2_ARRAY_STREAMS, Shape, StreamTable, plan};
 use crate::hw::{Frames, Platform};
@@ -166,6 +167,7 @@ impl<'p, P: Platform> Smmu<'p, P> {
             commands: CommandQueue::new(memory.commands, sizes.log2_commands),
             events: EventQueue::new(memory.events, sizes.log2_events, firmware.queue_indices),
             streams,
+            nested: NestedVmids::new(),
             knocks: Mutex::new(Knocks::new()),
         };
         match smmu.start(&sizes, firmware) {
@@ -194,14 +196,12 @@ impl<'p, P: Platform> Smmu<'p, P> {
         enables |= CR0::ATSCHK::SET.value;
         self.enable(enables)?;
         enables |= CR0::SMMUEN::SET.value;
-        self.enable(enables)
+        Ok(self.enable(enables)?)
     }
 
-    fn enable(&self, enables: u32) -> Result<(), TakeOverError> {
+    fn enable(&self, enables: u32) -> Result<(), HandshakeTimeout> {
         let cr0 = (offset::CR0, offset::CR0ACK);
-        Ok(self
-            .io
-            .handshake("CR0", cr0, enables, REGISTER_TIMEOUT_US)?)
+        self.io.handshake("CR0", cr0, enables, REGISTER_TIMEOUT_US)
     }
 
     /// No interrupt, and no address left by a former owner that the SMMU could write a message to.
@@ -266,7 +266,7 @@ impl<'p, P: Platform> Smmu<'p, P> {
 
     /// Configuration before translations, a SYNC between: a stale entry could refill the TLB
     /// (§3.11). EL2's translations only where there are any: the command is illegal elsewhere.
-    fn empty_caches(&self) -> Result<(), TakeOverError> {
+    fn empty_caches(&self) -> Result<(), CommandError> {
         let both = [Command::tlbi_nsnh_all(), Command::tlbi_el2_all()];
         let tlbi = if self.features.has_el2 {
             &both[..]
@@ -274,19 +274,25 @@ impl<'p, P: Platform> Smmu<'p, P> {
             &both[..1]
         };
         let ticket = self.submit(&[&[Command::cfgi_all()], tlbi])?;
-        Ok(self.wait(ticket)?)
+        self.wait(ticket)
     }
 
-    /// Closes the gate and gives all memory back.
+    /// Closes the gate, empties the SMMU's caches, and gives all memory back.
     ///
-    /// Afterwards every transaction aborts, by GBPA.ABORT, and the SMMU reads no table or queue of
-    /// ours. What it cached stays in it until the next take-over, which begins by emptying it.
+    /// Afterwards every transaction aborts, by GBPA.ABORT, and the SMMU neither reads a table or
+    /// queue of ours nor remembers one. (What is cached survives SMMUEN, §6.3.9; with SMMUEN off
+    /// nothing new is cached, so what is invalidated then stays away.)
     ///
     /// # Errors
     ///
-    /// [`HandshakeTimeout`]: it did not say that it stopped; the memory stays lost.
-    pub fn shut_down(self) -> Result<(), HandshakeTimeout> {
+    /// [`ShutDownError`]; the gate was closed as far as it could be, and the memory stays lost.
+    pub fn shut_down(self) -> Result<(), ShutDownError> {
+        let registers = self.io.registers();
+        abort_bypass(self.io.platform(), registers, REGISTER_TIMEOUT_US)?;
+        self.enable(CR0::CMDQEN::SET.value)?;
+        let emptied = self.empty_caches();
         self.slam()?;
+        emptied?;
         let platform = self.io.platform();
         platform.free(self.commands.into_frames());
         platform.free(self.events.into_frames());

@@ -23,6 +23,7 @@ use tock_registers::LocalRegisterCopy;
 use super::error::{CommandError, Death};
 use super::failures::Failures;
 use super::io::Io;
+use crate::addr::Pa;
 use crate::hw::{Barrier, Frames, Platform, TimedOut};
 use crate::spec::command::Command;
 use crate::spec::registers::{CMDQ_CONS, GERROR, QUEUE_INDEX_MASK, offset};
@@ -41,6 +42,8 @@ const POLLS_PER_LOOK: u32 = 64;
 #[must_use = "nothing is confirmed until the ticket was waited for"]
 #[derive(Debug)]
 pub struct Ticket {
+    /// Where the queue is that gave it: no two that are in use are at one place.
+    queue: Pa,
     start: u64,
     end: u64,
 }
@@ -111,7 +114,8 @@ impl CommandQueue {
             let (first, end) = self.append(io, &mut commands)?;
             let start = *start.get_or_insert(first);
             if commands.peek().is_none() {
-                return Ok(Ticket { start, end });
+                let queue = self.frames.base();
+                return Ok(Ticket { queue, start, end });
             }
             io.wait(timeout_us, || {
                 self.handle_error(io);
@@ -200,6 +204,9 @@ impl CommandQueue {
         ticket: Ticket,
         timeout_us: u64,
     ) -> Result<(), CommandError> {
+        if ticket.queue != self.frames.base() {
+            return Err(CommandError::ForeignTicket);
+        }
         let mut polls = 0_u32;
         let arrived = io.wait(timeout_us, || {
             match self.consumed(io) {
@@ -215,7 +222,13 @@ impl CommandQueue {
             None
         });
         match arrived {
-            Ok(Ok(())) => self.tail.lock().failures.take(ticket.start, ticket.end),
+            Ok(Ok(())) => {
+                // What devices wrote before the CMD_SYNC completed is what is loaded from here on
+                // (§4.7.3). Pairs with the SMMU's write of CMDQ_CONS. Stores from here on need
+                // nothing: they depend on the branch that saw it.
+                io.barrier(Barrier::Observe);
+                self.tail.lock().failures.take(ticket.start, ticket.end)
+            }
             Ok(Err(death)) => Err(CommandError::Dead(death)),
             Err(TimedOut { .. }) if io.has_failed_for_good() => {
                 Err(CommandError::Dead(self.die(Death::ServiceFailure)))

@@ -7,10 +7,14 @@
 //!
 //! 1. store what the current entry does not look at;
 //! 2. if one word is left that differs in what counts, store it: this is the switch;
-//!    if several are, clear the valid bit first, and everything becomes step 1.
+//!    if several are, store a word 0 that aborts first, and everything becomes step 1.
 //!
 //! After each step: barrier, CFGI, SYNC, by the caller, before the next (§3.21.3.1: whatever the
 //! SMMU cached before, also of an entry that was not valid, is gone then).
+//!
+//! No path is shorter: what counts in the target and is not there yet takes a step that is not the
+//! switch, unless it is all in the word of the switch; and with two such words that count now, no
+//! first store can leave the entry meaning either of the two.
 //!
 //! Each step follows from what is in memory and the goal alone. So several entries that start alike
 //! move together, one SYNC a step, and nothing need be remembered in between.
@@ -18,16 +22,99 @@
 //! Words that neither entry looks at keep their contents: clearing them would cost a SYNC and
 //! change nothing.
 
+use crate::spec::cd::{Cd, CdState};
+use crate::spec::ste::Ste;
+
 /// An entry of eight words whose meaning decides which of its bits count.
 pub(super) trait Entry: Copy {
+    /// The entry that lies in memory as `words`.
+    fn from_words(words: [u64; 8]) -> Self;
+
     /// The entry as it lies in memory.
     fn words(&self) -> &[u64; 8];
 
     /// For each word, the bits that the SMMU may look at, given the rest of the entry.
     fn used_bits(&self) -> [u64; 8];
 
-    /// The bit of word 0 without which nothing else counts.
-    const VALID: u64;
+    /// A word 0 that makes it abort, whatever the other words say.
+    const INTERRUPTED: u64;
+}
+
+impl Entry for Ste {
+    fn from_words(words: [u64; 8]) -> Self {
+        Self::from_words(words)
+    }
+
+    fn words(&self) -> &[u64; 8] {
+        self.words()
+    }
+
+    fn used_bits(&self) -> [u64; 8] {
+        self.used_bits()
+    }
+
+    /// Without an event: that nothing gets through meanwhile is no fault of the device.
+    const INTERRUPTED: u64 = Self::ABORT_WORD;
+}
+
+impl Entry for Cd {
+    fn from_words(words: [u64; 8]) -> Self {
+        Self::from_words(words)
+    }
+
+    fn words(&self) -> &[u64; 8] {
+        self.words()
+    }
+
+    fn used_bits(&self) -> [u64; 8] {
+        self.used_bits()
+    }
+
+    const INTERRUPTED: u64 = Self::invalid_word(CdState::Changing);
+}
+
+/// What it takes to change entries, asked before.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Path {
+    /// How many CMD_SYNCs, each waited for before the next step.
+    pub syncs: u8,
+    /// Traffic of at least one entry aborts in between, that neither the old entry nor the new one
+    /// aborts.
+    pub interrupts: bool,
+}
+
+impl Path {
+    /// Both changes at once, a step of each before every CMD_SYNC.
+    pub(super) const fn beside(self, other: Self) -> Self {
+        Self {
+            syncs: if self.syncs > other.syncs {
+                self.syncs
+            } else {
+                other.syncs
+            },
+            interrupts: self.interrupts || other.interrupts,
+        }
+    }
+}
+
+/// The path from `current` to `target`.
+pub(super) fn path<E: Entry>(mut current: E, target: E) -> Path {
+    let mut path = Path::default();
+    for _ in 0..MAX_STEPS {
+        let mut words = *current.words();
+        match next_step(current, target) {
+            Step::Done => break,
+            Step::Prepare { words: new, .. } => words = new,
+            Step::Switch { index, value } => words[index] = value,
+            Step::Interrupt { value } => {
+                words[0] = value;
+                path.interrupts = true;
+            }
+        }
+        path.syncs += 1;
+        current = E::from_words(words);
+    }
+    path
 }
 
 /// The most steps that there are between any two entries: interrupt, prepare, switch.
@@ -52,7 +139,7 @@ pub(super) enum Step {
         /// Its new contents.
         value: u64,
     },
-    /// Word 0 without its valid bit: the entry aborts until the switch.
+    /// A word 0 that aborts, until the switch.
     Interrupt {
         /// The new word 0.
         value: u64,
@@ -71,7 +158,7 @@ pub(super) fn next_step<E: Entry>(current: E, target: E) -> Step {
     let critical = differing.next();
     if differing.next().is_some() {
         return Step::Interrupt {
-            value: now[0] & !E::VALID,
+            value: E::INTERRUPTED,
         };
     }
     let mask = (0..8)
@@ -100,7 +187,11 @@ mod tests {
     struct Toy([u64; 8]);
 
     impl Entry for Toy {
-        const VALID: u64 = 1;
+        const INTERRUPTED: u64 = 0;
+
+        fn from_words(words: [u64; 8]) -> Self {
+            Self(words)
+        }
 
         fn words(&self) -> &[u64; 8] {
             &self.0

@@ -2,6 +2,8 @@
 
 use core::fmt;
 
+use super::misfit::Misfit;
+use super::sealed::Sealed;
 use crate::id::StreamId;
 
 /// A register did not take a new value in time.
@@ -67,6 +69,8 @@ pub enum CommandError {
         /// How long it was waited for, in microseconds.
         waited_us: u64,
     },
+    /// The ticket is another SMMU's. Nothing is known of its train here.
+    ForeignTicket,
     /// The queue is dead.
     Dead(Death),
 }
@@ -108,6 +112,9 @@ pub enum StreamError {
     },
     /// This SMMU cannot walk that stage 2. Nothing was changed.
     Unwalkable(Unwalkable),
+    /// The contexts are another SMMU's, or their memory is in another VM's stage 2. Nothing was
+    /// changed.
+    ForeignContexts,
     /// No memory for the part of the table that the stream lies in. Nothing was changed.
     NoFrames {
         /// How many bytes were asked for, as a power of two.
@@ -126,6 +133,101 @@ pub enum StreamError {
     ///
     /// The old entry, the new one and an abort are all possible from now on; the streams are lost.
     NotConfirmed(CommandError),
+}
+
+/// Why a device's contexts were not made.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ContextsError {
+    /// The SMMU cannot have such contexts.
+    Misfit(Misfit),
+    /// A device has 1 to [`MAX_DEVICE_STREAMS`](super::MAX_DEVICE_STREAMS) streams.
+    Streams {
+        /// How many there were to be.
+        count: usize,
+    },
+    /// The memory for their table is too small, or not aligned to what it must be.
+    RootTooSmall {
+        /// How many bytes it takes, as a power of two.
+        log2_bytes: u8,
+    },
+    /// No memory for their books.
+    NoFrames,
+}
+
+/// Contexts that were not made, and the memory that was to hold them.
+#[must_use = "dropping it leaks the memory; give it back to the window"]
+#[derive(Debug)]
+pub struct Unmade {
+    /// Why.
+    pub why: ContextsError,
+    /// The memory.
+    pub root: Sealed,
+}
+
+/// Why a context was not changed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ContextError {
+    /// The contexts are another SMMU's, or the leaf another VM's. Nothing was changed.
+    Foreign,
+    /// The device has no such context. Nothing was changed.
+    NoSuchContext,
+    /// The context was not retracted: publishing over it would be two owners. Nothing was changed.
+    InUse,
+    /// The context is nobody's: there is nothing to end. Nothing was changed.
+    NotInUse,
+    /// Another CPU is changing it at this moment. Nothing was changed.
+    Changing,
+    /// An earlier change was never confirmed; it stays out of use. Nothing was changed.
+    Lost,
+    /// The SMMU cannot translate so. Nothing was changed.
+    Misfit(Misfit),
+    /// No memory for the leaf that the context lies in. Nothing was changed.
+    NoLeaf {
+        /// How many bytes were asked for, as a power of two.
+        log2_bytes: u8,
+    },
+    /// The entry does not hold what was stored: somebody else writes there, or memory fails.
+    ///
+    /// The context is lost.
+    NotHeld,
+    /// The SMMU did not confirm the change.
+    ///
+    /// The context is not valid in memory, save one that was being quieted, which is quiet; to the
+    /// SMMU it may be what it was, or what it was to be.
+    NotConfirmed(CommandError),
+}
+
+impl fmt::Display for ContextError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Foreign => f.write_str("the contexts are of another SMMU or another VM"),
+            Self::NoSuchContext => f.write_str("the device has no such context"),
+            Self::InUse => f.write_str("the context is in use"),
+            Self::NotInUse => f.write_str("the context is not in use"),
+            Self::Changing => f.write_str("the context is being changed"),
+            Self::Lost => f.write_str("the context is lost: a change was never confirmed"),
+            Self::Misfit(misfit) => misfit.fmt(f),
+            Self::NoLeaf { log2_bytes } => write!(f, "no memory for a leaf: 2^{log2_bytes} bytes"),
+            Self::NotHeld => f.write_str("the context does not hold what was stored"),
+            Self::NotConfirmed(error) => write!(f, "not confirmed: {error}"),
+        }
+    }
+}
+
+impl fmt::Display for ContextsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Misfit(misfit) => misfit.fmt(f),
+            Self::Streams { count } => write!(f, "a device cannot have {count} streams"),
+            Self::RootTooSmall { log2_bytes } => {
+                write!(
+                    f,
+                    "the table of contexts takes 2^{log2_bytes} bytes, aligned"
+                )
+            }
+            Self::NoFrames => f.write_str("no memory for the books of the contexts"),
+        }
+    }
 }
 
 /// Why an SMMU cannot walk a stage 2.
@@ -199,6 +301,29 @@ pub enum TakeOverError {
     Command(CommandError),
 }
 
+/// Why an SMMU did not shut down.
+///
+/// What could be closed is closed. Its memory stays lost: it may still read it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ShutDownError {
+    /// A register did not answer.
+    Handshake(HandshakeTimeout),
+    /// It did not confirm that its caches are empty.
+    Command(CommandError),
+}
+
+impl From<HandshakeTimeout> for ShutDownError {
+    fn from(timeout: HandshakeTimeout) -> Self {
+        Self::Handshake(timeout)
+    }
+}
+
+impl From<CommandError> for ShutDownError {
+    fn from(error: CommandError) -> Self {
+        Self::Command(error)
+    }
+}
+
 impl From<HandshakeTimeout> for TakeOverError {
     fn from(timeout: HandshakeTimeout) -> Self {
         Self::Handshake(timeout)
@@ -248,6 +373,7 @@ impl fmt::Display for CommandError {
             Self::NoRoom { waited_us } => {
                 write!(f, "the command queue stayed full for {waited_us} us")
             }
+            Self::ForeignTicket => f.write_str("the ticket is another SMMU's"),
             Self::Dead(death) => write!(f, "the command queue is dead: {death}"),
         }
     }
@@ -284,6 +410,7 @@ impl fmt::Display for StreamError {
             }
             Self::NamedTwice { stream } => write!(f, "stream {stream} is named twice"),
             Self::Unwalkable(why) => why.fmt(f),
+            Self::ForeignContexts => f.write_str("the contexts are of another SMMU or another VM"),
             Self::NoFrames { log2_bytes } => write!(f, "no memory: 2^{log2_bytes} bytes"),
             Self::TooManyArrays { limit } => {
                 write!(f, "the stream table has its {limit} arrays already")
@@ -324,7 +451,19 @@ impl fmt::Display for TakeOverError {
     }
 }
 
+impl fmt::Display for ShutDownError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Handshake(timeout) => timeout.fmt(f),
+            Self::Command(error) => error.fmt(f),
+        }
+    }
+}
+
 impl core::error::Error for HandshakeTimeout {}
+impl core::error::Error for ShutDownError {}
 impl core::error::Error for CommandError {}
 impl core::error::Error for StreamError {}
+impl core::error::Error for ContextError {}
+impl core::error::Error for ContextsError {}
 impl core::error::Error for TakeOverError {}

@@ -30,7 +30,7 @@ pub fn close_gate<R: Registers>(
 }
 
 /// GBPA: wait until no update is under way, write the whole register with Update, wait again.
-fn abort_bypass<R: Registers>(
+pub(super) fn abort_bypass<R: Registers>(
     clock: &impl Clock,
     registers: &R,
     timeout_us: u64,

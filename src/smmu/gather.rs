@@ -6,10 +6,13 @@ use crate::addr::Ipa;
 use crate::id::Vmid;
 use crate::spec::vmsa::{Granule, Level};
 
-/// How many ranges a gathering keeps apart; few, as the value is moved about by every unmap.
-const RANGES: usize = 4;
+const RANGES: usize = Gathered::RANGES;
 
 /// Input addresses of stage 2 of which an SMMU may hold old translations.
+///
+/// At which level these were is not said for `TTL` (§4.4.1.1): beside what this change made stale, a
+/// cache may hold a larger leaf that another change, not confirmed yet, has split. An invalidation
+/// without a level reaches both.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct StaleRange {
     /// The address, a multiple of the granule, and below it a bit for each level that had leaves,
@@ -50,19 +53,6 @@ impl StaleRange {
     #[inline]
     pub const fn size_bytes(&self) -> u64 {
         self.size_bytes
-    }
-
-    /// The level of all leaves that were in it, for `TTL` (§4.4.1.1); `None` if there are several.
-    ///
-    /// Base and size are multiples of what an entry of that level covers.
-    pub const fn level(&self) -> Option<Level> {
-        match self.base & Self::LEVELS {
-            0b0001 => Some(Level::L0),
-            0b0010 => Some(Level::L1),
-            0b0100 => Some(Level::L2),
-            0b1000 => Some(Level::L3),
-            _ => None,
-        }
     }
 
     /// The size of its smallest leaf, as a power of two: single-address commands that far apart
@@ -107,7 +97,7 @@ impl fmt::Debug for StaleRange {
         f.debug_struct("StaleRange")
             .field("base", &self.base())
             .field("size_bytes", &self.size_bytes)
-            .field("level", &self.level())
+            .field("levels", &(self.base & Self::LEVELS))
             .field("removed_tables", &self.removed_tables())
             .finish()
     }
@@ -122,12 +112,16 @@ impl fmt::Debug for StaleRange {
 pub struct Gathered {
     vmid: Vmid,
     granule: Granule,
-    /// How many of `ranges` are meant; one more than there are: everything.
+    /// How many of `ranges` are meant; one more than there are: everything. Two more: everything,
+    /// and no stream has the VMID any more.
     count: u8,
     ranges: [StaleRange; RANGES],
 }
 
 impl Gathered {
+    /// How many ranges it keeps apart; few, as the value is moved about by every unmap.
+    pub const RANGES: usize = 4;
+
     /// Nothing yet, for the stage 2 that has this VMID.
     #[inline]
     pub const fn nothing(vmid: Vmid, granule: Granule) -> Self {
@@ -144,6 +138,18 @@ impl Gathered {
         let mut all = Self::nothing(vmid, granule);
         all.count = RANGES as u8 + 1;
         all
+    }
+
+    /// Everything that is tagged with the VMID, which no stream has any more.
+    pub(crate) const fn retired(vmid: Vmid, granule: Granule) -> Self {
+        let mut all = Self::nothing(vmid, granule);
+        all.count = RANGES as u8 + 2;
+        all
+    }
+
+    /// Whether no stream has the VMID any more.
+    pub(super) const fn is_retired(&self) -> bool {
+        self.count as usize == RANGES + 2
     }
 
     /// The tag of all the entries.
@@ -192,10 +198,10 @@ impl Gathered {
     }
 
     /// Adds all of `other`, which is of the same VMID.
-    fn absorb(&mut self, other: &Self) {
+    pub(crate) fn absorb(&mut self, other: &Self) {
         match other.ranges() {
             Some(ranges) => ranges.iter().for_each(|range| self.add_range(range)),
-            None => self.count = other.count,
+            None => self.count = self.count.max(other.count),
         }
     }
 }
@@ -264,6 +270,11 @@ impl<T> Unsynced<T> {
     #[inline]
     pub(crate) const fn parts(&mut self) -> (&mut Gathered, &mut T) {
         (&mut self.gathered, &mut self.payload)
+    }
+
+    /// The same change, with what `wrap` makes of its payload held back.
+    pub(crate) fn map<U>(self, wrap: impl FnOnce(T) -> U) -> Unsynced<U> {
+        Unsynced::new(self.gathered, wrap(self.payload))
     }
 
     /// The payload, as if every SMMU had confirmed: for host tests that have none.

@@ -6,7 +6,7 @@ use super::error::CommandError;
 use super::gather::{Gathered, StaleRange, Unsynced};
 use super::probe::Features;
 use crate::addr::Ipa;
-use crate::hw::Platform;
+use crate::hw::{Barrier, Platform};
 use crate::id::Vmid;
 use crate::spec::command::{Command, TlbiRange, TlbiScope};
 
@@ -31,9 +31,11 @@ pub struct NotConfirmed<T> {
 
 /// Makes every one of `smmus` forget what `change` made stale, and gives what it set free.
 ///
-/// All are told before any is waited for; 1 SYNC each. `smmus` are all those on which the VMID has
-/// been used since it was last clean there, at most [`MAX_SMMUS`]. On success no transaction through
-/// stage 2 alone uses what was removed, and those that did are complete (§4.7.3).
+/// All are told before any is waited for; 1 SYNC each. Where streams nest stage 1 in this stage 2,
+/// what combines both goes too, in the same train: 2 SYNCs, or 1 that takes everything of the
+/// VMID. `smmus` are all those on which the VMID has been used since it was last clean there, at
+/// most [`MAX_SMMUS`]. On success no transaction uses what was removed, and those that did are
+/// complete (§4.7.3); what devices with ATS keep is not reached.
 ///
 /// # Errors
 ///
@@ -54,18 +56,13 @@ pub fn invalidate<P: Platform, T>(
     if change.gathered().is_nothing() {
         return Ok(change.open());
     }
-    let mut tickets: [Option<Result<Ticket, CommandError>>; MAX_SMMUS] =
-        [const { None }; MAX_SMMUS];
-    for (smmu, ticket) in smmus.iter().zip(&mut tickets) {
-        let batch = Batch::new(change.gathered(), smmu.features());
-        *ticket = Some(smmu.submit(&[batch.commands()]));
+    let mut trains: [Option<Train>; MAX_SMMUS] = [const { None }; MAX_SMMUS];
+    for (smmu, train) in smmus.iter().zip(&mut trains) {
+        *train = Some(Train::submit(smmu, change.gathered()));
     }
     let mut failed = None;
-    for (i, (smmu, ticket)) in smmus.iter().zip(&mut tickets).enumerate() {
-        let outcome = match ticket.take() {
-            Some(submitted) => submitted.and_then(|ticket| smmu.wait(ticket)),
-            None => Ok(()),
-        };
+    for (i, (smmu, train)) in smmus.iter().zip(&mut trains).enumerate() {
+        let outcome = train.take().map_or(Ok(()), |train| train.wait(smmu));
         if let Err(error) = outcome
             && failed.is_none()
         {
@@ -82,10 +79,65 @@ pub fn invalidate<P: Platform, T>(
     }
 }
 
+/// What one SMMU was told.
+struct Train {
+    ticket: Result<Ticket, CommandError>,
+    vmid: Vmid,
+    /// Entries that combine both stages may be left.
+    leaves_combined: bool,
+    is_retired: bool,
+}
+
+impl Train {
+    fn submit<P: Platform>(smmu: &Smmu<'_, P>, gathered: &Gathered) -> Self {
+        let vmid = gathered.vmid();
+        let batch = Batch::new(gathered, smmu.features());
+        let has_more = !batch.takes_everything && smmu.can_combine(vmid);
+        let ticket = if has_more {
+            // A SYNC between: a walk in the middle of the two could combine what is going with what
+            // stays (`smmuv3.md` 7.4).
+            smmu.submit(&[batch.commands(), &[Command::tlbi_nh_all(vmid)]])
+        } else {
+            smmu.submit(&[batch.commands()])
+        };
+        Self {
+            ticket,
+            vmid,
+            leaves_combined: !batch.takes_everything && !has_more,
+            is_retired: gathered.is_retired(),
+        }
+    }
+
+    fn wait<P: Platform>(self, smmu: &Smmu<'_, P>) -> Result<(), CommandError> {
+        self.ticket.and_then(|ticket| smmu.wait(ticket))?;
+        if self.leaves_combined {
+            // Asked again now that what stage 2 alone had is gone: a stream may have begun to nest
+            // meanwhile, and combined it. The look comes after the SYNC was seen.
+            smmu.io.barrier(Barrier::Observe);
+            if smmu.can_combine(self.vmid) {
+                let ticket = smmu.submit(&[&[Command::tlbi_nh_all(self.vmid)]])?;
+                smmu.wait(ticket)?;
+            }
+        }
+        if self.is_retired {
+            smmu.nested.forget(self.vmid);
+        }
+        Ok(())
+    }
+}
+
+impl<P: Platform> Smmu<'_, P> {
+    /// Whether it may hold translations of `vmid` that combine both stages.
+    fn can_combine(&self, vmid: Vmid) -> bool {
+        self.features.has_stage1 && self.nested.has(vmid)
+    }
+}
+
 /// The commands of one invalidation.
 struct Batch {
     commands: [Command; MAX_COMMANDS],
     count: usize,
+    takes_everything: bool,
 }
 
 /// The batch is full.
@@ -98,6 +150,7 @@ impl Batch {
         let mut batch = Self {
             commands: [all; MAX_COMMANDS],
             count: 0,
+            takes_everything: false,
         };
         let precise = match gathered.ranges() {
             Some(ranges) => ranges
@@ -108,6 +161,7 @@ impl Batch {
         if let Err(Full) = precise {
             batch.commands[0] = all;
             batch.count = 1;
+            batch.takes_everything = true;
         }
         batch
     }

@@ -3,7 +3,8 @@
 //! | level | verbs |
 //! |---|---|
 //! | the SMMU | [`Smmu::take_over`] and [`Smmu::shut_down`]; [`close_gate`] needs nothing |
-//! | an entry | [`Smmu::publish`] and [`Smmu::retract`] |
+//! | a stream's entry | [`Smmu::publish`], [`Smmu::publish_all`], [`Smmu::amend`], [`Smmu::retract`] |
+//! | a context of a device | [`Smmu::publish_context`], [`Smmu::quiet`], [`Smmu::retract_context`] |
 //! | commands | [`Smmu::submit`] and [`Smmu::wait`] |
 //! | events | [`Smmu::service`] |
 //!
@@ -12,22 +13,30 @@
 //! that says what is true now.
 //!
 //! Several CPUs may call anything at once. Locks are held for a few stores each and never while
-//! waiting. One is taken inside another in two places only: the acknowledging of GERROR inside the
-//! command queue's `tail`, and the stream table's and the knocks' inside the event reader's.
+//! waiting. One is taken inside another in three places only: the acknowledging of GERROR inside the
+//! command queue's `tail`, the stream table's and the knocks' inside the event reader's, and those
+//! of the caller's memory inside a device's contexts'.
 #![forbid(unsafe_code)]
 
 mod bringup;
+mod cd_table;
 mod command_queue;
+mod contexts;
 mod entry;
 mod error;
 mod event_queue;
+mod explain;
 mod failures;
 mod gate;
 mod gather;
+mod held;
 mod invalidate;
 mod io;
 mod knocks;
+mod misfit;
+mod nested;
 mod probe;
+mod sealed;
 mod stream_table;
 mod streams;
 
@@ -35,17 +44,29 @@ use spin::Mutex;
 
 pub use bringup::{Settings, Unpublished};
 pub use command_queue::Ticket;
+pub use contexts::{
+    Context, ContextOf, ContextShape, Contexts, Detached, MAX_DEVICE_STREAMS, PendingContext,
+    PendingQuiet,
+};
+pub use entry::Path;
 pub use error::{
-    CommandError, Death, HandshakeTimeout, Refusal, StreamError, TakeOverError, Unwalkable,
+    CommandError, ContextError, ContextsError, Death, HandshakeTimeout, Refusal, ShutDownError,
+    StreamError, TakeOverError, Unmade, Unwalkable,
 };
 pub use event_queue::Drained;
+pub use explain::{
+    ContextSeen, EntrySeen, Explanation, Found, Outcome, Purpose, Reason, Stage, Stop, Structure,
+};
 pub use gate::{REGISTER_TIMEOUT_US, close_gate};
 pub(crate) use gather::Removed;
 pub use gather::{Gathered, StaleRange, Unsynced};
+pub(crate) use held::{AtcError, Held};
 pub use invalidate::{MAX_SMMUS, NotConfirmed, invalidate};
 pub use knocks::{Knock, Knocks, MAX_KNOCKS};
+pub use misfit::Misfit;
 pub use probe::{Features, Firmware, Implementation, QueueIndices, StallModel, probe};
-pub use streams::PendingChange;
+pub use sealed::Sealed;
+pub use streams::{Assignment, PendingChange};
 
 use crate::hw::Platform;
 use crate::spec::command::Command;
@@ -54,6 +75,7 @@ use crate::spec::registers::GERROR;
 use command_queue::CommandQueue;
 use event_queue::EventQueue;
 use io::Io;
+use nested::NestedVmids;
 use stream_table::StreamTable;
 
 /// One SMMU that was taken over.
@@ -68,6 +90,7 @@ pub struct Smmu<'p, P: Platform> {
     commands: CommandQueue,
     events: EventQueue,
     streams: StreamTable,
+    nested: NestedVmids,
     knocks: Mutex<Knocks>,
 }
 

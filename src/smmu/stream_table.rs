@@ -16,10 +16,10 @@ use core::sync::atomic::AtomicU64;
 
 use spin::{Mutex, MutexGuard};
 
-use super::entry::{Entry, Step, next_step};
+use super::entry::{Path, Step, next_step, path};
 use super::error::StreamError;
 use super::io::Io;
-use crate::addr::Pa;
+use crate::addr::{Ipa, Pa};
 use crate::hw::{Barrier, Frames, Platform};
 use crate::id::StreamId;
 use crate::spec::command::{CfgiScope, Command};
@@ -50,6 +50,33 @@ pub(super) enum Expected {
     Free,
     /// Somebody does.
     InUse,
+    /// The caller holds them: nobody uses them, and nobody else may ([`Held`](super::held::Held)).
+    Held,
+    /// The owner of the VMID that the entry is to have does.
+    Owned,
+}
+
+/// Streams that change together, and what their entries become.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Part<'a> {
+    pub(super) streams: &'a [StreamId],
+    pub(super) target: Ste,
+}
+
+/// Every stream of `parts` with what its entry becomes, in order.
+fn entries<'a>(parts: impl Iterator<Item = Part<'a>>) -> impl Iterator<Item = (StreamId, Ste)> {
+    parts.flat_map(|part| {
+        part.streams
+            .iter()
+            .map(move |&stream| (stream, part.target))
+    })
+}
+
+/// Every stream of `parts`, in order.
+pub(super) fn streams<'a>(
+    parts: impl Iterator<Item = Part<'a>> + Clone,
+) -> impl Iterator<Item = StreamId> + Clone {
+    parts.flat_map(|part| part.streams.iter().copied())
 }
 
 /// The arrays that have been made, in no order.
@@ -63,18 +90,6 @@ pub(super) struct StreamTable {
     /// What an entry is that nobody uses.
     unused: Ste,
     arrays: Mutex<Arrays>,
-}
-
-impl Entry for Ste {
-    const VALID: u64 = Self::VALID;
-
-    fn words(&self) -> &[u64; 8] {
-        self.words()
-    }
-
-    fn used_bits(&self) -> [u64; 8] {
-        self.used_bits()
-    }
 }
 
 /// The shape of a table of `2^log2_streams` streams, and the size of its root as a power of two.
@@ -148,54 +163,97 @@ impl StreamTable {
             .is_some_and(|words| read(io, words).is_open())
     }
 
-    /// Claims `streams` for one change, if all are as `expected`.
+    /// Whether `stream`'s entry is settled and does not lead to CDs at `table`.
+    pub(super) fn is_clear_of<P: Platform>(
+        &self,
+        io: &Io<'_, P>,
+        stream: StreamId,
+        table: Ipa,
+    ) -> bool {
+        let arrays = self.arrays.lock();
+        self.entry(io, &arrays, stream).is_none_or(|words| {
+            let ste = read(io, words);
+            ste.mark() == Mark::Settled && ste.cd_table() != Some(table)
+        })
+    }
+
+    /// Claims the streams of `parts` for one change, if all are as `expected`.
     ///
     /// Makes the arrays that are missing. On an error no stream is claimed; an array that was made
     /// stays, full of entries that abort.
-    pub(super) fn claim<P: Platform>(
+    pub(super) fn claim<'a, P: Platform>(
         &self,
         io: &Io<'_, P>,
-        streams: &[StreamId],
+        parts: impl Iterator<Item = Part<'a>> + Clone,
         expected: Expected,
     ) -> Result<(), StreamError> {
         let mut arrays = self.arrays.lock();
-        for (i, &stream) in streams.iter().enumerate() {
-            if u64::from(stream.as_u32()) >= 1 << self.log2_streams {
-                return Err(StreamError::OutOfRange {
-                    stream,
-                    streams: 1 << self.log2_streams,
-                });
-            }
-            if streams[..i].contains(&stream) {
+        for (i, (stream, target)) in entries(parts.clone()).enumerate() {
+            self.check_range(stream)?;
+            if streams(parts.clone()).take(i).any(|other| other == stream) {
                 return Err(StreamError::NamedTwice { stream });
             }
-            self.check(io, &arrays, stream, expected)?;
+            self.check(io, &arrays, (stream, target), expected)?;
         }
-        for &stream in streams {
+        for stream in streams(parts.clone()) {
             self.grow(io, &mut arrays, stream)?;
         }
-        self.mark(io, &arrays, streams, Mark::Changing);
+        self.mark(io, &arrays, streams(parts), Mark::Changing);
         Ok(())
+    }
+
+    /// What it takes to change the entries of `parts`; they may change before it is done.
+    pub(super) fn path<'a, P: Platform>(
+        &self,
+        io: &Io<'_, P>,
+        parts: impl Iterator<Item = Part<'a>>,
+    ) -> Result<Path, StreamError> {
+        let arrays = self.arrays.lock();
+        let mut whole = Path::default();
+        for (stream, target) in entries(parts) {
+            self.check_range(stream)?;
+            let current = self
+                .entry(io, &arrays, stream)
+                .map_or(self.unused, |words| read(io, words));
+            whole = whole.beside(path(current, target));
+        }
+        Ok(whole)
+    }
+
+    fn check_range(&self, stream: StreamId) -> Result<(), StreamError> {
+        if u64::from(stream.as_u32()) < 1 << self.log2_streams {
+            return Ok(());
+        }
+        Err(StreamError::OutOfRange {
+            stream,
+            streams: 1 << self.log2_streams,
+        })
     }
 
     fn check<P: Platform>(
         &self,
         io: &Io<'_, P>,
         arrays: &MutexGuard<'_, Arrays>,
-        stream: StreamId,
+        (stream, target): (StreamId, Ste),
         expected: Expected,
     ) -> Result<(), StreamError> {
         let ste = self
             .entry(io, arrays, stream)
             .map_or(self.unused, |words| read(io, words));
         match (ste.mark(), ste.is_open(), expected) {
+            (Mark::Changing, _, Expected::Held) => Ok(()),
             (Mark::Changing, ..) => Err(StreamError::Changing { stream }),
             (Mark::Lost, ..) => Err(StreamError::Lost { stream }),
-            (Mark::Settled, true, Expected::Free) => Err(StreamError::InUse { stream }),
-            (Mark::Settled, false, Expected::InUse) => Err(StreamError::NotInUse { stream }),
-            (Mark::Settled, true, Expected::InUse) | (Mark::Settled, false, Expected::Free) => {
-                Ok(())
+            (Mark::Settled, true, Expected::Free | Expected::Held) => {
+                Err(StreamError::InUse { stream })
             }
+            (Mark::Settled, true, Expected::Owned) if ste.vmid() != target.vmid() => {
+                Err(StreamError::InUse { stream })
+            }
+            (Mark::Settled, false, Expected::InUse | Expected::Owned | Expected::Held) => {
+                Err(StreamError::NotInUse { stream })
+            }
+            (Mark::Settled, ..) => Ok(()),
         }
     }
 
@@ -233,19 +291,18 @@ impl StreamTable {
         Ok(())
     }
 
-    /// Makes the next step of each of `streams` towards `target`; whether there was one.
+    /// Makes the next step of each stream of `parts` towards its target; whether there was one.
     ///
     /// The streams are claimed. If there was a step, the caller owes a barrier, a CFGI_STE each and
     /// a SYNC before the next.
-    pub(super) fn step<P: Platform>(
+    pub(super) fn step<'a, P: Platform>(
         &self,
         io: &Io<'_, P>,
-        streams: &[StreamId],
-        target: Ste,
+        parts: impl Iterator<Item = Part<'a>>,
     ) -> bool {
         let arrays = self.arrays.lock();
         let mut has_stepped = false;
-        for &stream in streams {
+        for (stream, target) in entries(parts) {
             let Some(words) = self.entry(io, &arrays, stream) else {
                 continue;
             };
@@ -266,7 +323,12 @@ impl StreamTable {
     }
 
     /// Ends a change: the streams are settled, or lost.
-    pub(super) fn end<P: Platform>(&self, io: &Io<'_, P>, streams: &[StreamId], mark: Mark) {
+    pub(super) fn end<P: Platform>(
+        &self,
+        io: &Io<'_, P>,
+        streams: impl Iterator<Item = StreamId>,
+        mark: Mark,
+    ) {
         let arrays = self.arrays.lock();
         self.mark(io, &arrays, streams, mark);
     }
@@ -277,10 +339,10 @@ impl StreamTable {
         &self,
         io: &Io<'_, P>,
         arrays: &MutexGuard<'_, Arrays>,
-        streams: &[StreamId],
+        streams: impl Iterator<Item = StreamId>,
         mark: Mark,
     ) {
-        for &stream in streams {
+        for stream in streams {
             if let Some(words) = self.entry(io, arrays, stream) {
                 let marked = read(io, words).marked(mark);
                 io.store(&words[Ste::MARK_WORD], marked.words()[Ste::MARK_WORD]);

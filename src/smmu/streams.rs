@@ -1,26 +1,89 @@
-//! Streams are published and retracted: the only two ways in which an entry changes.
+//! Streams are published, amended and retracted: the only ways in which an entry changes.
 
 use super::Smmu;
 use super::command_queue::Ticket;
-use super::entry::MAX_STEPS;
+use super::contexts::Contexts;
+use super::entry::{MAX_STEPS, Path};
 use super::error::{CommandError, StreamError, Unwalkable};
 use super::probe::Features;
-use super::stream_table::{Expected, forget};
+use super::stream_table::{Expected, Part, forget, streams};
 use crate::hw::Platform;
 use crate::id::StreamId;
 use crate::spec::command::Command;
 use crate::spec::ste::{Mark, Ste};
 use crate::spec::vmsa::Stage2Walk;
 
-/// A change of streams that is under way, from [`Smmu::begin_publish`] or [`Smmu::begin_retract`].
+/// Streams of one device or of several, and what their traffic goes through.
+pub enum Assignment<'a, 'p, P> {
+    /// Stage 2 alone; a transaction with a SubstreamID is refused.
+    Stage2 {
+        /// The streams.
+        streams: &'a [StreamId],
+        /// The stage 2.
+        walk: Stage2Walk,
+    },
+    /// Stage 1, by one of the contexts of a device, and then stage 2. The streams are the contexts'.
+    Nested {
+        /// The contexts.
+        contexts: &'a Contexts<'p, P>,
+        /// The stage 2.
+        walk: Stage2Walk,
+    },
+}
+
+impl<P> Clone for Assignment<'_, '_, P> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<P> Copy for Assignment<'_, '_, P> {}
+
+impl<'a, P: Platform> Assignment<'a, '_, P> {
+    const fn part(&self) -> Part<'a> {
+        match *self {
+            Self::Stage2 { streams, walk } => Part {
+                streams,
+                target: Ste::stage2(&walk),
+            },
+            Self::Nested { contexts, walk } => Part {
+                streams: contexts.streams(),
+                target: Ste::nested(&walk, &contexts.table()),
+            },
+        }
+    }
+
+    const fn walk(&self) -> &Stage2Walk {
+        match self {
+            Self::Stage2 { walk, .. } | Self::Nested { walk, .. } => walk,
+        }
+    }
+}
+
+/// What entries become.
+enum Goal<'a, 'p, P> {
+    Same(Part<'a>),
+    Each(&'a [Assignment<'a, 'p, P>]),
+}
+
+impl<'a, 'p, P: Platform> Goal<'a, 'p, P> {
+    fn parts(&self) -> impl Iterator<Item = Part<'a>> + Clone + use<'a, 'p, P> {
+        let (one, each) = match *self {
+            Self::Same(part) => (Some(part), &[][..]),
+            Self::Each(each) => (None, each),
+        };
+        one.into_iter().chain(each.iter().map(Assignment::part))
+    }
+}
+
+/// A change of streams that is under way, from [`Smmu::begin_publish`], [`Smmu::begin_publish_all`],
+/// [`Smmu::begin_amend`] or [`Smmu::begin_retract`].
 ///
 /// Dropping it leaves the streams claimed for ever: nobody can use them, and they stay between the
 /// old entry and the new one.
 #[must_use = "nothing is confirmed until the change was finished"]
 pub struct PendingChange<'a, 'p, P: Platform> {
     smmu: &'a Smmu<'p, P>,
-    streams: &'a [StreamId],
-    target: Ste,
+    goal: Goal<'a, 'p, P>,
     ticket: Result<Option<Ticket>, CommandError>,
 }
 
@@ -37,17 +100,54 @@ impl<'p, P: Platform> Smmu<'p, P> {
         self.begin_publish(streams, walk)?.finish()
     }
 
-    /// Stops the traffic of `streams`: 1 SYNC, whatever their number.
-    ///
-    /// On success no transaction of theirs is translated any more, and those that were are
-    /// complete. Translations that the SMMU cached stay until their VMID is invalidated.
+    /// Lets the traffic of several devices of one owner through, each by its own contexts: as
+    /// [`publish`](Self::publish), in as many SYNCs.
     ///
     /// # Errors
     ///
-    /// Every [`StreamError`] but [`StreamError::InUse`], [`StreamError::Unwalkable`] and those of
-    /// memory.
+    /// As [`publish`](Self::publish), and [`StreamError::ForeignContexts`].
+    pub fn publish_all(&self, assignments: &[Assignment<'_, 'p, P>]) -> Result<(), StreamError> {
+        self.begin_publish_all(assignments)?.finish()
+    }
+
+    /// Changes what the traffic of streams goes through, within one owner: each of them is in use
+    /// with the VMID that it is to have.
+    ///
+    /// [`path_of`](Self::path_of) says before how many SYNCs it takes, and whether traffic aborts in
+    /// between. With ATS, what devices cached must be invalidated by the caller.
+    ///
+    /// # Errors
+    ///
+    /// Every [`StreamError`]; [`StreamError::InUse`] if another owner uses a stream.
+    pub fn amend(&self, assignments: &[Assignment<'_, 'p, P>]) -> Result<(), StreamError> {
+        self.begin_amend(assignments)?.finish()
+    }
+
+    /// Stops the traffic of `streams`: 1 SYNC, whatever their number.
+    ///
+    /// On success no transaction of theirs is translated any more, and those that were are
+    /// complete; contexts that they had are not looked at any more. Translations that the SMMU
+    /// cached stay until their VMID is invalidated.
+    ///
+    /// # Errors
+    ///
+    /// Every [`StreamError`] but [`StreamError::InUse`], [`StreamError::Unwalkable`],
+    /// [`StreamError::ForeignContexts`] and those of memory.
     pub fn retract(&self, streams: &[StreamId]) -> Result<(), StreamError> {
         self.begin_retract(streams)?.finish()
+    }
+
+    /// What it would take to bring the streams of `assignments` there now, from whatever they are.
+    ///
+    /// Several streams take the SYNCs of the longest path among them.
+    ///
+    /// # Errors
+    ///
+    /// [`StreamError::OutOfRange`], [`StreamError::Unwalkable`], [`StreamError::ForeignContexts`].
+    pub fn path_of(&self, assignments: &[Assignment<'_, 'p, P>]) -> Result<Path, StreamError> {
+        self.check_all(assignments)?;
+        let parts = assignments.iter().map(Assignment::part);
+        self.streams.path(&self.io, parts)
     }
 
     /// The first phase of [`publish`](Self::publish): up to the wait for its first SYNC.
@@ -64,7 +164,38 @@ impl<'p, P: Platform> Smmu<'p, P> {
         self.features
             .can_walk(walk)
             .map_err(StreamError::Unwalkable)?;
-        self.begin(streams, Ste::stage2(walk), Expected::Free)
+        let target = Ste::stage2(walk);
+        self.begin_same(streams, target, Expected::Free)
+    }
+
+    /// The first phase of [`publish_all`](Self::publish_all): up to the wait for its first SYNC.
+    ///
+    /// # Errors
+    ///
+    /// As [`publish_all`](Self::publish_all), save [`StreamError::NotConfirmed`], which
+    /// [`PendingChange::finish`] tells.
+    pub fn begin_publish_all<'a>(
+        &'a self,
+        assignments: &'a [Assignment<'a, 'p, P>],
+    ) -> Result<PendingChange<'a, 'p, P>, StreamError> {
+        self.check_all(assignments)?;
+        self.note_nesting(assignments);
+        self.begin(Goal::Each(assignments), Expected::Free)
+    }
+
+    /// The first phase of [`amend`](Self::amend): up to the wait for its first SYNC.
+    ///
+    /// # Errors
+    ///
+    /// As [`amend`](Self::amend), save [`StreamError::NotConfirmed`], which
+    /// [`PendingChange::finish`] tells.
+    pub fn begin_amend<'a>(
+        &'a self,
+        assignments: &'a [Assignment<'a, 'p, P>],
+    ) -> Result<PendingChange<'a, 'p, P>, StreamError> {
+        self.check_all(assignments)?;
+        self.note_nesting(assignments);
+        self.begin(Goal::Each(assignments), Expected::Owned)
     }
 
     /// The first phase of [`retract`](Self::retract): up to the wait for its SYNC.
@@ -77,20 +208,52 @@ impl<'p, P: Platform> Smmu<'p, P> {
         &'a self,
         streams: &'a [StreamId],
     ) -> Result<PendingChange<'a, 'p, P>, StreamError> {
-        self.begin(streams, self.streams.unused(), Expected::InUse)
+        let target = self.streams.unused();
+        self.begin_same(streams, target, Expected::InUse)
     }
 
-    fn begin<'a>(
+    fn check_all(&self, assignments: &[Assignment<'_, 'p, P>]) -> Result<(), StreamError> {
+        for assignment in assignments {
+            self.features
+                .can_walk(assignment.walk())
+                .map_err(StreamError::Unwalkable)?;
+            if let Assignment::Nested { contexts, walk } = assignment
+                && !contexts.belong_to(self, walk.vmid)
+            {
+                return Err(StreamError::ForeignContexts);
+            }
+        }
+        Ok(())
+    }
+
+    /// From here on, invalidating one of these stage 2 takes away what combines both stages.
+    fn note_nesting(&self, assignments: &[Assignment<'_, 'p, P>]) {
+        for assignment in assignments {
+            if let Assignment::Nested { walk, .. } = assignment {
+                self.nested.note(&self.io, walk.vmid);
+            }
+        }
+    }
+
+    /// Begins to make the entry of each of `streams` the same.
+    pub(super) fn begin_same<'a>(
         &'a self,
         streams: &'a [StreamId],
         target: Ste,
         expected: Expected,
     ) -> Result<PendingChange<'a, 'p, P>, StreamError> {
-        self.streams.claim(&self.io, streams, expected)?;
+        self.begin(Goal::Same(Part { streams, target }), expected)
+    }
+
+    fn begin<'a>(
+        &'a self,
+        goal: Goal<'a, 'p, P>,
+        expected: Expected,
+    ) -> Result<PendingChange<'a, 'p, P>, StreamError> {
+        self.streams.claim(&self.io, goal.parts(), expected)?;
         let mut change = PendingChange {
             smmu: self,
-            streams,
-            target,
+            goal,
             ticket: Ok(None),
         };
         change.ticket = change.step();
@@ -102,19 +265,21 @@ impl<P: Platform> PendingChange<'_, '_, P> {
     /// Waits for the SYNC under way, goes on to the next step, and so to the end.
     ///
     /// At most [`Settings::sync_timeout_us`](super::Settings::sync_timeout_us) a step, two steps
-    /// to publish, one to retract.
+    /// to publish, three to amend, one to retract.
     ///
     /// # Errors
     ///
     /// [`StreamError::NotConfirmed`], [`StreamError::NotHeld`]: the streams are lost.
-    pub fn finish(mut self) -> Result<(), StreamError> {
+    pub fn finish(self) -> Result<(), StreamError> {
+        self.finish_as(Mark::Settled)
+    }
+
+    /// As [`finish`](Self::finish); on success the streams are then `mark`.
+    pub(super) fn finish_as(mut self, mark: Mark) -> Result<(), StreamError> {
         let outcome = self.run();
-        let mark = if outcome.is_ok() {
-            Mark::Settled
-        } else {
-            Mark::Lost
-        };
-        self.smmu.streams.end(&self.smmu.io, self.streams, mark);
+        let mark = if outcome.is_ok() { mark } else { Mark::Lost };
+        let smmu = self.smmu;
+        smmu.streams.end(&smmu.io, streams(self.goal.parts()), mark);
         outcome
     }
 
@@ -134,15 +299,13 @@ impl<P: Platform> PendingChange<'_, '_, P> {
     /// there was nothing left to do.
     fn step(&self) -> Result<Option<Ticket>, CommandError> {
         let smmu = self.smmu;
-        if !smmu.streams.step(&smmu.io, self.streams, self.target) {
+        if !smmu.streams.step(&smmu.io, self.goal.parts()) {
             return Ok(None);
         }
         // The stores come before the commands that make the SMMU read them (§3.21.3.1): the barrier
         // that `submit` makes before CMDQ_PROD is for them as well.
-        let train = self
-            .streams
-            .iter()
-            .map(|&stream| forget(stream))
+        let train = streams(self.goal.parts())
+            .map(forget)
             .chain([Command::sync()]);
         let timeout_us = smmu.settings.sync_timeout_us;
         smmu.commands.submit(&smmu.io, train, timeout_us).map(Some)
@@ -157,12 +320,7 @@ impl Features {
     /// The [`Unwalkable`] that stands in the way.
     pub fn can_walk(&self, walk: &Stage2Walk) -> Result<(), Unwalkable> {
         let log2_granule = walk.geometry.granule().log2_bytes();
-        let has_granule = match log2_granule {
-            12 => true,
-            14 => self.has_16k_granule,
-            _ => self.has_64k_granule,
-        };
-        if !has_granule {
+        if !self.has_granule(log2_granule) {
             return Err(Unwalkable::Granule { log2_granule });
         }
         if walk.geometry.output_bits() > self.output_bits {
@@ -175,5 +333,15 @@ impl Features {
             return Err(Unwalkable::VmidSize);
         }
         Ok(())
+    }
+
+    /// Whether it has the granule of `2^log2_granule` bytes.
+    pub(super) const fn has_granule(&self, log2_granule: u8) -> bool {
+        match log2_granule {
+            12 => true,
+            14 => self.has_16k_granule,
+            16 => self.has_64k_granule,
+            _ => false,
+        }
     }
 }

@@ -1,4 +1,5 @@
 //! The heart.
 #![forbid(unsafe_code)]
 
+pub mod handover;
 pub mod stage2;

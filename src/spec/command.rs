@@ -2,18 +2,24 @@
 
 use super::bits::Field;
 use crate::addr::Ipa;
-use crate::id::{StreamId, Vmid};
+use crate::id::{Asid, StreamId, SubstreamId, Vmid};
 
 const OPCODE: Field = Field::bits(7, 0);
+const SSID: Field = Field::bits(31, 12);
 const SID: Field = Field::bits(63, 32);
 const LEAF: Field = Field::bit(64);
 const RANGE: Field = Field::bits(68, 64);
 const NUM: Field = Field::bits(16, 12);
 const SCALE: Field = Field::bits(24, 20);
 const VMID: Field = Field::bits(47, 32);
+const ASID: Field = Field::bits(63, 48);
 const TTL: Field = Field::bits(73, 72);
 const TG: Field = Field::bits(75, 74);
 const ADDRESS: Field = Field::bits(119, 76);
+const ATC_SIZE: Field = Field::bits(69, 64);
+
+/// `Size` of a CMD_ATC_INV that covers all of 2^64 bytes (§4.5.1).
+const ATC_SIZE_ALL: u64 = 52;
 
 /// CMD_CFGI_STE_RANGE with this range is CMD_CFGI_ALL (§4.3.2).
 const RANGE_ALL: u64 = 31;
@@ -21,6 +27,9 @@ const RANGE_ALL: u64 = 31;
 /// A command as it lies in the queue: 16 bytes, little-endian, reserved bits 0.
 ///
 /// A plain value: making one changes nothing. §4.1.
+///
+/// CMD_PREFETCH_CONFIG and CMD_PREFETCH_ADDR have no constructor: they are hints, and some parts
+/// must never be sent one (`hisilicon,broken-prefetch-cmd`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Command([u64; 2]);
 
@@ -84,6 +93,19 @@ impl Command {
         Self::new(0x04).with(RANGE, RANGE_ALL)
     }
 
+    /// CMD_CFGI_CD: drops what is cached of `stream`'s CD number `index`, 0 where there is one, and
+    /// of the L1CD on the way to it. Translations stay. §4.3.3.
+    pub const fn cfgi_cd(stream: StreamId, index: SubstreamId) -> Self {
+        Self::new(0x05)
+            .with(SSID, index.as_u32() as u64)
+            .with(SID, stream.as_u32() as u64)
+    }
+
+    /// CMD_CFGI_CD_ALL: drops every CD and L1CD that is cached of `stream`. §4.3.4.
+    pub const fn cfgi_cd_all(stream: StreamId) -> Self {
+        Self::new(0x06).with(SID, stream.as_u32() as u64)
+    }
+
     /// CMD_TLBI_S12_VMALL: drops every translation of `vmid`, of both stages. §4.4.3.
     pub const fn tlbi_s12_vmall(vmid: Vmid) -> Self {
         Self::new(0x28).with(VMID, vmid.as_u16() as u64)
@@ -128,6 +150,14 @@ impl Command {
         Self::new(0x10).with(VMID, vmid.as_u16() as u64)
     }
 
+    /// CMD_TLBI_NH_ASID: drops stage-1 and combined entries of `asid` in `vmid`, global ones not.
+    /// §4.4.2.
+    pub const fn tlbi_nh_asid(vmid: Vmid, asid: Asid) -> Self {
+        Self::new(0x11)
+            .with(VMID, vmid.as_u16() as u64)
+            .with(ASID, asid.as_u16() as u64)
+    }
+
     /// CMD_TLBI_EL2_ALL: drops every EL2 translation; only where IDR0.HYP is 1. §4.4.2.
     pub const fn tlbi_el2_all() -> Self {
         Self::new(0x20)
@@ -136,6 +166,16 @@ impl Command {
     /// CMD_TLBI_NSNH_ALL: drops every non-secure translation but those of EL2. §4.4.4.
     pub const fn tlbi_nsnh_all() -> Self {
         Self::new(0x30)
+    }
+
+    /// CMD_ATC_INV of everything: has `stream`'s device drop every translation without a PASID that
+    /// it cached; only where IDR0.ATS is 1. §4.5.1.
+    ///
+    /// Translations of the SMMU's own are to be gone before, by a CMD_SYNC of their own.
+    pub const fn atc_inv_all(stream: StreamId) -> Self {
+        Self::new(0x40)
+            .with(SID, stream.as_u32() as u64)
+            .with(ATC_SIZE, ATC_SIZE_ALL)
     }
 
     /// CMD_SYNC that signals by the consumer index alone (`CS == 0`). §4.7.3.
@@ -177,7 +217,8 @@ mod tests {
     fn commands_are_as_assembled_by_hand() {
         let stream = StreamId::new(0x4_0900);
         let at = Ipa::new(0x8765_4321_0000);
-        let rows: [(Command, [u64; 2]); 9] = [
+        let index = SubstreamId::new(0xabcde).expect("20 bits");
+        let rows: [(Command, [u64; 2]); 13] = [
             (
                 Command::cfgi_ste(stream, CfgiScope::Leaf),
                 [0x0004_0900_0000_0003, 1],
@@ -187,6 +228,12 @@ mod tests {
                 [0x0004_0900_0000_0003, 0],
             ),
             (Command::cfgi_all(), [0x04, 0x1f]),
+            (Command::cfgi_cd(stream, index), [0x0004_0900_abcd_e005, 0]),
+            (Command::cfgi_cd_all(stream), [0x0004_0900_0000_0006, 0]),
+            (
+                Command::tlbi_nh_asid(VMID_7, Asid::new(0x5678)),
+                [0x5678_1234_0000_0011, 0],
+            ),
             (Command::tlbi_s12_vmall(VMID_7), [0x0000_1234_0000_0028, 0]),
             (
                 Command::tlbi_s2_ipa(VMID_7, at, TlbiScope::Leaf),
@@ -195,6 +242,7 @@ mod tests {
             (Command::tlbi_nh_all(VMID_7), [0x0000_1234_0000_0010, 0]),
             (Command::tlbi_el2_all(), [0x20, 0]),
             (Command::tlbi_nsnh_all(), [0x30, 0]),
+            (Command::atc_inv_all(stream), [0x0004_0900_0000_0040, 0x34]),
             (Command::sync(), [0x46, 0]),
         ];
         for (command, words) in rows {

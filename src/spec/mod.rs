@@ -5,9 +5,12 @@
 #![forbid(unsafe_code)]
 
 pub mod bits;
+pub mod cd;
 pub mod command;
 pub mod event;
+pub mod l1cd;
 pub mod l1std;
 pub(crate) mod registers;
+pub mod stage1;
 pub mod ste;
 pub mod vmsa;

@@ -2,13 +2,27 @@
 
 use super::bits::Field;
 use super::vmsa::{Stage2Walk, WalkCoherency};
+use crate::addr::Ipa;
 use crate::id::Vmid;
 
 const V: Field = Field::bit(0);
 const CONFIG: Field = Field::bits(3, 1);
+const S1_FMT: Field = Field::bits(5, 4);
+const S1_CONTEXT_PTR: Field = Field::bits(55, 6);
+const S1_CD_MAX: Field = Field::bits(63, 59);
+const S1_DSS: Field = Field::bits(65, 64);
+const S1_CIR: Field = Field::bits(67, 66);
+const S1_COR: Field = Field::bits(69, 68);
+const S1_CSH: Field = Field::bits(71, 70);
+const S2_HWU: Field = Field::bits(75, 72);
 const CONT: Field = Field::bits(80, 77);
 const MEV: Field = Field::bit(83);
 const SW: Field = Field::bits(87, 84);
+const S1_PIE: Field = Field::bit(88);
+const S2_FWB: Field = Field::bit(89);
+const S1_MPAM: Field = Field::bit(90);
+const S1_STALLD: Field = Field::bit(91);
+const STRW: Field = Field::bits(95, 94);
 const SHCFG: Field = Field::bits(109, 108);
 const S2_VMID: Field = Field::bits(143, 128);
 const S2_T0SZ: Field = Field::bits(165, 160);
@@ -20,11 +34,17 @@ const S2_TG: Field = Field::bits(175, 174);
 const S2_PS: Field = Field::bits(178, 176);
 const S2_AA64: Field = Field::bit(179);
 const S2_PTW: Field = Field::bit(182);
+const S2_S: Field = Field::bit(185);
 const S2_R: Field = Field::bit(186);
 const S2_TTB: Field = Field::bits(247, 196);
 
 const CONFIG_ABORT: u64 = 0b000;
 const CONFIG_STAGE2: u64 = 0b110;
+const CONFIG_NESTED: u64 = 0b111;
+/// In Config: traffic gets through; stage 2 is on; stage 1 is on.
+const CONFIG_OPEN: u64 = 0b100;
+const CONFIG_HAS_STAGE2: u64 = 0b010;
+const CONFIG_HAS_STAGE1: u64 = 0b001;
 /// Use the incoming shareability.
 const SHCFG_INCOMING: u64 = 1;
 /// Write-back, read and write allocate.
@@ -32,6 +52,10 @@ const WALK_WRITE_BACK: u64 = 1;
 const WALK_NON_CACHEABLE: u64 = 0;
 const INNER_SHAREABLE: u64 = 3;
 const OUTER_SHAREABLE: u64 = 2;
+/// Write-back, read allocate: nobody but the CPU writes CDs. Not the encoding of `S2IR0`.
+const CD_WRITE_BACK: u64 = 1;
+const S1DSS_TERMINATE: u64 = 0;
+const S1DSS_BYPASS: u64 = 1;
 
 /// Stream Table Entry: what the SMMU does with the traffic of one StreamID.
 ///
@@ -39,6 +63,50 @@ const OUTER_SHAREABLE: u64 = 2;
 /// little-endian. §5.2.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Ste([u64; 8]);
+
+/// How the CDs of a stream are found (`S1Fmt`).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[repr(u8)]
+pub enum CdFormat {
+    /// In one table, aligned to its size.
+    Linear = 0,
+    /// In leaves of 64 CDs, 4 KiB each, below L1CDs.
+    Leaves4K = 1,
+    /// In leaves of 1024 CDs, 64 KiB each, below L1CDs.
+    Leaves64K = 2,
+}
+
+/// What becomes of traffic without a SubstreamID (`S1DSS`), where there are several CDs.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Untagged {
+    /// It aborts, with F_STREAM_DISABLED.
+    Abort,
+    /// It is translated by stage 2 alone.
+    Stage2,
+}
+
+/// Where the CDs of a stream are, and which there are.
+///
+/// All in the IPAs of the stream's stage 2 (§5.2, `S1ContextPtr`).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum CdTable {
+    /// One CD, which all the stream's traffic uses; a SubstreamID is refused.
+    Single {
+        /// Where; a multiple of 64.
+        at: Ipa,
+    },
+    /// A CD for each SubstreamID.
+    BySubstream {
+        /// Where the table is, or that of L1CDs; aligned to its size.
+        at: Ipa,
+        /// How many CDs there are, as a power of two: 1 to 20 (`S1CDMax`).
+        log2_cds: u8,
+        /// How they are found.
+        format: CdFormat,
+        /// What becomes of the rest of the traffic.
+        untagged: Untagged,
+    },
+}
 
 /// What the software field of an STE says of it; the SMMU never looks there.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -93,6 +161,43 @@ impl Ste {
         Self(words)
     }
 
+    /// Translates by stage 1, by one of the CDs of `table`, and then by stage 2
+    /// (`Config == 0b111`).
+    ///
+    /// The policy is that of [`stage2`](Self::stage2); the CDs are fetched from write-back memory
+    /// that SMMU and CPU share; no ATS (`EATS == 0`). The stream's world is EL1, which
+    /// `Config == 0b111` implies.
+    ///
+    /// # Panics
+    ///
+    /// If the table is not a multiple of 64, has more than 56 bits, or more than 2^31 CDs.
+    pub const fn nested(walk: &Stage2Walk, table: &CdTable) -> Self {
+        let mut words = Self::stage2(walk).0;
+        CONFIG.set(&mut words, CONFIG_NESTED);
+        S1_CIR.set(&mut words, CD_WRITE_BACK);
+        S1_COR.set(&mut words, CD_WRITE_BACK);
+        S1_CSH.set(&mut words, INNER_SHAREABLE);
+        match *table {
+            CdTable::Single { at } => S1_CONTEXT_PTR.set_address(&mut words, at.as_u64()),
+            CdTable::BySubstream {
+                at,
+                log2_cds,
+                format,
+                untagged,
+            } => {
+                S1_CONTEXT_PTR.set_address(&mut words, at.as_u64());
+                S1_CD_MAX.set(&mut words, log2_cds as u64);
+                S1_FMT.set(&mut words, format as u64);
+                let dss = match untagged {
+                    Untagged::Abort => S1DSS_TERMINATE,
+                    Untagged::Stage2 => S1DSS_BYPASS,
+                };
+                S1_DSS.set(&mut words, dss);
+            }
+        }
+        Self(words)
+    }
+
     /// The entry that lies in memory as `words`.
     pub const fn from_words(words: [u64; 8]) -> Self {
         Self(words)
@@ -106,7 +211,16 @@ impl Ste {
     /// Whether traffic can get through: the entry is valid and does not abort.
     pub const fn is_open(&self) -> bool {
         // §5.2: Config 0b0xx aborts, whatever xx is.
-        V.get(&self.0) == 1 && CONFIG.get(&self.0) & 0b100 != 0
+        V.get(&self.0) == 1 && CONFIG.get(&self.0) & CONFIG_OPEN != 0
+    }
+
+    /// Where its CDs are, if it has stage 1.
+    pub const fn cd_table(&self) -> Option<Ipa> {
+        if self.is_open() && CONFIG.get(&self.0) & CONFIG_HAS_STAGE1 != 0 {
+            Some(Ipa::new(S1_CONTEXT_PTR.get_address(&self.0)))
+        } else {
+            None
+        }
     }
 
     /// The VMID of an entry with stage 2.
@@ -140,10 +254,14 @@ impl Ste {
     /// The valid bit, in word 0.
     pub const VALID: u64 = V.mask();
 
+    /// Word 0 of an entry that aborts and records nothing, whatever the other words say.
+    pub const ABORT_WORD: u64 = V.mask();
+
     /// For each word, the bits that the SMMU may look at, given the rest of the entry (§5.2).
     ///
-    /// An entry that is not valid uses its valid bit alone; one that aborts also Config and CONT;
-    /// one with stage 2 alone all but the fields of stage 1 and the software's.
+    /// An entry that is not valid uses its valid bit alone; one that aborts also Config and CONT.
+    /// One that is open does not use what is for a stage that is off, nor how CDs are told apart
+    /// where there is one, nor the software's field. Stage 1 alone tags by the VMID.
     pub const fn used_bits(&self) -> [u64; 8] {
         let mut used = [0; 8];
         used[0] = V.mask();
@@ -152,23 +270,46 @@ impl Ste {
         }
         used[0] |= CONFIG.mask();
         used[1] = CONT.mask();
-        if CONFIG.get(&self.0) & 0b100 == 0 {
+        let config = CONFIG.get(&self.0);
+        if config & CONFIG_OPEN == 0 {
             return used;
         }
-        // Fields of stage 1 in word 1: S1DSS, S1CIR, S1COR, S1CSH [7:0]; S1PIE 24; S1MPAM 26;
-        // S1STALLD 27; STRW [31:30], which counts for Config 0b101 alone.
-        const STAGE1: u64 = 0xff | 1 << 24 | 1 << 26 | 1 << 27 | 0b11 << 30;
-        used[1] = !(STAGE1 | SW.mask());
-        used[2] = u64::MAX;
-        used[3] = u64::MAX;
-        // The PARTID and PMG of the words behind count wherever there is traffic.
+        used[1] = !(STAGE1_OF_WORD1 | STAGE2_OF_WORD1 | STRW.mask() | SW.mask());
         used[4] = u64::MAX;
         used[5] = u64::MAX;
-        used[6] = u64::MAX;
-        used[7] = u64::MAX;
+        if config & CONFIG_HAS_STAGE1 != 0 {
+            used[0] |= S1_CONTEXT_PTR.mask() | S1_CD_MAX.mask();
+            used[1] |= STAGE1_OF_WORD1;
+            used[2] |= S2_VMID.mask() | S2_S.mask();
+            if S1_CD_MAX.get(&self.0) == 0 {
+                used[1] &= !S1_DSS.mask();
+            } else {
+                used[0] |= S1_FMT.mask();
+            }
+        }
+        if config & CONFIG_HAS_STAGE2 != 0 {
+            used[1] |= STAGE2_OF_WORD1;
+            used[2] = u64::MAX;
+            used[3] = u64::MAX;
+            used[6] = u64::MAX;
+            used[7] = u64::MAX;
+        } else if config & CONFIG_HAS_STAGE1 != 0 {
+            used[1] |= STRW.mask();
+        }
         used
     }
 }
+
+/// Fields of word 1 that are for stage 1 alone.
+const STAGE1_OF_WORD1: u64 = S1_DSS.mask()
+    | S1_CIR.mask()
+    | S1_COR.mask()
+    | S1_CSH.mask()
+    | S1_PIE.mask()
+    | S1_MPAM.mask()
+    | S1_STALLD.mask();
+/// Fields of word 1 that are for stage 2 alone.
+const STAGE2_OF_WORD1: u64 = S2_HWU.mask() | S2_FWB.mask();
 
 #[cfg(test)]
 mod tests {
@@ -207,6 +348,72 @@ mod tests {
                 0,
             ]
         );
+    }
+
+    fn by_substream(format: CdFormat, untagged: Untagged) -> CdTable {
+        CdTable::BySubstream {
+            at: Ipa::new(0x60_0004_0000),
+            log2_cds: 16,
+            format,
+            untagged,
+        }
+    }
+
+    /// Assembled by hand from the field positions in §5.2.
+    #[test]
+    fn a_nested_entry_matches_the_specification_bit_for_bit() {
+        let walk = walk(40, 0x8_0000_2000, WalkCoherency::Coherent);
+        let rows = [
+            (
+                CdTable::Single {
+                    at: Ipa::new(0x60_0004_0040),
+                },
+                // S1ContextPtr | Config 0b111 | V
+                0x0000_0060_0004_004f,
+                0,
+            ),
+            (
+                by_substream(CdFormat::Linear, Untagged::Abort),
+                // S1CDMax 16 [63:59]
+                0x8000_0060_0004_000f,
+                0,
+            ),
+            (
+                by_substream(CdFormat::Leaves4K, Untagged::Stage2),
+                // S1Fmt 1 [5:4]; S1DSS 1
+                0x8000_0060_0004_001f,
+                1,
+            ),
+            (
+                by_substream(CdFormat::Leaves64K, Untagged::Abort),
+                0x8000_0060_0004_002f,
+                0,
+            ),
+        ];
+        for (table, word0, dss) in rows {
+            let ste = Ste::nested(&walk, &table);
+            assert_eq!(
+                *ste.words(),
+                [
+                    word0,
+                    // SHCFG 1 [45:44] | MEV [19] | S1CSH 3 [7:6] | S1COR 1 [5:4] | S1CIR 1 [3:2]
+                    0x0000_1000_0008_00d4 | dss,
+                    // As with stage 2 alone.
+                    0x044c_3558_0000_0007,
+                    0x8_0000_2000,
+                    0,
+                    0,
+                    0,
+                    0,
+                ],
+                "{table:?}"
+            );
+            assert_eq!(
+                ste.cd_table().map(Ipa::as_u64),
+                Some(word0 & 0xff_ffff_ffc0)
+            );
+        }
+        assert_eq!(Ste::stage2(&walk).cd_table(), None);
     }
 
     #[test]

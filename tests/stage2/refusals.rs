@@ -3,7 +3,7 @@
 use portcullis::addr::{Ipa, Pa};
 use portcullis::hw::NoTables;
 use portcullis::hw::testing::HostPlatform;
-use portcullis::space::stage2::{PageSizes, Stage2, Stage2Error};
+use portcullis::space::stage2::{PageSizes, Stage2, Stage2Error, Walkers};
 use portcullis::spec::vmsa::{Attributes, GeometryError, Granule, Permissions};
 
 use super::model::expect_gathered;
@@ -67,32 +67,36 @@ fn tables_of_another_stage_2_are_not_taken() {
 
 #[test]
 fn what_a_holder_still_has_stays_out_of_use_when_the_stage_2_goes() {
-    let platform = HostPlatform::new();
-    let mut one = stage2(&platform, Granule::Kib4, 39);
-    one.map(
-        Ipa::new(0),
-        Pa::new(0),
-        0x1000,
-        Attributes::MEMORY,
-        PageSizes::Largest,
-    )
-    .expect("it is free");
-    let held = one
-        .unmap(Ipa::new(0), 0x1000)
-        .expect("it is mapped")
-        .without_any_smmu();
-    assert_eq!(one.dismantle().without_any_smmu().free(), 2);
-    assert_eq!(
-        platform.bytes_out(),
-        16 * 4096,
-        "the chunk around the pages that are held"
-    );
-    // The next one may well have its root where the last one's was.
-    let mut next = stage2(&platform, Granule::Kib4, 39);
-    let _ = next.reclaim(held);
-    assert_eq!(next.table_pages(), 0);
-    assert_eq!(next.dismantle().without_any_smmu().free(), 0);
-    assert_eq!(platform.bytes_out(), 16 * 4096);
+    for log2_pages_per_chunk in [1, 4] {
+        let platform = HostPlatform::new();
+        let mut shape = config(Granule::Kib4, 39);
+        shape.tables.log2_pages_per_chunk = log2_pages_per_chunk;
+        let new = || Stage2::new(&platform, shape).expect("a legal shape, and memory");
+        let mut one = new();
+        let at = Ipa::new(0);
+        one.map(
+            at,
+            Pa::new(0),
+            0x1000,
+            Attributes::MEMORY,
+            PageSizes::Largest,
+        )
+        .expect("it is free");
+        let change = one.unmap(at, 0x1000).expect("it is mapped");
+        let held = change.without_any_smmu();
+        assert_eq!(one.dismantle().without_any_smmu().free(), 2);
+        let out = platform.bytes_out();
+        assert_eq!(
+            out,
+            [0x5000, 0x1_1000][usize::from(log2_pages_per_chunk == 4)]
+        );
+        // The next one cannot be mistaken for the last one, wherever frames that come back go.
+        let mut next = new();
+        let held = next.reclaim(held).expect_err("they are not its own");
+        assert_eq!(held.pages(), 2);
+        assert_eq!(next.dismantle().without_any_smmu().free(), 0);
+        assert_eq!(platform.bytes_out(), out);
+    }
 }
 
 #[test]
@@ -156,7 +160,7 @@ fn two_changes_become_one_debt() {
     assert_eq!(tables.table_pages(), 0);
 }
 
-/// The range of an emptied table is noted in whole blocks, or `TTL` would make it unpredictable.
+/// The range of an emptied table is noted in whole blocks, which single commands step by.
 #[test]
 fn blocks_that_go_with_their_table_are_noted_as_whole_blocks() {
     let platform = HostPlatform::new();
@@ -188,7 +192,7 @@ fn blocks_that_go_with_their_table_are_noted_as_whole_blocks() {
         (range.base(), range.size_bytes()),
         (Ipa::new(0x4000_0000), 0x60_0000)
     );
-    assert_eq!(range.level().map(|level| level.as_u8()), Some(2));
+    assert_eq!(range.log2_step(Granule::Kib4), 21);
     assert!(range.removed_tables());
     tables
         .reclaim(change.without_any_smmu())
@@ -275,4 +279,67 @@ fn a_shape_that_cannot_be_takes_no_memory() {
         Some(Stage2Error::NoTables(NoTables::FramesTooHigh { .. }))
     ));
     assert_eq!(platform.bytes_out(), 0);
+}
+
+#[test]
+fn splitting_takes_as_many_tables_as_there_are_levels_to_split_and_no_more() {
+    // What is mapped, what is unmapped of it, how many tables there are then.
+    let cases = [
+        // A page out of a 2 MiB block.
+        (0x20_0000, 0x1000, 0x2000, 2),
+        // From the middle of one block to the middle of the next.
+        (0x40_0000, 0x10_0000, 0x30_0000, 3),
+        // A page out of a 1 GiB block.
+        (0x4000_0000, 0x1000, 0x2000, 2),
+        // From the first 2 MiB of a 1 GiB block to its last.
+        (0x4000_0000, 0x1000, 0x3fff_f000, 3),
+        // The head of one 1 GiB block stays whole in blocks of 2 MiB; so does the tail of the next.
+        (0x8000_0000, 0x3fe0_0000, 0x4020_0000, 2),
+        (0x8000_0000, 0x3fe0_1000, 0x401f_f000, 4),
+    ];
+    for (mapped, first, end, tables_after) in cases {
+        let platform = HostPlatform::new();
+        let mut shape = config(Granule::Kib4, 39);
+        shape.tables.quota_pages = tables_after;
+        let mut tables = Stage2::new(&platform, shape).expect("a legal shape, and memory");
+        tables
+            .map(
+                Ipa::new(0),
+                Pa::new(0),
+                mapped,
+                Attributes::MEMORY,
+                PageSizes::Largest,
+            )
+            .expect("it is free");
+        let refused = tables.unmap(Ipa::new(first), end - first).err();
+        assert!(
+            matches!(refused, Some(Stage2Error::BreakNeeded { .. })),
+            "{refused:?}"
+        );
+        tables.declare(Walkers::Absent);
+        let change = tables
+            .unmap(Ipa::new(first), end - first)
+            .expect("enough tables");
+        let unconfirmed = change.without_any_smmu();
+        assert_eq!(tables.table_pages(), tables_after);
+        tables.reclaim(unconfirmed).expect("they are its own");
+        for (at, is_mapped) in [
+            (first - 1, true),
+            (first, false),
+            (end - 1, false),
+            (end, true),
+        ] {
+            let found = tables.query(Ipa::new(at)).map(|mapping| mapping.pa);
+            assert_eq!(found, is_mapped.then_some(Pa::new(at)), "{at:#x}");
+        }
+    }
+}
+
+#[test]
+fn a_stage_2_and_what_it_owes_may_go_to_another_cpu() {
+    fn moves<T: Send + Sync>(_: &T) {}
+    let platform = HostPlatform::new();
+    let tables = stage2(&platform, Granule::Kib4, 39);
+    moves(&tables);
+    moves(&tables.nothing_owed());
 }

@@ -131,3 +131,58 @@ pub(crate) fn contents(platform: &HostPlatform, walk: &Stage2Walk) -> Contents {
     walker.table(walk.root.as_u64(), 1 << root_bits, start, 0, &mut found);
     found
 }
+
+/// What a walk from memory alone finds for one address.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Step {
+    pub(crate) found: Found,
+    /// How many members a contiguous group has there, as a power of two.
+    pub(crate) log2_group: u32,
+}
+
+/// The leaf that translates `ipa`, by words that `read` gives for their addresses; `None` if there
+/// is none.
+pub(crate) fn translate(
+    walk: &Stage2Walk,
+    ipa: u64,
+    read: &mut dyn FnMut(u64) -> u64,
+) -> Option<Step> {
+    let (page_bits, level_bits) = granule(walk.geometry.tg());
+    let mut level = start_level(walk.geometry.tg(), walk.geometry.sl0());
+    let mut table = walk.root.as_u64();
+    let mut mask = u64::MAX;
+    loop {
+        let log2_span = page_bits + level_bits * (3 - level);
+        let word = read(table + 8 * (ipa >> log2_span & mask));
+        match word & 0b11 {
+            0b11 if level < 3 => {
+                table = word & 0x0000_ffff_ffff_ffff & !((1 << page_bits) - 1);
+                mask = (1 << level_bits) - 1;
+                level += 1;
+            }
+            0b11 | 0b01 => {
+                assert_eq!(word & 2 == 0, level < 3, "a block at level 3 is invalid");
+                let found = Found {
+                    ipa: ipa >> log2_span << log2_span,
+                    log2_bytes: log2_span,
+                    level,
+                    word,
+                };
+                let log2_group = log2_group(page_bits, level);
+                return Some(Step { found, log2_group });
+            }
+            _ => return None,
+        }
+    }
+}
+
+/// The table of contiguous groups, by page and level.
+pub(crate) fn log2_group(page_bits: u32, level: u32) -> u32 {
+    match (page_bits, level) {
+        (12, 1..=3) => 4,
+        (14, 2) => 5,
+        (14, 3) => 7,
+        (16, 2 | 3) => 5,
+        _ => 0,
+    }
+}

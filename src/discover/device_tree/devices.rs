@@ -96,12 +96,36 @@ fn streams(
     Ok(has_others)
 }
 
+/// How often the tree may still be searched for a device that a region is kept for.
+///
+/// Each search goes through the whole tree, so how many there are must not be the tree's choice.
+pub(super) struct Lookups {
+    left: usize,
+}
+
+impl Lookups {
+    const LIMIT: usize = 64;
+
+    pub(super) const fn new() -> Self {
+        Self { left: Self::LIMIT }
+    }
+
+    fn take(&mut self) -> Result<(), Refusal> {
+        self.left = self.left.checked_sub(1).ok_or(Refusal::TooMany {
+            what: "addresses kept for devices",
+            limit: Self::LIMIT,
+        })?;
+        Ok(())
+    }
+}
+
 /// Reads `iommu-addresses` of a child of `/reserved-memory`: what it means to the devices it names.
 pub(super) fn read_kept(
     machine: &mut Machine,
     root: &Node<'_, '_>,
     region: &Node<'_, '_>,
     iommus: &Iommus,
+    lookups: &mut Lookups,
 ) -> Result<(), Refusal> {
     let property = "iommu-addresses";
     let Some(value) = region.property(property) else {
@@ -114,26 +138,18 @@ pub(super) fn read_kept(
     };
     let cut_off = || region.length(property, value, 4);
     let mut words = Words::new(value);
-    let mut entries = 0;
     while !words.is_empty() {
-        // Each takes a search through the whole tree.
-        entries += 1;
-        let limit = 64;
-        if entries > limit {
-            let what = "addresses kept in one region";
-            return Err(Refusal::TooMany { what, limit });
-        }
+        lookups.take()?;
         let phandle = words.word().ok_or_else(cut_off)?;
         let mut is_found = false;
         root.walk(&mut |device| {
-            if is_found || device.phandle()? != Some(phandle) {
-                return Ok(!is_found);
+            if !is_found && device.phandle()? == Some(phandle) {
+                is_found = true;
+                if let Some(at) = kept_at(region, device, &mut words)? {
+                    keep(machine, device, iommus, at, memory)?;
+                }
             }
-            is_found = true;
-            if let Some(at) = kept_at(region, device, &mut words)? {
-                keep(machine, device, iommus, at, memory)?;
-            }
-            Ok(false)
+            Ok(!is_found)
         })?;
         if !is_found {
             return Err(region.value(property, phandle.into()));

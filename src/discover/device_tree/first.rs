@@ -32,7 +32,7 @@ pub struct FoundSmmu {
 /// Where the SMMUs of the tree in `blob` are, enabled or not.
 ///
 /// Needs nothing that could be missing yet: no heap, no validated tree, no writable memory, about
-/// 3 KiB of stack. Nodes are found as they come, so those in front of any damage are found. A
+/// 4 KiB of stack. Nodes are found as they come, so those in front of any damage are found. A
 /// node that makes no sense by itself gives its refusal, and the search goes on; damage to the tree
 /// gives one last refusal.
 pub fn smmus(blob: &[u8]) -> Search<'_> {
@@ -117,6 +117,37 @@ impl<'t> Level<'t> {
     fn cells(&self) -> Option<Cells> {
         Cells::read(self.address_cells, self.size_cells)
     }
+
+    /// The first entry of `reg`, address and size, as `bus` above has them.
+    fn first_reg(&self, bus: Option<&Self>) -> Result<(u64, u64), Refusal> {
+        let node = Text::start_of(self.name);
+        let property = "reg";
+        let reg = self.reg.ok_or(Refusal::Missing { node, property })?;
+        let cells = bus.map_or(Ok(Cells::DEFAULT), |bus| {
+            let words = bus.address_cells.unwrap_or(&[]);
+            bus.cells().ok_or(Refusal::Value {
+                node: Text::start_of(bus.name),
+                property: "#address-cells or #size-cells",
+                found: Words::new(words).word().unwrap_or(u32::MAX).into(),
+            })
+        })?;
+        let mut words = Words::new(reg);
+        let entry = words.number(cells.address).zip(words.number(cells.size));
+        match entry {
+            Some((_, 0)) => Err(Refusal::Value {
+                node,
+                property,
+                found: 0,
+            }),
+            Some(entry) => Ok(entry),
+            None => Err(Refusal::Length {
+                node,
+                property,
+                found_bytes: reg.len(),
+                needed_bytes: cells.entry_bytes(),
+            }),
+        }
+    }
 }
 
 impl<'t> Search<'t> {
@@ -152,37 +183,8 @@ impl<'t> Search<'t> {
     }
 
     fn registers(&self, depth: usize, level: &Level<'t>) -> Result<Extent<Pa>, Refusal> {
-        let node = Text::start_of(level.name);
-        let property = "reg";
-        let reg = level.reg.ok_or(Refusal::Missing { node, property })?;
         let above = self.levels.get(..depth).unwrap_or(&[]);
-        let cells = match above.last() {
-            Some(bus) => bus.cells().ok_or(Refusal::Value {
-                node: Text::start_of(bus.name),
-                property: "#address-cells or #size-cells",
-                found: Words::new(bus.address_cells.unwrap_or(&[]))
-                    .word()
-                    .unwrap_or(u32::MAX)
-                    .into(),
-            })?,
-            None => Cells::DEFAULT,
-        };
-        let mut words = Words::new(reg);
-        let entry = words.number(cells.address).zip(words.number(cells.size));
-        let (address, size_bytes) = entry.ok_or(Refusal::Length {
-            node,
-            property,
-            found_bytes: reg.len(),
-            needed_bytes: cells.entry_bytes(),
-        })?;
-        if size_bytes == 0 {
-            let found = 0;
-            return Err(Refusal::Value {
-                node,
-                property,
-                found,
-            });
-        }
+        let (address, size_bytes) = level.first_reg(above.last())?;
         above
             .windows(2)
             .rev()
@@ -196,7 +198,10 @@ impl<'t> Search<'t> {
                 way.pass(at, size_bytes)
             })
             .and_then(|base| Extent::<Pa>::new(Pa::new(base), size_bytes))
-            .ok_or(Refusal::Unreachable { node, address })
+            .ok_or(Refusal::Unreachable {
+                node: Text::start_of(level.name),
+                address,
+            })
     }
 
     /// Takes the next token, and says what it ended.

@@ -63,6 +63,11 @@ impl<'p, 't> Node<'p, 't> {
             .map(|node| Node::read(node, Some(self)))
     }
 
+    /// The first child with this name.
+    pub(super) fn child<'s>(&'s self, name: &str) -> Option<Node<'s, 't>> {
+        self.children().find(|child| child.name() == name)
+    }
+
     /// Calls `visit` with this node and all below it, parents first, as long as it says `true`
     /// for the parent.
     pub(super) fn walk(

@@ -25,20 +25,8 @@ pub(super) fn read(
     node: &Node<'_, '_>,
     iommus: &Iommus,
 ) -> Result<(), Refusal> {
-    let (first_bus, mut last_bus) = buses(node)?;
-    let mut ecam = None;
-    // Others are reached through registers of their own, or only almost like ECAM.
-    if node.is_compatible(&[ECAM]) {
-        let extent = node.needed_extent()?;
-        let holds = extent.size_bytes() >> LOG2_BUS_BYTES;
-        if holds == 0 {
-            return Err(node.value("reg", extent.size_bytes()));
-        }
-        // Trees in use promise more buses than they have configuration space for.
-        let reached = u64::from(first_bus) + (holds - 1).min(u8::MAX.into());
-        last_bus = last_bus.min(reached.min(u8::MAX.into()) as u8);
-        ecam = Some(extent);
-    }
+    let (first_bus, last_bus) = buses(node)?;
+    let (ecam, last_bus) = ecam(node, first_bus, last_bus)?;
     let (rid_mask, streams) = stream_maps(node, iommus)?;
     let bridge = Bridge {
         segment: segment(machine, node)?,
@@ -64,6 +52,27 @@ pub(super) fn read(
     }
     let full = Refusal::too_many("PCIe host bridges");
     machine.bridges.push(bridge).map_err(full)
+}
+
+/// The configuration space, where it is ECAM, and the last bus that it reaches.
+///
+/// Others are reached through registers of their own, or only almost like ECAM. Trees in use
+/// promise more buses than they have configuration space for.
+fn ecam(
+    node: &Node<'_, '_>,
+    first_bus: u8,
+    last_bus: u8,
+) -> Result<(Option<Extent<Pa>>, u8), Refusal> {
+    if !node.is_compatible(&[ECAM]) {
+        return Ok((None, last_bus));
+    }
+    let extent = node.needed_extent()?;
+    let holds = extent.size_bytes() >> LOG2_BUS_BYTES;
+    let further = holds.checked_sub(1);
+    let further = further.ok_or_else(|| node.value("reg", extent.size_bytes()))?;
+    let reached = u64::from(first_bus).saturating_add(further);
+    let reached = u8::try_from(reached).unwrap_or(u8::MAX);
+    Ok((Some(extent), last_bus.min(reached)))
 }
 
 fn buses(node: &Node<'_, '_>) -> Result<(u8, u8), Refusal> {
@@ -148,10 +157,8 @@ pub(super) fn stream_maps(
     node: &Node<'_, '_>,
     iommus: &Iommus,
 ) -> Result<(u16, List<StreamMap, 32>), Refusal> {
-    let property = "iommu-map-mask";
-    let mask = node.word(property)?.unwrap_or(0xffff);
     // RIDs have 16 bits, and trees in use write the mask with 32.
-    let mask = mask as u16;
+    let mask = node.word("iommu-map-mask")?.unwrap_or(0xffff) as u16;
     let property = "iommu-map";
     let value = node.property(property).unwrap_or(&[]);
     if !value.len().is_multiple_of(16) {
@@ -165,25 +172,31 @@ pub(super) fn stream_maps(
         let iommu = iommus.of(node, property, phandle)?;
         check_map(node, mask, (rid, stream, count))?;
         let Some(smmu) = iommu.smmu else { continue };
+        let id = StreamId::new(stream);
         let map = StreamMap {
             rid_base: rid as u16,
             count,
-            first: Stream {
-                smmu,
-                id: StreamId::new(stream),
-            },
+            first: Stream { smmu, id },
         };
-        if maps.iter().any(|other| shares_rid(other, &map)) {
-            return Err(Refusal::Overlap {
-                node: node.label(),
-                what: property,
-                at: rid.into(),
-            });
-        }
-        maps.push(map)
-            .map_err(Refusal::too_many("stream maps of one bridge"))?;
+        add_map(node, &mut maps, map)?;
     }
     Ok((mask, maps))
+}
+
+fn add_map(
+    node: &Node<'_, '_>,
+    maps: &mut List<StreamMap, 32>,
+    map: StreamMap,
+) -> Result<(), Refusal> {
+    if maps.iter().any(|other| shares_rid(other, &map)) {
+        return Err(Refusal::Overlap {
+            node: node.label(),
+            what: "iommu-map",
+            at: map.rid_base.into(),
+        });
+    }
+    let full = Refusal::too_many("stream maps of one bridge");
+    maps.push(map).map_err(full)
 }
 
 /// Refuses an entry with RIDs that the mask hides, or above 16 bits, or streams above 32.

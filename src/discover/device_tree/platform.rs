@@ -80,27 +80,28 @@ pub(super) fn read_cpus(machine: &mut Machine, root: &Node<'_, '_>) -> Result<()
         let is_cpu = node.text("device_type") == Some("cpu") || node.name().starts_with("cpu@");
         is_cpu && node.is_enabled()
     };
-    for cpus in root.children().filter(|node| node.name() == "cpus") {
-        for node in cpus.children().filter(is_cpu) {
-            let reg = node.reg()?.next();
-            let (affinity, _) = reg.ok_or_else(|| node.missing("reg"))?;
-            let mpidr = Mpidr::new(affinity).ok_or_else(|| node.value("reg", affinity))?;
-            if machine.cpus.iter().any(|cpu| cpu.mpidr == mpidr) {
-                return Err(Refusal::Overlap {
-                    node: node.label(),
-                    what: "affinity",
-                    at: affinity,
-                });
-            }
-            let start = match node.text("enable-method") {
-                Some("psci") => Start::Psci,
-                _ => Start::Unsupported,
-            };
-            machine
-                .cpus
-                .push(Cpu { mpidr, start })
-                .map_err(Refusal::too_many("CPUs"))?;
+    let Some(cpus) = root.child("cpus") else {
+        return Ok(());
+    };
+    for node in cpus.children().filter(is_cpu) {
+        let reg = node.reg()?.next();
+        let (affinity, _) = reg.ok_or_else(|| node.missing("reg"))?;
+        let mpidr = Mpidr::new(affinity).ok_or_else(|| node.value("reg", affinity))?;
+        if machine.cpus.iter().any(|cpu| cpu.mpidr == mpidr) {
+            return Err(Refusal::Overlap {
+                node: node.label(),
+                what: "affinity",
+                at: affinity,
+            });
         }
+        let start = match node.text("enable-method") {
+            Some("psci") => Start::Psci,
+            _ => Start::Unsupported,
+        };
+        machine
+            .cpus
+            .push(Cpu { mpidr, start })
+            .map_err(Refusal::too_many("CPUs"))?;
     }
     Ok(())
 }
@@ -109,7 +110,7 @@ pub(super) fn read_cpus(machine: &mut Machine, root: &Node<'_, '_>) -> Result<()
 ///
 /// Version 0.1, which has function numbers of the board's choice, is not taken.
 pub(super) fn read_psci(machine: &mut Machine, node: &Node<'_, '_>) -> Result<(), Refusal> {
-    if !node.is_compatible(&["arm,psci-1.0", "arm,psci-0.2"]) {
+    if machine.psci.is_some() || !node.is_compatible(&["arm,psci-1.0", "arm,psci-0.2"]) {
         return Ok(());
     }
     machine.psci = match node.text("method") {
@@ -157,17 +158,18 @@ pub(super) fn read_gic(machine: &mut Machine, node: &Node<'_, '_>) -> Result<(),
 
 /// Reads `/chosen`: the boot arguments and the console.
 pub(super) fn read_chosen(machine: &mut Machine, root: &Node<'_, '_>) -> Result<(), Refusal> {
-    for chosen in root.children().filter(|node| node.name() == "chosen") {
-        if let Some(bootargs) = chosen.text("bootargs") {
-            machine.bootargs =
-                Text::whole(bootargs).map_err(Refusal::too_many("bytes of boot arguments"))?;
-        }
-        let path = chosen
-            .text("stdout-path")
-            .or_else(|| chosen.text("linux,stdout-path"));
-        if let Some(path) = path {
-            machine.console = console_at(root, path)?;
-        }
+    let Some(chosen) = root.child("chosen") else {
+        return Ok(());
+    };
+    if let Some(bootargs) = chosen.text("bootargs") {
+        machine.bootargs =
+            Text::whole(bootargs).map_err(Refusal::too_many("bytes of boot arguments"))?;
+    }
+    let path = chosen
+        .text("stdout-path")
+        .or_else(|| chosen.text("linux,stdout-path"));
+    if let Some(path) = path {
+        machine.console = console_at(root, path)?;
     }
     Ok(())
 }
@@ -179,12 +181,11 @@ fn console_at(root: &Node<'_, '_>, stdout: &str) -> Result<Option<Console>, Refu
     if name.starts_with('/') {
         return console_below(root, name);
     }
-    for aliases in root.children().filter(|node| node.name() == "aliases") {
-        if let Some(path) = aliases.text(name) {
-            return console_below(root, path);
-        }
+    let aliases = root.child("aliases");
+    match aliases.and_then(|aliases| aliases.text(name)) {
+        Some(path) => console_below(root, path),
+        None => Ok(None),
     }
-    Ok(None)
 }
 
 /// The console at `path` below `node`; a part of a path may leave out the address.

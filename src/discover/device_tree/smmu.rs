@@ -47,12 +47,16 @@ pub(super) fn read(
     root: &Node<'_, '_>,
     iommus: &mut Iommus,
 ) -> Result<(), Refusal> {
+    let mut controllers = Controllers {
+        root,
+        known: List::new(),
+    };
     root.walk(&mut |node| {
         let is_smmu = node.is_compatible(&[COMPATIBLE]);
         let mut index = None;
         if is_smmu && node.is_enabled() {
             let place = machine.smmus.len() as u8;
-            let smmu = smmu(root, node)?;
+            let smmu = smmu(&mut controllers, node)?;
             let full = Refusal::too_many("SMMUs");
             check_apart(machine, node, &smmu)?;
             machine.smmus.push(smmu).map_err(full)?;
@@ -110,11 +114,11 @@ fn check_apart(machine: &Machine, node: &Node<'_, '_>, smmu: &Smmu) -> Result<()
     }
 }
 
-fn smmu(root: &Node<'_, '_>, node: &Node<'_, '_>) -> Result<Smmu, Refusal> {
+fn smmu(controllers: &mut Controllers<'_, '_, '_>, node: &Node<'_, '_>) -> Result<Smmu, Refusal> {
     Ok(Smmu {
         registers: node.needed_extent()?,
         is_coherent: node.is_coherent(),
-        interrupts: interrupts(root, node)?,
+        interrupts: interrupts(controllers, node)?,
         quirks: quirks(node),
     })
 }
@@ -132,12 +136,15 @@ fn quirks(node: &Node<'_, '_>) -> Quirks {
 }
 
 /// The wires of `node`, by their names: their order differs from tree to tree.
-fn interrupts(root: &Node<'_, '_>, node: &Node<'_, '_>) -> Result<SmmuInterrupts, Refusal> {
+fn interrupts(
+    controllers: &mut Controllers<'_, '_, '_>,
+    node: &Node<'_, '_>,
+) -> Result<SmmuInterrupts, Refusal> {
     let mut wires = SmmuInterrupts::default();
-    let mut specifiers = Specifiers::of(root, node)?;
+    let mut specifiers = Specifiers::of(controllers, node)?;
     for name in node.texts("interrupt-names") {
         let wire = specifiers
-            .next(root, node)?
+            .next(controllers, node)?
             .ok_or_else(|| node.missing("interrupts"))?;
         match name {
             "combined" => wires.combined = Some(wire),
@@ -154,8 +161,52 @@ fn interrupts(root: &Node<'_, '_>, node: &Node<'_, '_>) -> Result<SmmuInterrupts
 /// A controller that interrupts go to.
 #[derive(Clone, Copy)]
 struct Controller {
+    phandle: u32,
     cells: usize,
     is_gic: bool,
+}
+
+/// The controllers that SMMUs named so far: each takes one search through the whole tree, and how
+/// many searches there are must not be the tree's choice.
+struct Controllers<'r, 'p, 't> {
+    root: &'r Node<'p, 't>,
+    known: List<Controller, 16>,
+}
+
+impl Controllers<'_, '_, '_> {
+    /// The controller with this phandle, which `node` refers to.
+    fn of(&mut self, node: &Node<'_, '_>, phandle: u32) -> Result<Controller, Refusal> {
+        if let Some(known) = self.known.iter().find(|known| known.phandle == phandle) {
+            return Ok(*known);
+        }
+        let controller = self.search(phandle)?;
+        let controller =
+            controller.ok_or_else(|| node.value("interrupt-parent", phandle.into()))?;
+        let full = Refusal::too_many("interrupt controllers of SMMUs");
+        self.known.push(controller).map_err(full)?;
+        Ok(controller)
+    }
+
+    fn search(&self, phandle: u32) -> Result<Option<Controller>, Refusal> {
+        let mut found = None;
+        self.root.walk(&mut |candidate| {
+            if found.is_none() && candidate.phandle()? == Some(phandle) {
+                let cells = candidate.word("#interrupt-cells")?;
+                let cells = cells.ok_or_else(|| candidate.missing("#interrupt-cells"))?;
+                let is_gic = candidate.is_compatible(&["arm,gic-v3"]);
+                if cells > 4 || (is_gic && cells < 3) {
+                    return Err(candidate.value("#interrupt-cells", cells.into()));
+                }
+                found = Some(Controller {
+                    phandle,
+                    cells: cells as usize,
+                    is_gic,
+                });
+            }
+            Ok(found.is_none())
+        })?;
+        Ok(found)
+    }
 }
 
 /// The interrupts of one node, one after another.
@@ -164,27 +215,22 @@ struct Specifiers<'t> {
     property: &'static str,
     /// `None` where each specifier names its own.
     controller: Option<Controller>,
-    taken: usize,
 }
 
 impl<'t> Specifiers<'t> {
-    /// More wires than an SMMU has; each may take a search through the whole tree.
-    const LIMIT: usize = 8;
-
-    fn of(root: &Node<'_, 't>, node: &Node<'_, 't>) -> Result<Self, Refusal> {
+    fn of(controllers: &mut Controllers<'_, '_, '_>, node: &Node<'_, 't>) -> Result<Self, Refusal> {
         let property = "interrupts-extended";
         if let Some(value) = node.property(property) {
             return Ok(Self {
                 words: Words::new(value),
                 property,
                 controller: None,
-                taken: 0,
             });
         }
         let property = "interrupts";
         let value = node.property(property).unwrap_or(&[]);
         let controller = match parent_of(node)? {
-            Some(phandle) if !value.is_empty() => Some(controller(root, node, phandle)?),
+            Some(phandle) if !value.is_empty() => Some(controllers.of(node, phandle)?),
             None if !value.is_empty() => return Err(node.missing("interrupt-parent")),
             _ => None,
         };
@@ -192,29 +238,21 @@ impl<'t> Specifiers<'t> {
             words: Words::new(value),
             property,
             controller,
-            taken: 0,
         })
     }
 
     fn next(
         &mut self,
-        root: &Node<'_, '_>,
+        controllers: &mut Controllers<'_, '_, '_>,
         node: &Node<'_, '_>,
     ) -> Result<Option<Interrupt>, Refusal> {
         if self.words.is_empty() {
             return Ok(None);
         }
-        self.taken += 1;
-        if self.taken > Self::LIMIT {
-            return Err(Refusal::TooMany {
-                what: "interrupts of one SMMU",
-                limit: Self::LIMIT,
-            });
-        }
         let cut_off = || node.length(self.property, &[], 4);
         let controller = match self.controller {
             Some(controller) => controller,
-            None => controller(root, node, self.words.word().ok_or_else(cut_off)?)?,
+            None => controllers.of(node, self.words.word().ok_or_else(cut_off)?)?,
         };
         let mut specifier = self.words;
         self.words.skip(controller.cells).ok_or_else(cut_off)?;
@@ -233,31 +271,6 @@ fn parent_of(node: &Node<'_, '_>) -> Result<Option<u32>, Refusal> {
         (None, Some(parent)) => parent_of(parent),
         (found, _) => Ok(found),
     }
-}
-
-/// The controller with this phandle, which `node` refers to.
-fn controller(
-    root: &Node<'_, '_>,
-    node: &Node<'_, '_>,
-    phandle: u32,
-) -> Result<Controller, Refusal> {
-    let mut found = None;
-    root.walk(&mut |candidate| {
-        if found.is_none() && candidate.phandle()? == Some(phandle) {
-            let cells = candidate.word("#interrupt-cells")?;
-            let cells = cells.ok_or_else(|| candidate.missing("#interrupt-cells"))?;
-            let is_gic = candidate.is_compatible(&["arm,gic-v3"]);
-            if cells > 4 || (is_gic && cells < 3) {
-                return Err(candidate.value("#interrupt-cells", cells.into()));
-            }
-            found = Some(Controller {
-                cells: cells as usize,
-                is_gic,
-            });
-        }
-        Ok(found.is_none())
-    })?;
-    found.ok_or_else(|| node.value("interrupt-parent", phandle.into()))
 }
 
 /// Three words of binding `arm,gic-v3`: kind, number, flags.

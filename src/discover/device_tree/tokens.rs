@@ -126,6 +126,17 @@ impl Header {
     pub(super) fn tokens<'t>(&self, blob: &'t [u8]) -> Result<Tokens<'t>, Refusal> {
         let structure = (self.structure_at, self.structure_bytes);
         let strings = (self.strings_at, self.strings_bytes);
+        // Taking NOPs out of the one must not change the other.
+        let ends_before = |(at, bytes): (u32, u32), other: (u32, u32)| {
+            at.checked_add(bytes).is_some_and(|end| end <= other.0)
+        };
+        if !ends_before(structure, strings) && !ends_before(strings, structure) {
+            return Err(Refusal::Block {
+                block: Block::Strings,
+                offset: self.strings_at,
+                size_bytes: self.strings_bytes,
+            });
+        }
         Ok(Tokens {
             structure: self.block(blob, Block::Structure, structure, 4)?,
             strings: self.block(blob, Block::Strings, strings, 1)?,

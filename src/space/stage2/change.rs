@@ -1,11 +1,11 @@
-//! Changing what is mapped: unmapping, protecting, and splitting where nobody walks.
+//! Changing what is mapped: unmapping and protecting whole leaves.
 
-use super::range::{Range, find, level_bit, one_table};
-use super::{Stage2Error, Walkers};
-use crate::addr::Ipa;
+use super::Stage2Error;
+use super::range::{Range, level_bit, one_table};
+use super::split::ungroup_ends;
 use crate::hw::{Chain, EditNode, Node, Platform, Tree};
 use crate::smmu::{Gathered, Removed};
-use crate::spec::vmsa::{Decoded, Leaves, Level, Permissions};
+use crate::spec::vmsa::{Level, Permissions};
 
 /// Refuses a range with a hole.
 pub(super) fn expect_mapped<P: Platform>(
@@ -23,124 +23,6 @@ pub(super) fn expect_mapped<P: Platform>(
     Ok(())
 }
 
-/// A leaf that has an address inside of it.
-#[derive(Clone, Copy)]
-struct Straddled {
-    at: u64,
-    level: Level,
-    log2_span: u8,
-}
-
-impl Straddled {
-    const fn base(self) -> Ipa {
-        Ipa::new(self.at >> self.log2_span << self.log2_span)
-    }
-
-    /// Whether entries of `level` must be split for it, `log2_span` being what they cover.
-    const fn cuts(self, level: Level, log2_span: u8) -> bool {
-        level.as_u8() >= self.level.as_u8() && !Ipa::new(self.at).is_aligned(log2_span)
-    }
-}
-
-fn straddled<P: Platform>(tree: &Tree<'_, P>, at: u64) -> Option<Straddled> {
-    if !tree.geometry().holds_input(Ipa::new(at), 1) {
-        return None;
-    }
-    let (node, index) = find(tree.root(), Ipa::new(at));
-    let (level, log2_span) = (node.level(), node.log2_span());
-    if Ipa::new(at).is_aligned(log2_span) || !node.descriptor(index).is_valid() {
-        return None;
-    }
-    Some(Straddled {
-        at,
-        level,
-        log2_span,
-    })
-}
-
-/// Makes both ends of the range ends of leaves, or refuses.
-pub(super) fn divide<P: Platform>(
-    tree: &mut Tree<'_, P>,
-    range: Range,
-    walkers: Walkers,
-    gathered: &mut Gathered,
-) -> Result<(), Stage2Error> {
-    let first = straddled(tree, range.first);
-    let end = straddled(tree, range.end);
-    let Some(leaf) = first.or(end) else {
-        return Ok(());
-    };
-    if walkers == Walkers::Live {
-        return Err(Stage2Error::SplitNeeded {
-            ipa: leaf.base(),
-            log2_bytes: leaf.log2_span,
-        });
-    }
-    let tables = tables_to_divide(tree, first, end);
-    tree.reserve(tables).map_err(Stage2Error::NoTables)?;
-    for leaf in [first, end].into_iter().flatten() {
-        split(tree.edit(), leaf.at);
-        let size_bytes = 1 << leaf.log2_span;
-        gathered.add(
-            leaf.base(),
-            size_bytes,
-            level_bit(leaf.level),
-            Removed::Leaves,
-        );
-    }
-    tree.publish();
-    Ok(())
-}
-
-/// How many tables it takes to split at both places.
-fn tables_to_divide<P: Platform>(
-    tree: &Tree<'_, P>,
-    first: Option<Straddled>,
-    end: Option<Straddled>,
-) -> u64 {
-    let granule = tree.geometry().granule();
-    let inner = Level::ALL.into_iter().filter(|level| *level != Level::L3);
-    inner
-        .map(|level| {
-            let log2_span = granule.log2_span(level);
-            let cut = |leaf: &Straddled| leaf.cuts(level, log2_span);
-            match (first.filter(cut), end.filter(cut)) {
-                (Some(one), Some(two)) if one.at >> log2_span != two.at >> log2_span => 2,
-                (None, None) => 0,
-                _ => 1,
-            }
-        })
-        .sum()
-}
-
-/// Replaces leaves by tables of smaller ones until one begins at `at`.
-fn split<P: Platform>(root: EditNode<'_, '_, P>, at: u64) {
-    let mut node = root;
-    while !Ipa::new(at).is_aligned(node.log2_span()) {
-        let index = node.index(Ipa::new(at));
-        if let Some(leaves) = halves(&node, index)
-            && let Some(table) = node.build(0, leaves.1, Some(&leaves.0))
-        {
-            node.replace(index, table);
-        }
-        let Some(child) = node.edit_child(index) else {
-            return;
-        };
-        node = child;
-    }
-}
-
-/// The leaves of the next level that do what leaf `index` does, and how many there are.
-fn halves<P: Platform>(node: &EditNode<'_, '_, P>, index: usize) -> Option<(Leaves, usize)> {
-    let geometry = node.geometry();
-    let Decoded::Leaf { pa, attributes } = node.descriptor(index).decode(geometry, node.level())
-    else {
-        return None;
-    };
-    let leaves = Leaves::new(geometry, node.level().next()?, pa, attributes)?;
-    Some((leaves, 1 << geometry.granule().bits_per_level()))
-}
-
 /// As [`clear`], if that is a matter of one last-level table; says whether it was.
 #[inline]
 pub(super) fn clear_in_one_table<'p, P: Platform>(
@@ -152,6 +34,7 @@ pub(super) fn clear_in_one_table<'p, P: Platform>(
     let Some(node) = one_table(tree.edit(), range) else {
         return false;
     };
+    ungroup_ends(&node, range, gathered);
     let count = (range.size_bytes() >> node.log2_span()) as usize;
     if node.clear(node.index(range.base()), count) != 0 {
         let bit = level_bit(Level::L3);

@@ -1,9 +1,10 @@
 //! Mapping: look, take, build, publish.
 
 use super::range::{Range, one_table};
+use super::split::Hints;
 use super::{PageSizes, Stage2Error};
 use crate::addr::{Ipa, Pa};
-use crate::hw::{EditNode, Node, Orphan, Platform, Tree};
+use crate::hw::{EditNode, Node, Orphan, Platform, Tree, View};
 use crate::spec::vmsa::{Attributes, Geometry, Leaves, Level};
 
 /// What is to be mapped.
@@ -14,6 +15,7 @@ struct Plan {
     attributes: Attributes,
     /// The outermost level at which whole entries become leaves.
     outermost: Level,
+    hints: Hints,
 }
 
 impl Plan {
@@ -24,6 +26,7 @@ impl Plan {
         pa: Pa,
         attributes: Attributes,
         sizes: PageSizes,
+        hints: Hints,
     ) -> Self {
         let granule = geometry.granule();
         let delta = pa.as_u64().wrapping_sub(range.first);
@@ -39,6 +42,7 @@ impl Plan {
             delta,
             attributes,
             outermost,
+            hints,
         }
     }
 
@@ -59,9 +63,12 @@ impl Plan {
         Range { first, end }
     }
 
-    fn leaves(&self, level: Level, first: u64) -> Option<Leaves> {
-        let pa = Pa::new(first.wrapping_add(self.delta));
-        Leaves::new(&self.geometry, level, pa, self.attributes)
+    /// The leaves for `range`, whole entries of `level`, of which `index` is the first.
+    fn leaves(&self, level: Level, range: Range, index: usize) -> Option<Leaves> {
+        let pa = Pa::new(range.first.wrapping_add(self.delta));
+        let leaves = Leaves::new(&self.geometry, level, pa, self.attributes)?;
+        let count = (range.size_bytes() >> self.log2_span(level)) as usize;
+        Some(hinted(leaves, self.hints, &self.geometry, index, count))
     }
 
     /// How many tables it takes to map `range`, within one entry of `level` that leads nowhere.
@@ -86,27 +93,47 @@ impl Plan {
     }
 }
 
+/// With the contiguous hint on whole groups, if hints are given.
+#[inline]
+fn hinted(leaves: Leaves, hints: Hints, geometry: &Geometry, index: usize, count: usize) -> Leaves {
+    match hints {
+        Hints::Set => leaves.grouped(geometry.granule(), index, count),
+        Hints::Never => leaves,
+    }
+}
+
 /// Maps `range`, which is whole pages, to as many from `pa`, or changes nothing.
 pub(super) fn map<P: Platform>(
     tree: &mut Tree<'_, P>,
+    view: View,
     range: Range,
     pa: Pa,
     attributes: Attributes,
     sizes: PageSizes,
+    hints: Hints,
 ) -> Result<(), Stage2Error> {
-    if let Some(node) = one_table(tree.edit(), range)
+    let hints = match sizes {
+        PageSizes::Largest => hints,
+        PageSizes::PagesOnly => Hints::Never,
+    };
+    if let Some(node) = one_table(tree.edit_in(view), range)
         && let Some(pages) = Leaves::new(node.geometry(), Level::L3, pa, attributes)
     {
         expect_unmapped(*node, range)?;
         let count = (range.size_bytes() >> node.log2_span()) as usize;
-        node.fill(node.index(range.base()), count, &pages);
+        let index = node.index(range.base());
+        node.fill(
+            index,
+            count,
+            &hinted(pages, hints, node.geometry(), index, count),
+        );
         tree.publish();
         return Ok(());
     }
-    let plan = &Plan::new(tree.geometry(), range, pa, attributes, sizes);
+    let plan = &Plan::new(tree.geometry(), range, pa, attributes, sizes, hints);
     let tables = survey(tree.root(), range, plan)?;
     tree.reserve(tables).map_err(Stage2Error::NoTables)?;
-    extend(tree.edit(), range, plan);
+    extend(tree.edit_in(view), range, plan);
     tree.publish();
     if tables != 0 {
         // Only now are the new tables complete for every walker.
@@ -157,12 +184,12 @@ fn survey<P: Platform>(
 /// Fills what is there, and links what must be new so that no walker follows it yet.
 fn extend<P: Platform>(node: EditNode<'_, '_, P>, range: Range, plan: &Plan) {
     let leaves = plan.leaves_at(node.level(), range);
-    if let Some(values) = plan.leaves(node.level(), leaves.first)
-        && leaves.size_bytes() != 0
+    let index = node.index(leaves.base());
+    if leaves.size_bytes() != 0
+        && let Some(values) = plan.leaves(node.level(), leaves, index)
     {
-        let log2_span = plan.log2_span(node.level());
-        let count = (leaves.size_bytes() >> log2_span) as usize;
-        node.fill(node.index(leaves.base()), count, &values);
+        let count = (leaves.size_bytes() >> plan.log2_span(node.level())) as usize;
+        node.fill(index, count, &values);
     }
     for_each_table(node.level(), range, plan, |part| {
         let index = node.index(part.base());
@@ -185,7 +212,7 @@ fn grow<'t, 'p, P: Platform>(
     let log2_span = plan.log2_span(level);
     let entries = 1u64 << plan.geometry.granule().bits_per_level();
     let first = ((leaves.first >> log2_span) & (entries - 1)) as usize;
-    let values = plan.leaves(level, leaves.first);
+    let values = plan.leaves(level, leaves, first);
     let orphan = match leaves.size_bytes() >> log2_span {
         0 => parent.build(0, 0, None),
         count => parent.build(first, count as usize, values.as_ref()),

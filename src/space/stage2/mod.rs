@@ -8,123 +8,57 @@
 //! looks first, then takes the tables it will need, and only then writes. No table is kept empty:
 //! the last leaf takes its table with it.
 //!
-//! # Why a leaf is not split under a walker
+//! # Leaves that change their size under walkers
 //!
-//! Removing or protecting a part of a block would take break-before-make, that is a moment in
-//! which the rest of the block faults, or hardware that promises more (BBML 1 and 2). While
-//! walkers are [`Live`](Walkers::Live) it is refused: map pages where parts will go.
+//! No page that stays mapped may fault because another goes. Where a range ends within a block, the
+//! block becomes a table that does the same, and then the range goes. What that takes depends on
+//! the lowest [`BbmLevel`] of all walkers (§3.21.1):
+//!
+//! | level | [`unmap`](Stage2::unmap), [`protect`](Stage2::protect) of a part | [`split`](Stage2::split), [`join`](Stage2::join) |
+//! |---|---|---|
+//! | 2 | at once, 1 invalidation | 1 invalidation |
+//! | 1 | [`SplitNeeded`](Stage2Error::SplitNeeded), until `split` was finished | 2 invalidations |
+//! | 0 | [`BreakNeeded`](Stage2Error::BreakNeeded) | [`BreakNeeded`](Stage2Error::BreakNeeded) |
+//!
+//! While walkers are [`Absent`](Walkers::Absent) every level does what 2 does. The contiguous hint
+//! is given at levels 1 and 2 only, where it may go while walkers use it; at level 1 a *protect* of
+//! a part of a group takes the same two steps as one of a part of a block, or a cache could hold
+//! the group beside a member with other permissions.
+//!
+//! # CPUs
+//!
+//! CPUs walk the same stage 2 if they were provided for ([`Stage2::with_cpus`]): each change tells
+//! them through [`CpuTlb`] before it returns, so that what an [`Unsynced`] still owes is the SMMUs'
+//! alone. They share the root with the devices, or have one of their own ([`CpuRoot::Own`]) that
+//! shares the tables below: then what one entry of the root covers can be for devices alone, as a
+//! window of CDs is, or for CPUs alone ([`View`]). Entries of the root are kept in step: one store
+//! more for each entry that changes, and `2^`[`log2_root_bytes`](Geometry::log2_root_bytes) bytes.
 
 mod change;
+mod config;
+mod cpus;
+mod join;
 mod map;
 mod range;
+mod resize;
+mod split;
+mod words;
+
+pub use crate::hw::{CpuTlb, View};
+pub use config::{Mapping, PageSizes, Stage2Config, Stage2Error, Walkers};
+pub use cpus::CpuRoot;
+pub use resize::{Joining, Splitting};
 
 use range::{Range, find};
+use split::{Cuts, Hints, Purpose};
 
 use core::fmt;
 
 use crate::addr::{Ipa, Pa};
-use crate::hw::{Chain, NoTables, Platform, PoolShape, Tree};
+use crate::hw::{Chain, Platform, Roots, Tree};
 use crate::id::Vmid;
 use crate::smmu::{Gathered, Unsynced};
-use crate::spec::vmsa::{
-    Attributes, Decoded, Geometry, GeometryError, Granule, Permissions, Stage2Walk, WalkCoherency,
-};
-
-/// Which leaves a mapping is made of.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum PageSizes {
-    /// The largest that size and alignment allow.
-    Largest,
-    /// Pages of the granule only, so that any of them can go alone.
-    PagesOnly,
-}
-
-/// Who may walk the tables, now and until the next change is confirmed.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Walkers {
-    /// An SMMU or a CPU may, at any time.
-    Live,
-    /// Nobody: no STE and no CPU points here, and every SMMU has been told so.
-    Absent,
-}
-
-/// What a stage 2 is made with.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Stage2Config {
-    /// The size of its pages.
-    pub granule: Granule,
-    /// How wide its input addresses are.
-    pub ipa_bits: u8,
-    /// How wide output addresses are, the least of all walkers.
-    pub oas_bits: u8,
-    /// Whether all walkers see the CPU's caches.
-    pub coherency: WalkCoherency,
-    /// How its tables take memory.
-    pub tables: PoolShape,
-    /// The tag of its TLB entries.
-    pub vmid: Vmid,
-}
-
-/// Why a stage 2 was not made or not changed. The tables are as they were, and nothing was taken.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Stage2Error {
-    /// There are no tables of this shape.
-    Shape(GeometryError),
-    /// An address or size is not a multiple of the granule, or the size is 0.
-    NotWholePages {
-        /// The input address given.
-        ipa: Ipa,
-        /// The size given.
-        size_bytes: u64,
-    },
-    /// The memory does not begin where a page could.
-    NotAPage {
-        /// The output address given.
-        pa: Pa,
-    },
-    /// The range runs past the input addresses.
-    PastInput {
-        /// How wide they are.
-        ipa_bits: u8,
-    },
-    /// The memory runs past the output addresses.
-    PastOutput {
-        /// How wide they are.
-        output_bits: u8,
-    },
-    /// Something in the range is mapped already.
-    AlreadyMapped {
-        /// The first address that is.
-        ipa: Ipa,
-    },
-    /// Something in the range is not mapped.
-    NotMapped {
-        /// The first address that is not.
-        ipa: Ipa,
-    },
-    /// The range ends within a leaf that walkers may be using.
-    SplitNeeded {
-        /// Where the leaf begins.
-        ipa: Ipa,
-        /// How large it is, as a power of two.
-        log2_bytes: u8,
-    },
-    /// The change to be continued is another stage 2's.
-    ForeignChange,
-    /// There are no pages for the tables.
-    NoTables(NoTables),
-}
-
-/// What one input address translates to.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Mapping {
-    /// The output address.
-    pub pa: Pa,
-    /// The size of the leaf that says so, as a power of two.
-    pub log2_bytes: u8,
-    /// How the leaf maps it.
-    pub attributes: Attributes,
-}
+use crate::spec::vmsa::{Attributes, BbmLevel, Decoded, Geometry, Permissions, Stage2Walk};
 
 /// Tables that were removed, and that nobody walks any more.
 #[must_use = "dropping it leaks the tables; give them back with `Stage2::reclaim`"]
@@ -155,11 +89,17 @@ pub struct Stage2<'p, P> {
     tree: Tree<'p, P>,
     vmid: Vmid,
     walkers: Walkers,
+    bbm: BbmLevel,
+    cpus: Option<&'p dyn CpuTlb>,
     lost: Chain<'p, P>,
+    /// What abandoned joins left stale, and every change invalidates too until the lost tables are
+    /// recovered: smaller leaves than there are now, which a change of these would step over.
+    owed: Gathered,
 }
 
 impl<'p, P: Platform> Stage2<'p, P> {
-    /// Tables that map nothing; walkers are taken to be [`Live`](Walkers::Live).
+    /// Tables that map nothing, for devices alone; walkers are taken to be
+    /// [`Live`](Walkers::Live).
     ///
     /// Takes the root from `platform`: `2^`[`log2_root_bytes`](Geometry::log2_root_bytes) bytes.
     ///
@@ -167,20 +107,32 @@ impl<'p, P: Platform> Stage2<'p, P> {
     ///
     /// [`Stage2Error::Shape`], [`Stage2Error::NoTables`].
     pub fn new(platform: &'p P, config: Stage2Config) -> Result<Self, Stage2Error> {
+        Self::make(platform, config, Roots::One, None)
+    }
+
+    fn make(
+        platform: &'p P,
+        config: Stage2Config,
+        roots: Roots,
+        cpus: Option<&'p dyn CpuTlb>,
+    ) -> Result<Self, Stage2Error> {
         let geometry = Geometry::new(config.granule, config.ipa_bits, config.oas_bits)
             .map_err(Stage2Error::Shape)?;
-        let tree = Tree::new(platform, geometry, config.coherency, config.tables)
+        let tree = Tree::new(platform, geometry, config.coherency, config.tables, roots)
             .map_err(Stage2Error::NoTables)?;
         let lost = tree.chain();
         Ok(Self {
             tree,
             vmid: config.vmid,
             walkers: Walkers::Live,
+            bbm: config.bbm,
+            cpus,
             lost,
+            owed: Gathered::nothing(config.vmid, config.granule),
         })
     }
 
-    /// What an STE must say to walk these tables.
+    /// What an STE must say to walk these tables, from the devices' root.
     pub const fn walk(&self) -> Stage2Walk {
         Stage2Walk {
             root: self.tree.root_address(),
@@ -202,10 +154,26 @@ impl<'p, P: Platform> Stage2<'p, P> {
 
     /// Declares who walks the tables from now on.
     ///
-    /// It decides only whether leaves may be split; who is wrong about it breaks
+    /// It decides only how leaves may change their size; who is wrong about it breaks
     /// break-before-make, which a device may answer with a TLB conflict.
     pub const fn declare(&mut self, walkers: Walkers) {
         self.walkers = walkers;
+    }
+
+    /// What the walkers that there are can bear.
+    const fn bearable(&self) -> BbmLevel {
+        match self.walkers {
+            Walkers::Live => self.bbm,
+            Walkers::Absent => BbmLevel::Level2,
+        }
+    }
+
+    /// Whether leaves get the contiguous hint: walkers that are absent now may be live later.
+    const fn hints(&self) -> Hints {
+        match self.bbm {
+            BbmLevel::Level0 => Hints::Never,
+            BbmLevel::Level1 | BbmLevel::Level2 => Hints::Set,
+        }
     }
 
     /// How many table pages are in use, the root not: in the tree, unconfirmed, or lost.
@@ -218,7 +186,7 @@ impl<'p, P: Platform> Stage2<'p, P> {
         self.lost.count()
     }
 
-    /// Maps `size_bytes` bytes at `ipa` to the memory at `pa`.
+    /// Maps `size_bytes` bytes at `ipa` to the memory at `pa`, for all walkers.
     ///
     /// All three are multiples of the granule. When it returns, walkers find the mapping; no
     /// invalidation is owed.
@@ -226,10 +194,35 @@ impl<'p, P: Platform> Stage2<'p, P> {
     /// # Errors
     ///
     /// [`NotWholePages`](Stage2Error::NotWholePages), [`NotAPage`](Stage2Error::NotAPage),
-    /// [`PastInput`](Stage2Error::PastInput), [`PastOutput`](Stage2Error::PastOutput); [`AlreadyMapped`](Stage2Error::AlreadyMapped) if
-    /// anything in the range is, to whatever; [`NoTables`](Stage2Error::NoTables).
+    /// [`PastInput`](Stage2Error::PastInput), [`PastOutput`](Stage2Error::PastOutput);
+    /// [`OtherView`](Stage2Error::OtherView) if something within the same entry of a root is for
+    /// devices or CPUs alone; [`AlreadyMapped`](Stage2Error::AlreadyMapped) if anything in the
+    /// range is, to whatever; [`NoTables`](Stage2Error::NoTables).
     pub fn map(
         &mut self,
+        ipa: Ipa,
+        pa: Pa,
+        size_bytes: u64,
+        attributes: Attributes,
+        sizes: PageSizes,
+    ) -> Result<(), Stage2Error> {
+        self.map_for(View::Both, ipa, pa, size_bytes, attributes, sizes)
+    }
+
+    /// As [`map`](Self::map), for the walkers in `view`.
+    ///
+    /// An entry of a root, which covers `2^`[`log2_span`](crate::spec::vmsa::Granule::log2_span)
+    /// bytes of the [`start`](Geometry::start) level, is for all of them or for some, with all that
+    /// it covers; the first mapping decides, until the last is gone. Everything else of a stage 2
+    /// (`unmap`, `protect`, `split`, `join`, `query`) takes what is there for whomever it is.
+    ///
+    /// # Errors
+    ///
+    /// As [`map`](Self::map), and [`OneRoot`](Stage2Error::OneRoot) if the walkers in `view` are
+    /// not all and the CPUs have no root of their own.
+    pub fn map_for(
+        &mut self,
+        view: View,
         ipa: Ipa,
         pa: Pa,
         size_bytes: u64,
@@ -245,7 +238,29 @@ impl<'p, P: Platform> Stage2<'p, P> {
             let output_bits = geometry.output_bits();
             return Err(Stage2Error::PastOutput { output_bits });
         }
-        map::map(&mut self.tree, range, pa, attributes, sizes)
+        self.expect_view(view, range)?;
+        let hints = self.hints();
+        map::map(&mut self.tree, view, range, pa, attributes, sizes, hints)
+    }
+
+    /// Refuses a range of which a part is for other walkers.
+    fn expect_view(&self, view: View, range: Range) -> Result<(), Stage2Error> {
+        if self.tree.roots() == Roots::One {
+            return match view {
+                View::Both => Ok(()),
+                View::Devices | View::Cpus => Err(Stage2Error::OneRoot),
+            };
+        }
+        let root = self.tree.root();
+        let mut parts = range.entries(root.log2_span());
+        let is_other = |part: &Range| {
+            let found = root.view(root.index(part.base()));
+            found.is_some_and(|found| found != view)
+        };
+        match parts.find(is_other) {
+            Some(part) => Err(Stage2Error::OtherView { ipa: part.base() }),
+            None => Ok(()),
+        }
     }
 
     /// Maps nothing at `[ipa, ipa + size_bytes)` any more, whatever was mapped there, holes or not.
@@ -255,10 +270,10 @@ impl<'p, P: Platform> Stage2<'p, P> {
     ///
     /// # Errors
     ///
-    /// [`NotWholePages`](Stage2Error::NotWholePages), [`PastInput`](Stage2Error::PastInput);
-    /// [`SplitNeeded`](Stage2Error::SplitNeeded) if an end of the range lies within a leaf and
-    /// walkers are [`Live`](Walkers::Live); if they are not, the leaf is split, which may give
-    /// [`NoTables`](Stage2Error::NoTables).
+    /// [`NotWholePages`](Stage2Error::NotWholePages), [`PastInput`](Stage2Error::PastInput). If an
+    /// end of the range lies within a block, and walkers are [`Live`](Walkers::Live),
+    /// [`SplitNeeded`](Stage2Error::SplitNeeded) or [`BreakNeeded`](Stage2Error::BreakNeeded), as
+    /// the module's text says; where the block is split, [`NoTables`](Stage2Error::NoTables).
     #[inline]
     pub fn unmap(
         &mut self,
@@ -294,10 +309,47 @@ impl<'p, P: Platform> Stage2<'p, P> {
         if !self.tree.owns(chain) || (gathered.vmid(), gathered.granule()) != tag {
             return Err(Stage2Error::ForeignChange);
         }
+        if !self.owed.is_nothing() {
+            gathered.absorb(&self.owed);
+        }
+        if self.cpus.is_none() {
+            return self.clear(range, gathered, chain);
+        }
+        // The CPUs are told of this piece alone: they know of the others already.
+        let mut piece = Gathered::nothing(self.vmid, self.geometry().granule());
+        self.clear(range, &mut piece, chain)?;
+        self.tell_cpus(&piece);
+        gathered.absorb(&piece);
+        Ok(())
+    }
+
+    #[inline]
+    fn clear(
+        &mut self,
+        range: Range,
+        gathered: &mut Gathered,
+        chain: &mut Chain<'p, P>,
+    ) -> Result<(), Stage2Error> {
         if !change::clear_in_one_table(&mut self.tree, range, gathered, chain) {
-            change::divide(&mut self.tree, range, self.walkers, gathered)?;
+            self.cut(range, Purpose::Removal, gathered)?;
             change::clear(&mut self.tree, range, gathered, chain);
         }
+        Ok(())
+    }
+
+    /// Makes both ends of the range ends of leaves and groups at once, or refuses.
+    fn cut(
+        &mut self,
+        range: Range,
+        purpose: Purpose,
+        gathered: &mut Gathered,
+    ) -> Result<(), Stage2Error> {
+        let cuts = Cuts::find(&self.tree, range);
+        cuts.expect_direct(self.bearable(), purpose)?;
+        cuts.reserve(&mut self.tree)
+            .map_err(Stage2Error::NoTables)?;
+        let hints = self.hints();
+        cuts.perform(&mut self.tree, hints, gathered);
         Ok(())
     }
 
@@ -319,8 +371,9 @@ impl<'p, P: Platform> Stage2<'p, P> {
         let range = self.range(ipa, size_bytes)?;
         change::expect_mapped(self.tree.root(), range)?;
         let mut gathered = self.nothing();
-        change::divide(&mut self.tree, range, self.walkers, &mut gathered)?;
+        self.cut(range, Purpose::Permissions, &mut gathered)?;
         change::protect(&mut self.tree, range, permissions, &mut gathered);
+        self.tell_cpus(&gathered);
         Ok(Unsynced::new(gathered, ()))
     }
 
@@ -371,21 +424,26 @@ impl<'p, P: Platform> Stage2<'p, P> {
     /// All lost tables, to be tried again: everything of the VMID must be invalidated for them.
     pub fn recover(&mut self) -> Unsynced<Reclaim<'p, P>> {
         let everything = Gathered::everything(self.vmid, self.geometry().granule());
+        self.tell_cpus(&everything);
+        self.owed = Gathered::nothing(self.vmid, self.geometry().granule());
         let lost = core::mem::replace(&mut self.lost, self.tree.chain());
         Unsynced::new(everything, Reclaim(lost))
     }
 
-    /// Ends the stage 2: no STE points to it any more.
+    /// Ends the stage 2: no STE and no CPU points to it any more.
     ///
     /// Its memory goes back through [`Dismantled::free`] once everything of the VMID is
     /// invalidated.
     pub fn dismantle(self) -> Unsynced<Dismantled<'p, P>> {
-        let everything = Gathered::everything(self.vmid, self.geometry().granule());
+        let everything = Gathered::retired(self.vmid, self.geometry().granule());
+        self.tell_cpus(&everything);
         Unsynced::new(everything, Dismantled(self))
     }
 
-    fn nothing(&self) -> Gathered {
-        Gathered::nothing(self.vmid, self.geometry().granule())
+    /// What a change owes that changes nothing.
+    #[inline]
+    const fn nothing(&self) -> Gathered {
+        self.owed
     }
 
     fn range(&self, ipa: Ipa, size_bytes: u64) -> Result<Range, Stage2Error> {
@@ -413,7 +471,7 @@ impl<P: Platform> Dismantled<'_, P> {
     /// Gives all memory back to the platform, lost tables too.
     ///
     /// Says how many table pages are still held in values that were never reclaimed; the frames
-    /// around these stay out of use.
+    /// around these stay out of use, and the root.
     pub fn free(self) -> u64 {
         let Stage2 { mut tree, lost, .. } = self.0;
         // They are its own: `lose` refused others.

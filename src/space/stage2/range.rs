@@ -61,6 +61,21 @@ pub(super) fn find<'t, 'p, P: Platform>(
     }
 }
 
+/// As [`find`], to change.
+pub(super) fn find_edit<'t, 'p, P: Platform>(
+    root: EditNode<'t, 'p, P>,
+    ipa: Ipa,
+) -> (EditNode<'t, 'p, P>, usize) {
+    let mut node = root;
+    loop {
+        let index = node.index(ipa);
+        match node.edit_child(index) {
+            Some(child) => node = child,
+            None => return (node, index),
+        }
+    }
+}
+
 /// The last-level table that translates all of `range`, and more than that, if there is one.
 ///
 /// The way of all changes of single pages: one descent, and no leaf can be cut.

@@ -11,6 +11,10 @@ const MEM_ATTR: Field = Field::bits(5, 2);
 const S2AP: Field = Field::bits(7, 6);
 const SH: Field = Field::bits(9, 8);
 const AF: Field = Field::bit(10);
+/// In a block: its size is about to change, or just has (DDI 0487, D8.3; IHI 0070 §3.21.1).
+const NT: Field = Field::bit(16);
+/// The leaf is one of an aligned group that maps consecutive memory alike (DDI 0487, D8.7.1).
+const CONTIGUOUS: Field = Field::bit(52);
 /// `XN[1]`. `XN[0]`, bit 53, stays 0: that reads the same with and without FEAT_XNX.
 const XN: Field = Field::bit(54);
 
@@ -317,6 +321,40 @@ impl Descriptor {
         Self(self.0 & !Permissions::MASK | permissions.bits())
     }
 
+    /// The same block with `nT` set: no TLB entry made of it conflicts with others.
+    ///
+    /// For blocks alone: elsewhere the bit is part of an address.
+    #[inline]
+    pub const fn marked(self) -> Self {
+        Self(self.0 | NT.mask())
+    }
+
+    /// The same block with `nT` clear.
+    ///
+    /// For blocks alone, as [`marked`](Self::marked).
+    #[inline]
+    pub const fn unmarked(self) -> Self {
+        Self(self.0 & !NT.mask())
+    }
+
+    /// Whether it says that it is one of a contiguous group; of leaves alone.
+    #[inline]
+    pub const fn is_grouped(self) -> bool {
+        self.0 & CONTIGUOUS.mask() != 0
+    }
+
+    /// The same leaf as one of a contiguous group.
+    #[inline]
+    pub const fn grouped(self) -> Self {
+        Self(self.0 | CONTIGUOUS.mask())
+    }
+
+    /// The same leaf, on its own.
+    #[inline]
+    pub const fn ungrouped(self) -> Self {
+        Self(self.0 & !CONTIGUOUS.mask())
+    }
+
     /// What it says at `level` of tables of this shape.
     pub const fn decode(self, geometry: &Geometry, level: Level) -> Decoded {
         if !self.is_valid() {
@@ -358,6 +396,8 @@ pub struct Leaves {
     template: u64,
     first: u64,
     log2_step: u8,
+    /// Those of these numbers are members of contiguous groups: from, and how many.
+    grouped: (usize, usize),
 }
 
 impl Leaves {
@@ -386,7 +426,28 @@ impl Leaves {
             template: kind | attributes.bits(),
             first: pa.as_u64(),
             log2_step,
+            grouped: (0, 0),
         })
+    }
+
+    /// The same leaves with the contiguous hint on every whole group among the first `count`, when
+    /// they are stored to the entries of a table from `index` on.
+    ///
+    /// None has it where no group is aligned to its size in the table and in memory.
+    #[must_use]
+    pub const fn grouped(mut self, granule: Granule, index: usize, count: usize) -> Self {
+        let Some(log2_entries) = granule.log2_contiguous(self.level) else {
+            return self;
+        };
+        let members = 1 << log2_entries;
+        let number = (self.first >> self.log2_step) as usize;
+        if number % members == index % members {
+            let before = index.next_multiple_of(members) - index;
+            if before < count {
+                self.grouped = (before, (count - before) / members * members);
+            }
+        }
+        self
     }
 
     /// The level they are for.
@@ -399,6 +460,12 @@ impl Leaves {
     #[inline]
     pub const fn at(&self, index: usize) -> Descriptor {
         let address = self.first + ((index as u64) << self.log2_step);
-        Descriptor(self.template | address_bits(address))
+        let (from, count) = self.grouped;
+        let hint = if index.wrapping_sub(from) < count {
+            CONTIGUOUS.mask()
+        } else {
+            0
+        };
+        Descriptor(self.template | hint | address_bits(address))
     }
 }

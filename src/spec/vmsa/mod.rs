@@ -5,9 +5,12 @@
 //! level 3 of 4 KiB), 52-bit addresses of 4 KiB and 16 KiB granules (FEAT_LPA2, `DS`), 128-bit
 //! descriptors, `S2FWB`.
 
+mod cpu;
 mod descriptor;
 #[cfg(test)]
 mod tests;
+
+pub use cpu::CpuWalk;
 
 pub use descriptor::{
     Access, Attributes, Cacheability, Decoded, Descriptor, DeviceKind, Execute, Leaves, MemoryType,
@@ -344,8 +347,8 @@ impl Geometry {
     }
 }
 
-/// How a size of output addresses is written (`IDR5.OAS`, `S2PS`, `PARange`).
-const fn ps(bits: u8) -> Option<u8> {
+/// How a size of output addresses is written (`IDR5.OAS`, `S2PS`, `IPS`, `PARange`).
+pub(super) const fn ps(bits: u8) -> Option<u8> {
     match bits {
         32 => Some(0),
         36 => Some(1),
@@ -375,6 +378,35 @@ const fn root_bits(granule: Granule, ipa_bits: u8, start: Level) -> Option<u8> {
         return None;
     }
     Some(bits)
+}
+
+/// How the size of a leaf may change under a walker (`IDR3.BBML`, §3.21.1; FEAT_BBM,
+/// `ID_AA64MMFR2_EL1.BBM`). What counts is the lowest of all walkers of the tables.
+///
+/// A CPU promises less than an SMMU of the same level: at level 1 it may fault on a block with `nT`,
+/// at level 2 it may report a TLB conflict, both to EL2. Whoever lets CPUs walk retries these; a
+/// device could not.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[repr(u8)]
+pub enum BbmLevel {
+    /// Not at all: what was there goes, and is forgotten, before what comes.
+    Level0 = 0,
+    /// With `nT` in the block, and the contiguous hint freely.
+    Level1 = 1,
+    /// In one store.
+    Level2 = 2,
+}
+
+impl BbmLevel {
+    /// The level that an identification field says; `None` if it is reserved.
+    pub const fn from_field(value: u8) -> Option<Self> {
+        match value {
+            0 => Some(Self::Level0),
+            1 => Some(Self::Level1),
+            2 => Some(Self::Level2),
+            _ => None,
+        }
+    }
 }
 
 /// Whether the walker of tables sees the CPU's caches.

@@ -4,14 +4,16 @@ use super::jump::{set_word, word};
 use crate::image::Kind;
 
 /// What the self-check must contain at least.
-pub(super) const CHECKS: [&str; 10] = [
+pub(super) const CHECKS: &[&str] = &[
     "unbound-stream-aborts",
     "stage2-dma",
     "stage2-fault-decoded",
     "stage2-unmap-blocks",
     "stage2-protect-read-only",
     "nvme-identify-stage2",
+    "block-split-under-dma",
     "two-level-stream-table",
+    "stream-handover-between-two-stage2s",
     "event-overflow-survived",
     "illegal-command-recovered",
     "shutdown-leaves-abort",

@@ -81,7 +81,7 @@ impl Bench {
             |ran| {
                 names = passing(ran)?.announced;
                 let is_missing = |check: &&str| !names.iter().any(|name| name == check);
-                match CHECKS.into_iter().find(is_missing) {
+                match CHECKS.iter().copied().find(is_missing) {
                     Some(check) => Err(format!("the self-check has no check {check}")),
                     None => Ok(()),
                 }

@@ -3,24 +3,18 @@
 //! Each mutant has a number, and the number gives the mutant: a failure names it, and
 //! `PORTCULLIS_FUZZ_FIRST=NUMBER PORTCULLIS_FUZZ_MUTANTS=1` makes it again.
 
-#[path = "fixtures/dts.rs"]
-mod dts;
-
 use std::env;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread;
 
+use crate::dts::{Node, Tree};
+use crate::trees::{D05_LIKE, ODD_CORNERS, QEMU_VIRT};
 use dtoolkit::{Node as _, Property as _};
-use dts::{Node, Tree};
 use portcullis::discover::{
     DeviceTree, Fault, Machine, NodeName, Refusal, Rid, StreamsOf, Text, smmus,
 };
 
-const TREES: [&str; 3] = [
-    include_str!("fixtures/qemu-virt.dts"),
-    include_str!("fixtures/d05-like.dts"),
-    include_str!("fixtures/odd-corners.dts"),
-];
+const TREES: [&str; 3] = [QEMU_VIRT, D05_LIKE, ODD_CORNERS];
 const MUTANTS: u64 = 64_000;
 
 /// Numbers that look random and are the same in every run (xorshift64*).
@@ -358,6 +352,57 @@ fn a_tree_at_the_limit_of_its_size_is_gone_through_in_bounded_time() {
     let refusal = Machine::new().read_device_tree(&tree);
     let what = "devices";
     assert_eq!(refusal, Err(Refusal::TooMany { what, limit: 256 }));
+}
+
+#[test]
+fn how_often_the_tree_is_searched_is_not_the_trees_choice() {
+    let refusal = |tree: &Tree| {
+        let mut blob = tree.flatten();
+        let tree = DeviceTree::new(&mut blob).expect("a sound tree");
+        Machine::new()
+            .read_device_tree(&tree)
+            .expect_err("a refusal")
+            .to_string()
+    };
+    // Empty entries keep nothing, and are searched for all the same.
+    let mut tree = Tree::parse(TREES[2]);
+    let display = tree.root.at("bus@10000000/inner@1000000/display@90000");
+    let phandle = display
+        .properties
+        .iter()
+        .find(|(name, _)| name == "phandle");
+    let phandle = phandle.expect("it is referred to").1[3];
+    for number in 0..7 {
+        let mut region = Node {
+            name: format!("empty{number}"),
+            ..Node::default()
+        };
+        region.set_words("iommu-addresses", &[phandle.into(), 0, 0].repeat(10));
+        tree.root.at("reserved-memory").children.push(region);
+    }
+    assert_eq!(
+        refusal(&tree),
+        "there are more than 64 addresses kept for devices"
+    );
+    let mut tree = Tree::parse(TREES[0]);
+    let mut wires = Vec::new();
+    let mut names = Vec::new();
+    for number in 0..17 {
+        let mut controller = Node {
+            name: format!("controller{number}"),
+            ..Node::default()
+        };
+        controller.set_words("phandle", &[0x100 + number]);
+        controller.set_words("#interrupt-cells", &[0]);
+        tree.root.children.push(controller);
+        wires.push(0x100 + number);
+        names.extend(b"wire\0");
+    }
+    let smmu = tree.root.at("smmuv3@9050000");
+    smmu.set_words("interrupts-extended", &wires);
+    smmu.set("interrupt-names", &names);
+    let expected = "there are more than 16 interrupt controllers of SMMUs";
+    assert_eq!(refusal(&tree), expected);
 }
 
 #[test]

@@ -1,0 +1,63 @@
+//! Faults that a test puts in.
+
+use crate::event::EventType;
+
+/// A read or write that the SMMU does for itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fetch {
+    /// A command.
+    Command,
+    /// A level-1 stream table descriptor or a stream table entry.
+    Stream,
+    /// A level-1 context descriptor or a context descriptor.
+    Context,
+    /// A stage-1 translation table descriptor.
+    Stage1,
+    /// A stage-2 translation table descriptor.
+    Stage2,
+    /// A record of the event queue (a write).
+    Event,
+    /// A record of the PRI queue (a write).
+    PageRequest,
+    /// A message-signalled interrupt (a write).
+    Msi,
+}
+
+/// Which faults are put in, until taken out again. The default is none.
+///
+/// Set with [`Smmu::set_faults`](crate::Smmu::set_faults). A count of `n` acts `n` times.
+#[derive(Clone, Debug, Default)]
+pub struct Faults {
+    /// A `CMD_SYNC` takes this much longer, in microseconds.
+    pub sync_late_us: u64,
+    /// No `CMD_SYNC` completes, and so no later command is consumed.
+    pub sync_never: bool,
+    /// After this many more consumed commands the next one ends in `CERROR_ILL`.
+    pub illegal_after: Option<u32>,
+    /// After this many more consumed commands the fetch of the next ends in `CERROR_ABT`.
+    pub abort_after: Option<u32>,
+    /// The next so many `CMD_SYNC`s end in `CERROR_ATC_INV_SYNC`.
+    pub atc_sync_errors: u32,
+    /// Accesses of these kinds meet an external abort.
+    pub aborts: Vec<Fetch>,
+    /// Accesses to this word meet an external abort.
+    pub abort_at: Option<u64>,
+    /// Acknowledgements (CR0ACK, IRQ_CTRLACK, GBPA.Update) take this much longer, in microseconds.
+    pub acknowledge_late_us: u64,
+    /// CR0ACK, IRQ_CTRLACK and GBPA.Update never follow.
+    pub acknowledge_never: bool,
+    /// The event queue takes no record, as if full.
+    pub event_queue_full: bool,
+    /// The PRI queue takes no request, as if full.
+    pub pri_queue_full: bool,
+    /// Every ordinary transaction ends in this event instead (`F_UUT`, `F_TLB_CONFLICT`,
+    /// `F_CFG_CONFLICT`).
+    pub conflict: Option<EventType>,
+}
+
+impl Faults {
+    /// Whether an access of kind `fetch` at `pa` is to abort.
+    pub(crate) fn abort(&self, fetch: Fetch, pa: u64) -> bool {
+        self.aborts.contains(&fetch) || self.abort_at == Some(pa & !7)
+    }
+}
