@@ -408,3 +408,15 @@ fn the_list_of_tables_is_as_large_as_its_documentation_says() {
     let kibibytes = size_of::<AcpiTables<'_>>() / 1024;
     assert!((10..=14).contains(&kibibytes), "{kibibytes}");
 }
+
+#[test]
+fn a_table_with_as_many_nodes_and_maps_as_there_may_be_is_read() {
+    let mut nodes = vec![builder::its_group(&[0]); 256];
+    // Every map ends in an ITS, so that no limit on streams ends it early.
+    let maps: Vec<_> = (0..128).map(|at| range(at * 8, 3, at, 255)).collect();
+    nodes.extend((0..256).map(|_| builder::component("\\_SB_.DEV0", &maps)));
+    let machine = read(&with_nodes(&nodes)).expect("sound tables");
+    assert_eq!(machine.devices.len(), 256);
+    let is_unprotected = |device| machine.streams_of_device(device) == StreamsOf::Unprotected;
+    assert!(machine.devices.iter().all(is_unprotected));
+}

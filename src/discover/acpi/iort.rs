@@ -1,4 +1,4 @@
-//! IORT's nodes, each looked through once (IORT 3).
+//! IORT's nodes, each looked through once.
 
 use super::maps::{Hop, IdMap, MAP_BYTES, hop};
 use super::oem::Oem;
@@ -163,9 +163,10 @@ impl<'t> Iort<'t> {
 
     /// The place of the SMMUv3 at `offset` among the SMMUv3s; `None` if another node is there.
     pub(super) fn smmu_at(&self, offset: u32) -> Option<u8> {
-        let is_it = |node: &Node<'t>| node.part.offset() == offset as usize;
-        let place = self.nodes_of(Kind::SmmuV3).position(|node| is_it(&node))?;
-        u8::try_from(place).ok()
+        // Most ids of a table that means ill lead elsewhere, and must not cost a search.
+        self.node(offset).filter(|node| node.kind == Kind::SmmuV3)?;
+        let is_it = |node: Node<'t>| node.part.offset() == offset as usize;
+        u8::try_from(self.nodes_of(Kind::SmmuV3).position(is_it)?).ok()
     }
 
     fn node_at(&self, place: Place) -> Result<Node<'t>, Refusal> {
@@ -248,7 +249,7 @@ impl<'t> Node<'t> {
     }
 }
 
-/// The map that is for the SMMU's own MSIs (IORT 3.1.1.4, "Device ID mapping index").
+/// The map that is for the SMMU's own MSIs (IORT, "SMMUv3 node", Device ID mapping index).
 ///
 /// Before revision 5 there was no flag for it, and the index was good unless all its interrupts
 /// were wires. One that is out of range is none, as with every operating system.

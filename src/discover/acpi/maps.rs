@@ -3,7 +3,7 @@
 //! # The rule
 //!
 //! An ID map leads `id_count + 1` ids in a row from `input_base` on to as many at `output_base`
-//! (IORT 3, "ID mapping format"). Firmware in use, Kunpeng 920's among it, writes the number of ids
+//! (IORT, "ID mapping format"). Firmware in use, Kunpeng 920's among it, writes the number of ids
 //! where one less belongs, so that the last id of a map that is meant to end before it is also the
 //! first of the next. So the first map that has an id wins, except that the last id of a map of two
 //! or more is only taken for the time being: a later map that starts with it wins. Tables that are

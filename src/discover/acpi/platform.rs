@@ -36,7 +36,7 @@ pub struct Timer {
     pub is_always_on: bool,
 }
 
-/// The timers of every CPU (ACPI 5.2.24).
+/// The timers of every CPU (ACPI 5.2.25).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Timers {
     /// The secure world's.

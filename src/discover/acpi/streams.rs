@@ -1,4 +1,4 @@
-//! SMMUs, and which of them everything goes through (IORT 3.1).
+//! SMMUs, and which of them everything goes through.
 
 use super::iort::{Iort, Kind, Node};
 use super::maps::runs;
@@ -270,7 +270,7 @@ fn pasid_bits(part: &Part<'_>, flags: u32) -> Result<u8, Refusal> {
     }
 }
 
-/// Reads the memory that a device of firmware's goes on using (IORT 3.1.1.6).
+/// Reads the memory that a device of firmware's goes on using (IORT, "Reserved Memory Range node").
 ///
 /// The first layout had no flags, so that all behind is four bytes nearer.
 fn read_rmr(machine: &mut Machine, iort: &Iort<'_>, node: &Node<'_>) -> Result<(), Refusal> {
