@@ -236,7 +236,8 @@ pub struct SmmuInterrupts {
 pub struct Device {
     /// What firmware calls it.
     pub name: Text<48>,
-    /// What it is, in firmware's words: the first `compatible`, or the ACPI hardware id.
+    /// What it is, in firmware's words: the first `compatible`; empty with ACPI, where only AML
+    /// says it.
     pub compatible: Text<48>,
     /// Its first block of registers, where it has one that the CPU can reach.
     pub registers: Option<Extent<Pa>>,
