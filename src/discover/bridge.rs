@@ -19,7 +19,8 @@ pub struct Bridge {
     pub first_bus: u8,
     /// The last bus.
     pub last_bus: u8,
-    /// Addresses that reach the devices' memory BARs; I/O windows are left out.
+    /// Addresses that reach the devices' memory BARs; I/O windows are left out. Empty with ACPI,
+    /// where only AML says them.
     pub windows: List<Window, 8>,
     /// Whether the devices' DMA snoops the CPUs' caches.
     pub is_coherent: bool,

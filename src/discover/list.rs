@@ -93,6 +93,16 @@ impl<const N: usize> Text<N> {
         Self(ArrayString::from(&text[..end]).unwrap_or_default())
     }
 
+    /// What `arguments` print, less the pieces that do not fit.
+    ///
+    /// For what a person reads, like [`Text::start_of`].
+    pub fn printed(arguments: fmt::Arguments<'_>) -> Self {
+        let mut text = ArrayString::new_const();
+        // What was written before the piece that did not fit stays.
+        let _ = fmt::Write::write_fmt(&mut text, arguments);
+        Self(text)
+    }
+
     /// All of `text`.
     ///
     /// # Errors
@@ -146,5 +156,9 @@ mod tests {
         assert_eq!(Text::<4>::start_of("abcde").as_str(), "abcd");
         assert_eq!(Text::<4>::start_of("abcü").as_str(), "abc");
         assert_eq!(Text::<4>::whole("abcde"), Err(Full { limit: 4 }));
+        assert_eq!(
+            Text::<4>::printed(format_args!("{}-{}", 12, 34)).as_str(),
+            "12-"
+        );
     }
 }

@@ -4,6 +4,7 @@ use core::fmt;
 
 use super::bridge::{Bridge, Rid};
 use super::list::{List, Text};
+use super::quirks::Quirks;
 use crate::addr::{Extent, Iova, Pa};
 use crate::id::StreamId;
 
@@ -230,21 +231,13 @@ pub struct SmmuInterrupts {
     pub global_error: Option<Interrupt>,
 }
 
-/// What an SMMU cannot do although its registers say so.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Quirks {
-    /// `CMD_PREFETCH_*` must never be sent (HiSilicon erratum 161010701).
-    pub has_broken_prefetch: bool,
-    /// Page 1 is not there: its registers answer at the same offsets of page 0 (Cavium CN99xx).
-    pub has_broken_page1: bool,
-}
-
 /// A device on no PCIe bus that does DMA.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Device {
     /// What firmware calls it.
     pub name: Text<48>,
-    /// What it is, in firmware's words: the first `compatible`, or the ACPI hardware id.
+    /// What it is, in firmware's words: the first `compatible`; empty with ACPI, where only AML
+    /// says it.
     pub compatible: Text<48>,
     /// Its first block of registers, where it has one that the CPU can reach.
     pub registers: Option<Extent<Pa>>,

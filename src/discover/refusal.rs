@@ -3,8 +3,9 @@
 use core::fmt;
 
 use super::list::{Full, Text};
+use crate::addr::Pa;
 
-/// The name of a node, for a person: the first 48 bytes.
+/// The name of a node or a table, for a person: the first 48 bytes.
 pub type NodeName = Text<48>;
 
 /// Why firmware's description of the machine was refused.
@@ -95,6 +96,29 @@ pub enum Refusal {
         /// Where the second starts.
         at: u64,
     },
+    /// Nothing can be read where firmware says that a table is.
+    Unreadable {
+        /// The table.
+        table: NodeName,
+        /// Its physical address.
+        at: Pa,
+        /// How many bytes were wanted.
+        size_bytes: usize,
+    },
+    /// The bytes of a table do not add up to 0.
+    Checksum {
+        /// The table.
+        table: NodeName,
+        /// What they add up to.
+        sum: u8,
+    },
+    /// Ids are led to where none can go on to memory: to no node, back, or round in a circle.
+    Reference {
+        /// The node that leads there.
+        node: NodeName,
+        /// The offset in the table that it leads to.
+        to: u32,
+    },
     /// More than there is room for.
     TooMany {
         /// Of what.
@@ -182,6 +206,15 @@ impl fmt::Display for Refusal {
             }
             Self::Overlap { node, what, at } => {
                 write!(f, "{what} of {node} overlaps another at {at:#x}")
+            }
+            Self::Unreadable {
+                table,
+                at,
+                size_bytes,
+            } => write!(f, "{size_bytes} bytes of {table} cannot be read at {at}"),
+            Self::Checksum { table, sum } => write!(f, "{table} adds up to {sum:#04x}, not to 0"),
+            Self::Reference { node, to } => {
+                write!(f, "{node} leads to {to:#x}, which leads nowhere")
             }
             Self::TooMany { what, limit } => write!(f, "there are more than {limit} {what}"),
         }

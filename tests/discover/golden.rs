@@ -176,7 +176,8 @@ fn a_tree_of_the_d05_kind_is_read_whole() {
         interrupts,
         quirks: Quirks {
             has_broken_prefetch: true,
-            has_broken_page1: false,
+            needs_fixed_msi_address: true,
+            ..Quirks::default()
         },
     };
     let elsewhere = SmmuInterrupts {
@@ -263,6 +264,22 @@ fn the_first_look_tells_enabled_smmus_from_disabled_ones() {
 }
 
 #[test]
+fn the_first_look_finds_the_errata_that_the_whole_reading_finds() {
+    for text in [QEMU_VIRT, D05_LIKE, ODD_CORNERS] {
+        let tree = Tree::parse(text);
+        let machine = read(&tree).expect("a sound tree");
+        let blob = tree.flatten();
+        let enabled = smmus(&blob)
+            // One is disabled, on a bus that the CPU cannot reach.
+            .filter_map(Result::ok)
+            .filter(|found| found.is_enabled)
+            .map(|found| (found.registers, found.quirks));
+        let read = machine.smmus.iter();
+        assert!(enabled.eq(read.map(|smmu| (smmu.registers, smmu.quirks))));
+    }
+}
+
+#[test]
 fn odd_corners_of_the_bindings_are_read() {
     let machine = read(&Tree::parse(ODD_CORNERS)).expect("a sound tree");
     assert_eq!(*machine.memory, [extent(0x8000_0000, 0x4000_0000)]);
@@ -306,8 +323,8 @@ fn wires_are_found_by_name_in_any_order_and_form() {
             event_queue: wire(16, Trigger::Level),
         },
         quirks: Quirks {
-            has_broken_prefetch: false,
             has_broken_page1: true,
+            ..Quirks::default()
         },
     };
     let second = Smmu {

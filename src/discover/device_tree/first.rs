@@ -4,7 +4,7 @@ use super::cells::{Bus, Cells, Words, is_okay};
 use super::tokens::{Header, MAX_DEPTH, Token, Tokens};
 use crate::addr::{Extent, Pa};
 use crate::discover::list::Text;
-use crate::discover::machine::Quirks;
+use crate::discover::quirks::Quirks;
 use crate::discover::refusal::{Fault, NodeName, Refusal};
 
 pub(super) const COMPATIBLE: &str = "arm,smmu-v3";
@@ -75,10 +75,7 @@ impl<'t> Level<'t> {
         name: "/",
         compatible: None,
         is_enabled: true,
-        quirks: Quirks {
-            has_broken_prefetch: false,
-            has_broken_page1: false,
-        },
+        quirks: Quirks::NONE,
         reg: None,
         ranges: None,
         address_cells: None,
@@ -98,11 +95,11 @@ impl<'t> Level<'t> {
                 return;
             }
             BROKEN_PREFETCH => {
-                self.quirks.has_broken_prefetch = true;
+                self.quirks = self.quirks.and(Quirks::HI161X);
                 return;
             }
             BROKEN_PAGE1 => {
-                self.quirks.has_broken_page1 = true;
+                self.quirks = self.quirks.and(Quirks::CN99XX);
                 return;
             }
             _ => return,

@@ -4,9 +4,8 @@ use super::cells::Words;
 use super::first::{BROKEN_PAGE1, BROKEN_PREFETCH, COMPATIBLE};
 use super::node::Node;
 use crate::discover::list::List;
-use crate::discover::machine::{
-    Interrupt, Machine, Quirks, Smmu, SmmuIndex, SmmuInterrupts, Trigger,
-};
+use crate::discover::machine::{Interrupt, Machine, Smmu, SmmuIndex, SmmuInterrupts, Trigger};
+use crate::discover::quirks::Quirks;
 use crate::discover::refusal::Refusal;
 
 /// Something that devices name as their IOMMU.
@@ -120,11 +119,20 @@ fn smmu(controllers: &mut Controllers<'_, '_, '_>, node: &Node<'_, '_>) -> Resul
         registers: node.needed_extent()?,
         is_coherent: node.is_coherent(),
         interrupts: interrupts(controllers, node)?,
-        quirks: Quirks {
-            has_broken_prefetch: node.has(BROKEN_PREFETCH),
-            has_broken_page1: node.has(BROKEN_PAGE1),
-        },
+        quirks: quirks(node),
     })
+}
+
+fn quirks(node: &Node<'_, '_>) -> Quirks {
+    let by_name = [
+        // Only HiSilicon's HI161X has it.
+        (BROKEN_PREFETCH, Quirks::HI161X),
+        (BROKEN_PAGE1, Quirks::CN99XX),
+    ];
+    by_name
+        .iter()
+        .filter(|(name, _)| node.has(name))
+        .fold(Quirks::NONE, |all, (_, quirks)| all.and(*quirks))
 }
 
 /// The wires of `node`, by their names: their order differs from tree to tree.
