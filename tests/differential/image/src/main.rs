@@ -87,7 +87,7 @@ fn memory(machine: &Machine, tree: Extent<Pa>) -> Result<Host, Refusal> {
     let taken = reserved.chain([image::layout().whole, tree]);
     let memory = machine.memory.iter().copied();
     let free = FreeRam::carve(memory, taken, cpu::pa_bits()).map_err(Refusal::Memory)?;
-    Host::new(free.extents()).map_err(Refusal::Host)
+    Host::new(free).map_err(Refusal::Host)
 }
 
 /// Why the image ends early.
