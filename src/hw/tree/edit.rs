@@ -114,8 +114,11 @@ impl<'t, 'p, P: Platform> EditNode<'t, 'p, P> {
     fn fill_words(&self, first: usize, count: usize, leaves: &Leaves) {
         assert!(leaves.level() == self.level, "leaves of another level");
         for words in self.holders(first) {
-            for (offset, word) in words[first..first + count].iter().enumerate() {
-                self.tree.platform.store(word, leaves.at(offset).as_u64());
+            let words = &words[first..first + count];
+            for (numbers, run) in leaves.runs(count) {
+                for (word, number) in words[numbers.clone()].iter().zip(numbers) {
+                    self.tree.platform.store(word, run.at(number).as_u64());
+                }
             }
         }
         self.change_live(count as i64);

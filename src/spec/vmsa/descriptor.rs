@@ -1,6 +1,8 @@
 //! One descriptor of a stage-2 table: 64 bits (DDI 0487, D8.3).
 
 use super::{Geometry, Granule, Level};
+use core::ops::Range;
+
 use crate::addr::Pa;
 use crate::spec::bits::Field;
 
@@ -459,13 +461,47 @@ impl Leaves {
     /// The leaf number `index`, counted from 0.
     #[inline]
     pub const fn at(&self, index: usize) -> Descriptor {
-        let address = self.first + ((index as u64) << self.log2_step);
         let (from, count) = self.grouped;
-        let hint = if index.wrapping_sub(from) < count {
-            CONTIGUOUS.mask()
-        } else {
-            0
-        };
-        Descriptor(self.template | hint | address_bits(address))
+        self.run(index.wrapping_sub(from) < count).at(index)
+    }
+
+    /// The first `count` leaves in three runs, within which all have the contiguous hint or none:
+    /// their numbers, and leaves that are right for these numbers.
+    #[inline]
+    pub fn runs(&self, count: usize) -> [(Range<usize>, Run); 3] {
+        let (from, grouped) = self.grouped;
+        let from = from.min(count);
+        let to = (from + grouped).min(count);
+        [
+            (0..from, self.run(false)),
+            (from..to, self.run(true)),
+            (to..count, self.run(false)),
+        ]
+    }
+
+    const fn run(&self, has_hint: bool) -> Run {
+        let hint = if has_hint { CONTIGUOUS.mask() } else { 0 };
+        Run {
+            template: self.template | hint,
+            first: self.first,
+            log2_step: self.log2_step,
+        }
+    }
+}
+
+/// Leaves that differ in nothing but the address.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Run {
+    template: u64,
+    first: u64,
+    log2_step: u8,
+}
+
+impl Run {
+    /// The leaf number `index`.
+    #[inline]
+    pub const fn at(&self, index: usize) -> Descriptor {
+        let address = self.first + ((index as u64) << self.log2_step);
+        Descriptor(self.template | address_bits(address))
     }
 }

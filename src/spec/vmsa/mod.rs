@@ -14,7 +14,7 @@ pub use cpu::CpuWalk;
 
 pub use descriptor::{
     Access, Attributes, Cacheability, Decoded, Descriptor, DeviceKind, Execute, Leaves, MemoryType,
-    Permissions, Shareability,
+    Permissions, Run, Shareability,
 };
 
 use crate::addr::{Ipa, Pa};
