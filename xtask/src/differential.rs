@@ -20,8 +20,8 @@ pub(crate) const IMAGE: Recipe = Recipe {
     feature: "image",
     suffix: "-differential",
 };
-/// Half a minute, most of it in the 100 ms that each read of a device takes; the rest is for a
-/// machine under load.
+/// A boot takes 12 s, most of it in the 100 ms that edu's DMA engine takes for each read; the rest is
+/// for a machine under load.
 const LIMIT: Duration = Duration::from_secs(300);
 
 /// Boots the image, keeps what it prints, and has it compared with the model.
@@ -44,7 +44,7 @@ pub(crate) fn step() -> Result<Outcome, Stop> {
         End::Done => {}
         other => return Err(Stop::Failed(format!("the image ended with {other}"))),
     }
-    // The model takes a second in a release build.
+    // Each DMA's effect is looked for in all of the arena: in a debug build that takes a while.
     let mut compare = tool::cargo();
     compare
         .args(["run", "--release", "--package", "differential", "--"])

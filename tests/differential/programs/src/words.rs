@@ -66,9 +66,9 @@ pub(crate) const S1_PAGE: u64 = 0xf43;
 pub(crate) const S1_BLOCK: u64 = 0xf41;
 /// nG.
 pub(crate) const NG: u64 = 1 << 11;
-/// AP[2]: read-only.
+/// `AP[2]`: read-only.
 pub(crate) const AP_READ_ONLY: u64 = 1 << 7;
-/// AP[1]: for EL0 too.
+/// `AP[1]`: for EL0 too.
 pub(crate) const AP_USER: u64 = 1 << 6;
 /// A table descriptor of either stage.
 pub(crate) const TABLE: u64 = 0b11;

@@ -5,14 +5,14 @@ use super::{Exception, Source};
 pub(super) const EXCEPTIONS: &[Exception] = &[
     Exception {
         programs: &["global-page-survives-nh-asid"],
-        source: Source::Lawful("§4.4"),
+        source: Source::Lawful("§4.4, §4.4.2.2"),
         why: "nG is not looked at, so CMD_TLBI_NH_ASID removes global pages too: more than it must",
         model: &["stream 0x10 writes at 0x10000000: landed at arena+0x100000"],
         qemu: &["stream 0x10 writes at 0x10000000: landed at arena+0x110000"],
     },
     Exception {
         programs: &["global-page-after-nh-va-of-another-asid"],
-        source: Source::Found("§4.4.1"),
+        source: Source::Found("§4.4.2.4"),
         why: "nG is not looked at, so CMD_TLBI_NH_VA of another ASID leaves a global page",
         model: &["stream 0x10 writes at 0x10000000: landed at arena+0x110000"],
         qemu: &["stream 0x10 writes at 0x10000000: landed at arena+0x100000"],
