@@ -93,14 +93,14 @@ impl<const N: usize> Text<N> {
         Self(ArrayString::from(&text[..end]).unwrap_or_default())
     }
 
-    /// What `arguments` print, less the pieces that do not fit.
+    /// As much of what `arguments` print as fits.
     ///
     /// For what a person reads, like [`Text::start_of`].
     pub fn printed(arguments: fmt::Arguments<'_>) -> Self {
-        let mut text = ArrayString::new_const();
-        // What was written before the piece that did not fit stays.
+        let mut text = Self::new();
+        // The only error is that it is full.
         let _ = fmt::Write::write_fmt(&mut text, arguments);
-        Self(text)
+        text
     }
 
     /// All of `text`.
@@ -117,6 +117,16 @@ impl<const N: usize> Text<N> {
     /// The text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl<const N: usize> fmt::Write for Text<N> {
+    /// By characters, for how a text comes in pieces is the compiler's choice.
+    fn write_str(&mut self, piece: &str) -> fmt::Result {
+        piece
+            .chars()
+            .try_for_each(|letter| self.0.try_push(letter))
+            .map_err(|_| fmt::Error)
     }
 }
 
@@ -158,7 +168,7 @@ mod tests {
         assert_eq!(Text::<4>::whole("abcde"), Err(Full { limit: 4 }));
         assert_eq!(
             Text::<4>::printed(format_args!("{}-{}", 12, 34)).as_str(),
-            "12-"
+            "12-3"
         );
     }
 }
