@@ -366,3 +366,7 @@ impl<P: Platform> fmt::Debug for Unsealed<'_, P> {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+#[path = "window_tests.rs"]
+mod tests;

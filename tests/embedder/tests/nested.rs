@@ -25,6 +25,7 @@ const ALIAS: StreamId = StreamId::new(0x111);
 const OTHER: StreamId = StreamId::new(0x2117);
 /// Where the guest's memory is.
 const DATA: Ipa = Ipa::new(0x4_0000_0000);
+const TRAP: Ipa = Ipa::new(0x4_000f_f000);
 const TABLE: Ipa = Ipa::new(0x4_0010_0000);
 const WINDOW: Ipa = Ipa::new(0x70_0000_0000);
 const WINDOW_BYTES: u64 = 4 << 20;
@@ -78,7 +79,15 @@ impl<'p> Guest<'p> {
             memory: Vec::new(),
         };
         guest.give(DATA);
+        guest.lay_trap();
         guest
+    }
+
+    /// Tables that lead elsewhere, where a root is that was not written yet: at 0. What is walked by
+    /// a CD of which only the first word is new lands there, and stays cached under its ASID.
+    fn lay_trap(&mut self) {
+        self.tables(Ipa::new(0), TRAP);
+        self.give(TRAP);
     }
 
     fn nesting<'a>(
@@ -110,26 +119,12 @@ impl<'p> Guest<'p> {
 
     /// The guest makes an address space that maps [`VA`] to its data; two tables of its own.
     fn space(&mut self, asid: u16) -> Stage1Walk {
-        let l2 = Ipa::new(TABLE.as_u64() + u64::from(asid) * 0x2000);
-        let l3 = Ipa::new(l2.as_u64() + 0x1000);
-        for (table, index, descriptor) in [
-            (l2, VA >> 21 & 511, Stage1Descriptor::table(l3)),
-            (
-                l3,
-                VA >> 12 & 511,
-                Stage1Descriptor::page(DATA, PageAccess::ReadWrite),
-            ),
-        ] {
-            self.give(table);
-            let page = self.memory.last().expect("just given");
-            let words = page.words(self.host);
-            self.host.store(&words[index as usize], descriptor.as_u64());
-        }
-        self.host.barrier(portcullis::hw::Barrier::Publish);
+        let root = Ipa::new(TABLE.as_u64() + u64::from(asid) * 0x2000);
+        self.tables(root, DATA);
         Stage1Walk {
             asid: Asid::new(asid),
             low: Some(Half {
-                root: l2,
+                root,
                 granule: Granule::Kib4,
                 va_bits: 30,
                 top_byte: TopByte::Checked,
@@ -141,6 +136,25 @@ impl<'p> Guest<'p> {
             output_bits: 40,
             memory_types: 0xff,
         }
+    }
+
+    /// Two tables, from `l2` on, that map [`VA`] to `to`.
+    fn tables(&mut self, l2: Ipa, to: Ipa) {
+        let l3 = Ipa::new(l2.as_u64() + 0x1000);
+        for (table, index, descriptor) in [
+            (l2, VA >> 21 & 511, Stage1Descriptor::table(l3)),
+            (
+                l3,
+                VA >> 12 & 511,
+                Stage1Descriptor::page(to, PageAccess::ReadWrite),
+            ),
+        ] {
+            self.give(table);
+            let page = self.memory.last().expect("just given");
+            let words = page.words(self.host);
+            self.host.store(&words[index as usize], descriptor.as_u64());
+        }
+        self.host.barrier(portcullis::hw::Barrier::Publish);
     }
 
     /// Ends the guest, whose streams are all retracted and whose window is empty.
