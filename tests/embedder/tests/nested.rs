@@ -4,8 +4,8 @@ use portcullis::addr::{Ipa, Pa};
 use portcullis::hw::{Frames, Platform, PoolShape};
 use portcullis::id::{Asid, StreamId, SubstreamId, Vmid};
 use portcullis::smmu::{
-    Assignment, CommandError, Context, ContextError, ContextOf, ContextShape, Contexts,
-    ContextsError, Firmware, Misfit, Path, QueueIndices, Settings, Smmu, StreamError, invalidate,
+    Assignment, CommandError, Context, ContextError, ContextOf, ContextShape, ContextsError,
+    Firmware, Misfit, Path, QueueIndices, Settings, Smmu, StreamError, invalidate,
 };
 use portcullis::space::nesting::{Nesting, NestingError};
 use portcullis::space::stage2::{PageSizes, Stage2, Stage2Config, Stage2Error};
@@ -343,7 +343,7 @@ fn a_context_takes_2_syncs_and_1_if_its_leaf_is_new() {
         .expect("retracted");
     let before = host.bytes_out();
     // CFGI_CD_ALL; then the stage 2's, and what combined both stages.
-    assert_eq!(syncs(&host, || give_back()), (3, Ok(())));
+    assert_eq!(syncs(&host, give_back), (3, Ok(())));
     assert_eq!(host.bytes_out(), before - 4096);
     nesting.detach(&smmu, contexts).expect("detached");
     guest.end(&smmu);
@@ -372,12 +372,9 @@ fn unmapping_under_nesting_takes_what_combines_both_stages_too() {
         assert!(untagged(&host, OTHER, DATA.as_u64()).is_some());
         for (guest, expected) in [(&mut nested, 2), (&mut alone, 1)] {
             let change = guest.stage2.unmap(DATA, 0x1000).expect("it is mapped");
-            let (count, tables) = syncs(&host, || invalidate(&[&smmu], change));
+            let (count, tables) = syncs(&host, || invalidate(&[&smmu], change).expect("confirmed"));
             assert_eq!(count, expected, "{mode:?}");
-            guest
-                .stage2
-                .reclaim(tables.expect("confirmed"))
-                .expect("its own");
+            guest.stage2.reclaim(tables).expect("its own");
             host.free(guest.memory.remove(0));
         }
         assert_eq!(tagged(&host, STREAM, 5), None, "{mode:?}");
@@ -559,7 +556,7 @@ fn what_is_refused_changes_nothing() {
         panic!("its stream still leads there")
     };
     assert!(tagged(&host, STREAM, 1).is_some());
-    drop::<Contexts<'_, _>>(contexts);
+    assert_eq!(contexts.state_of(substream(1)), Some(CdState::Live));
     assert_clean(&host, "refusals");
 }
 
