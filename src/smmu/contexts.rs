@@ -1,32 +1,18 @@
-//! The contexts of one device: published, quieted, retracted.
-//!
-//! | verb | stores | SYNCs |
-//! |---|---|---|
-//! | publish | all words but the first; then the first | 2 |
-//! | publish, first of its leaf | a whole CD; then the L1CD that leads to it | 1 |
-//! | quiet | the first word | 1, for any number |
-//! | retract | the first word | 1 |
-//! | give a leaf back | the L1CD | 1 |
-//!
-//! Every CD on the way is one of: what it was, what it becomes. The two SYNCs of a publish are the
-//! floor where words are atomic and entries are not (§3.21.3.1): the SMMU may have read the other
-//! words of a CD that was not valid long before, and would join them to the first.
+//! The contexts of one device: what they are, and the making and ending of them.
 //!
 //! # Locks
 //!
 //! A device's `table` is held while its CDs are looked at and stored, never across a wait. No other
 //! lock is taken inside it but those of the caller's memory, when a leaf is asked for.
 
-use spin::{Mutex, MutexGuard};
+use spin::Mutex;
 
 use super::Smmu;
-use super::cd_table::{Found, Layout, Table, read, state};
-use super::command_queue::Ticket;
-use super::entry::{Step, next_step};
-use super::error::{CommandError, ContextError, ContextsError, Unmade};
+use super::cd_table::{Found, Layout, Table, state};
+use super::error::{ContextError, ContextsError, Unmade};
 use super::sealed::Sealed;
 use crate::addr::{Ipa, Pa};
-use crate::hw::{Barrier, Platform};
+use crate::hw::Platform;
 use crate::id::{StreamId, SubstreamId, Vmid};
 use crate::spec::cd::{Cd, CdState, Faults};
 use crate::spec::command::Command;
@@ -110,12 +96,12 @@ pub enum Context {
 /// Dropping the value gives nothing back; [`Smmu::dismantle`] does.
 pub struct Contexts<'p, P> {
     /// The SMMU, by its stream table.
-    smmu: Pa,
+    pub(super) smmu: Pa,
     vmid: Vmid,
     streams: [StreamId; MAX_DEVICE_STREAMS],
     count: usize,
     described: CdTable,
-    table: Mutex<Table<'p, P>>,
+    pub(super) table: Mutex<Table<'p, P>>,
 }
 
 impl<P: Platform> Contexts<'_, P> {
@@ -149,7 +135,8 @@ impl<P: Platform> Contexts<'_, P> {
         self.smmu == smmu.streams.base() && self.vmid == vmid
     }
 
-    fn index(&self, context: Context) -> Result<u32, ContextError> {
+    /// The number of the CD of `context`.
+    pub(super) fn index(&self, context: Context) -> Result<u32, ContextError> {
         match (self.described, context) {
             (CdTable::Single { .. }, Context::WholeStream) => Ok(0),
             (CdTable::BySubstream { log2_cds, .. }, Context::Substream(substream))
@@ -162,41 +149,12 @@ impl<P: Platform> Contexts<'_, P> {
     }
 
     /// The commands that make the SMMU look at CD `index` afresh, and at the way to it.
-    fn forget(&self, index: u32) -> impl Iterator<Item = Command> + '_ {
+    pub(super) fn forget(&self, index: u32) -> impl Iterator<Item = Command> + '_ {
         // It is below the size of the table, which has at most 20 bits.
         let index = SubstreamId::new(index);
         let streams = self.streams().iter();
         streams.filter_map(move |&stream| Some(Command::cfgi_cd(stream, index?)))
     }
-}
-
-/// A context of a device, to be quieted with others.
-pub struct ContextOf<'a, 'p, P> {
-    /// The device's contexts.
-    pub contexts: &'a Contexts<'p, P>,
-    /// Which.
-    pub context: Context,
-}
-
-/// A change of a context that is under way, from [`Smmu::begin_publish_context`] or
-/// [`Smmu::begin_retract_context`].
-///
-/// Dropping it leaves the context claimed for ever: not valid, and nobody can use it.
-#[must_use = "nothing is confirmed until the change was finished"]
-pub struct PendingContext<'a, 'p, P: Platform> {
-    smmu: &'a Smmu<'p, P>,
-    contexts: &'a Contexts<'p, P>,
-    index: u32,
-    /// What is still to be stored.
-    next: Option<Cd>,
-    ticket: Result<Ticket, CommandError>,
-}
-
-/// Contexts that are quiet in memory, while the SMMU may still use what it cached.
-#[must_use = "nothing is confirmed until the change was finished"]
-pub struct PendingQuiet<'a, 'p, P: Platform> {
-    smmu: &'a Smmu<'p, P>,
-    ticket: Result<Ticket, CommandError>,
 }
 
 impl<'p, P: Platform> Smmu<'p, P> {
@@ -277,252 +235,6 @@ impl<'p, P: Platform> Smmu<'p, P> {
         }
     }
 
-    /// Lets `context` translate by `walk`: 2 SYNCs, 1 for the first context of a leaf.
-    ///
-    /// A leaf that has no memory yet is asked of `seal`, by its size as a power of two, with the
-    /// contexts' lock held. On success every transaction of the context from now on is translated.
-    ///
-    /// # Errors
-    ///
-    /// Every [`ContextError`] but [`ContextError::NotInUse`]; what is true then is said there.
-    pub fn publish_context(
-        &self,
-        contexts: &Contexts<'p, P>,
-        context: Context,
-        (walk, faults): (&Stage1Walk, Faults),
-        seal: impl FnOnce(u8) -> Option<Sealed>,
-    ) -> Result<(), ContextError> {
-        self.begin_publish_context(contexts, context, (walk, faults), seal)?
-            .finish()
-    }
-
-    /// Makes each of `list` quiet: its traffic aborts without an event, and no translation of a
-    /// live context serves it. 1 SYNC, whatever their number.
-    ///
-    /// To be done only when every context of the ASID goes, those of other devices too. What the
-    /// SMMU cached under the ASID stays until it is invalidated. A context that is quiet already
-    /// stays so.
-    ///
-    /// # Errors
-    ///
-    /// [`ContextError::Foreign`], [`ContextError::NoSuchContext`], [`ContextError::NotInUse`],
-    /// [`ContextError::Changing`], [`ContextError::Lost`]: nothing was changed.
-    /// [`ContextError::NotConfirmed`].
-    pub fn quiet(&self, list: &[ContextOf<'_, 'p, P>]) -> Result<(), ContextError> {
-        self.begin_quiet(list)?.finish()
-    }
-
-    /// Ends `context`, live or quiet: 1 SYNC.
-    ///
-    /// On success its traffic aborts with an event, no CD of it is cached, and its memory is zeros.
-    /// Translations that the SMMU cached under its ASID stay, and serve the ASID's other contexts.
-    ///
-    /// # Errors
-    ///
-    /// Every [`ContextError`] but [`ContextError::InUse`], [`ContextError::Misfit`] and
-    /// [`ContextError::NoLeaf`].
-    pub fn retract_context(
-        &self,
-        contexts: &Contexts<'p, P>,
-        context: Context,
-    ) -> Result<(), ContextError> {
-        self.begin_retract_context(contexts, context)?.finish()
-    }
-
-    /// Takes the leaf that `context` lies in out of the table, if no context of it is in use:
-    /// 1 SYNC. Give it to the window, which takes it out of the stage 2 and invalidates that.
-    ///
-    /// # Errors
-    ///
-    /// [`ContextError::Foreign`]; [`ContextError::NoSuchContext`] too where there are no leaves;
-    /// [`ContextError::NotInUse`] if the leaf has no memory; [`ContextError::InUse`] if one of its
-    /// contexts is, or is lost; [`ContextError::Changing`] if it is on its way already.
-    /// [`ContextError::NotConfirmed`]: the leaf stays out of use.
-    pub fn give_back_leaf(
-        &self,
-        contexts: &Contexts<'p, P>,
-        context: Context,
-    ) -> Result<Sealed, ContextError> {
-        let index = self.index(contexts, context)?;
-        contexts.table.lock().unlink(index)?;
-        let streams = contexts.streams().iter();
-        let train = streams.map(|&stream| Command::cfgi_cd_all(stream));
-        self.submit_then_sync(train)
-            .and_then(|ticket| self.wait(ticket))
-            .map_err(ContextError::NotConfirmed)?;
-        let leaf = contexts.table.lock().take_leaf(index);
-        leaf.ok_or(ContextError::NotHeld)
-    }
-
-    /// The first phase of [`publish_context`](Self::publish_context): up to the wait for its first
-    /// SYNC.
-    ///
-    /// # Errors
-    ///
-    /// As [`publish_context`](Self::publish_context), save [`ContextError::NotConfirmed`], which
-    /// [`PendingContext::finish`] tells.
-    pub fn begin_publish_context<'a>(
-        &'a self,
-        contexts: &'a Contexts<'p, P>,
-        context: Context,
-        (walk, faults): (&Stage1Walk, Faults),
-        seal: impl FnOnce(u8) -> Option<Sealed>,
-    ) -> Result<PendingContext<'a, 'p, P>, ContextError> {
-        let index = self.index(contexts, context)?;
-        let cd = self
-            .features
-            .cd(walk, faults)
-            .map_err(ContextError::Misfit)?;
-        let mut table = contexts.table.lock();
-        let next = match table.find(index) {
-            Found::Cd(words) => {
-                self.prepare(words, cd)?;
-                Some(cd)
-            }
-            Found::LeafGoing => return Err(ContextError::Changing),
-            Found::NoLeaf { log2_bytes } => {
-                let leaf = seal(log2_bytes).ok_or(ContextError::NoLeaf { log2_bytes })?;
-                table.add_leaf(index, leaf)?;
-                self.fill_leaf(&table, index, cd);
-                None
-            }
-        };
-        table.count(index, 1);
-        drop(table);
-        Ok(self.pending(contexts, index, next))
-    }
-
-    /// Claims the CD in `words`, and stores all of `cd` but what makes it valid.
-    fn prepare(&self, words: &[core::sync::atomic::AtomicU64], cd: Cd) -> Result<(), ContextError> {
-        match state(self.io.platform(), words) {
-            CdState::Free => {}
-            CdState::Live | CdState::Quiet => return Err(ContextError::InUse),
-            CdState::Changing => return Err(ContextError::Changing),
-            CdState::Lost => return Err(ContextError::Lost),
-        }
-        self.io
-            .store(&words[0], Cd::invalid_word(CdState::Changing));
-        if let Step::Prepare { words: new, mask } = next_step(read(self.io.platform(), words), cd) {
-            for (i, word) in words.iter().enumerate().filter(|(i, _)| mask & 1 << i != 0) {
-                self.io.store(word, new[i]);
-            }
-        }
-        Ok(())
-    }
-
-    /// Stores `cd` whole into a leaf that nobody sees, and lets the SMMU see it.
-    fn fill_leaf(&self, table: &MutexGuard<'_, Table<'p, P>>, index: u32, cd: Cd) {
-        let words = table.hidden_words(index).unwrap_or(&[]);
-        for (word, value) in words.iter().zip(cd.words()) {
-            self.io.store(word, *value);
-        }
-        // The CD before what makes it reachable (§3.21.3.2).
-        self.io.barrier(Barrier::Publish);
-        table.link(index);
-    }
-
-    /// The first phase of [`quiet`](Self::quiet): up to the wait for its SYNC.
-    ///
-    /// # Errors
-    ///
-    /// As [`quiet`](Self::quiet), save [`ContextError::NotConfirmed`], which
-    /// [`PendingQuiet::finish`] tells.
-    pub fn begin_quiet<'a>(
-        &'a self,
-        list: &[ContextOf<'_, 'p, P>],
-    ) -> Result<PendingQuiet<'a, 'p, P>, ContextError> {
-        for ContextOf { contexts, context } in list {
-            let index = self.index(contexts, *context)?;
-            self.in_use(&contexts.table.lock(), index)?;
-        }
-        for ContextOf { contexts, context } in list {
-            let index = self.index(contexts, *context)?;
-            let table = contexts.table.lock();
-            // Who ended it meanwhile has done more than was asked.
-            if let Ok((words, cd)) = self.in_use(&table, index) {
-                self.io.store(&words[0], cd.quieted().words()[0]);
-            }
-        }
-        let train = list.iter().flat_map(|ContextOf { contexts, context }| {
-            let index = contexts.index(*context).ok();
-            index.into_iter().flat_map(|index| contexts.forget(index))
-        });
-        Ok(PendingQuiet {
-            smmu: self,
-            ticket: self.submit_then_sync(train),
-        })
-    }
-
-    /// The first phase of [`retract_context`](Self::retract_context): up to the wait for its SYNC.
-    ///
-    /// # Errors
-    ///
-    /// As [`retract_context`](Self::retract_context), save [`ContextError::NotConfirmed`], which
-    /// [`PendingContext::finish`] tells.
-    pub fn begin_retract_context<'a>(
-        &'a self,
-        contexts: &'a Contexts<'p, P>,
-        context: Context,
-    ) -> Result<PendingContext<'a, 'p, P>, ContextError> {
-        let index = self.index(contexts, context)?;
-        let table = contexts.table.lock();
-        let (words, _) = self.in_use(&table, index)?;
-        self.io
-            .store(&words[0], Cd::invalid_word(CdState::Changing));
-        drop(table);
-        Ok(self.pending(contexts, index, Some(Cd::invalid())))
-    }
-
-    /// CD `index`, if it is valid.
-    fn in_use<'t>(
-        &self,
-        table: &'t Table<'p, P>,
-        index: u32,
-    ) -> Result<(&'t [core::sync::atomic::AtomicU64], Cd), ContextError> {
-        let words = match table.find(index) {
-            Found::Cd(words) => words,
-            Found::NoLeaf { .. } => return Err(ContextError::NotInUse),
-            Found::LeafGoing => return Err(ContextError::Changing),
-        };
-        match state(self.io.platform(), words) {
-            CdState::Live | CdState::Quiet => Ok((words, read(self.io.platform(), words))),
-            CdState::Free => Err(ContextError::NotInUse),
-            CdState::Changing => Err(ContextError::Changing),
-            CdState::Lost => Err(ContextError::Lost),
-        }
-    }
-
-    fn index(&self, contexts: &Contexts<'p, P>, context: Context) -> Result<u32, ContextError> {
-        if contexts.smmu != self.streams.base() {
-            return Err(ContextError::Foreign);
-        }
-        contexts.index(context)
-    }
-
-    fn pending<'a>(
-        &'a self,
-        contexts: &'a Contexts<'p, P>,
-        index: u32,
-        next: Option<Cd>,
-    ) -> PendingContext<'a, 'p, P> {
-        PendingContext {
-            smmu: self,
-            contexts,
-            index,
-            next,
-            ticket: self.submit_then_sync(contexts.forget(index)),
-        }
-    }
-
-    fn submit_then_sync(
-        &self,
-        commands: impl Iterator<Item = Command>,
-    ) -> Result<Ticket, CommandError> {
-        let train = commands.chain([Command::sync()]);
-        self.commands
-            .submit(&self.io, train, self.settings.sync_timeout_us)
-    }
-
     /// Ends the contexts of a device whose streams do not lead to them any more.
     ///
     /// What comes out goes to the window, leaf by leaf and at last the root.
@@ -578,87 +290,5 @@ impl<P: Platform> Detached<'_, P> {
     /// The root, when there are no more leaves.
     pub(crate) fn into_root(self) -> Sealed {
         self.table.into_root()
-    }
-}
-
-impl<P: Platform> PendingContext<'_, '_, P> {
-    /// Waits for the SYNC under way, goes on to the next step, and so to the end.
-    ///
-    /// At most [`Settings::sync_timeout_us`](super::Settings::sync_timeout_us) for each SYNC.
-    ///
-    /// # Errors
-    ///
-    /// [`ContextError::NotConfirmed`], [`ContextError::NotHeld`]: the context is lost.
-    pub fn finish(self) -> Result<(), ContextError> {
-        let Self {
-            smmu,
-            contexts,
-            index,
-            next,
-            ticket,
-        } = self;
-        let outcome = ticket
-            .and_then(|ticket| smmu.wait(ticket))
-            .map_err(ContextError::NotConfirmed)
-            .and_then(|()| match next {
-                Some(cd) if cd == Cd::invalid() => smmu.clear(contexts, index),
-                Some(cd) => smmu.switch(contexts, index, cd),
-                None => Ok(()),
-            });
-        if outcome.is_err() {
-            smmu.lose(contexts, index);
-        }
-        outcome
-    }
-}
-
-impl<P: Platform> PendingQuiet<'_, '_, P> {
-    /// Waits for the SYNC.
-    ///
-    /// # Errors
-    ///
-    /// [`ContextError::NotConfirmed`]: they stay quiet in memory, and may be live to the SMMU.
-    pub fn finish(self) -> Result<(), ContextError> {
-        self.ticket
-            .and_then(|ticket| self.smmu.wait(ticket))
-            .map_err(ContextError::NotConfirmed)
-    }
-}
-
-impl<'p, P: Platform> Smmu<'p, P> {
-    /// Makes a prepared CD valid, and waits until the SMMU has seen that.
-    fn switch(&self, contexts: &Contexts<'p, P>, index: u32, cd: Cd) -> Result<(), ContextError> {
-        let table = contexts.table.lock();
-        let words = table.words(index).ok_or(ContextError::NotHeld)?;
-        let Step::Switch { index: 0, value } = next_step(read(self.io.platform(), words), cd)
-        else {
-            return Err(ContextError::NotHeld);
-        };
-        self.io.store(&words[0], value);
-        drop(table);
-        self.submit_then_sync(contexts.forget(index))
-            .and_then(|ticket| self.wait(ticket))
-            .map_err(ContextError::NotConfirmed)
-    }
-
-    /// Zeros a CD that the SMMU has forgotten. It is free from then on.
-    fn clear(&self, contexts: &Contexts<'p, P>, index: u32) -> Result<(), ContextError> {
-        let mut table = contexts.table.lock();
-        let words = table.words(index).ok_or(ContextError::NotHeld)?;
-        // The first at last: it says that the others are nobody's.
-        for word in words.iter().rev() {
-            self.io.store(word, 0);
-        }
-        table.count(index, -1);
-        Ok(())
-    }
-
-    /// Leaves a CD not valid, and out of use.
-    fn lose(&self, contexts: &Contexts<'p, P>, index: u32) {
-        let table = contexts.table.lock();
-        let words = table.words(index);
-        if let Some(first) = words.and_then(<[_]>::first) {
-            self.io.store(first, Cd::invalid_word(CdState::Lost));
-        }
     }
 }

@@ -21,6 +21,7 @@
 mod bringup;
 mod cd_table;
 mod command_queue;
+mod context_changes;
 mod contexts;
 mod entry;
 mod error;
@@ -44,10 +45,8 @@ use spin::Mutex;
 
 pub use bringup::{Settings, Unpublished};
 pub use command_queue::Ticket;
-pub use contexts::{
-    Context, ContextOf, ContextShape, Contexts, Detached, MAX_DEVICE_STREAMS, PendingContext,
-    PendingQuiet,
-};
+pub use context_changes::{ContextOf, PendingContext, PendingQuiet};
+pub use contexts::{Context, ContextShape, Contexts, Detached, MAX_DEVICE_STREAMS};
 pub use entry::Path;
 pub use error::{
     CommandError, ContextError, ContextsError, Death, HandshakeTimeout, Refusal, ShutDownError,
