@@ -25,6 +25,8 @@ pub(crate) enum Refusal {
     Gate { at: Pa, why: HandshakeTimeout },
     /// An SMMU cannot be driven.
     Smmu { at: Pa, why: smmu::Refusal },
+    /// An SMMU has an erratum about new tables that nothing here works round.
+    NewTables { at: Pa },
     /// Memory is in too many pieces.
     Memory(TooManyPieces),
     /// There is too little memory, or it cannot be mapped.
@@ -48,6 +50,10 @@ impl fmt::Display for Refusal {
             Self::Registers { at, why } => write!(f, "SMMU at {at}: {why}"),
             Self::Gate { at, why } => write!(f, "SMMU at {at}: {why}"),
             Self::Smmu { at, why } => write!(f, "SMMU at {at}: {why}"),
+            Self::NewTables { at } => write!(
+                f,
+                "SMMU at {at}: new tables must be invalidated (HiSilicon 162100602), which is not done"
+            ),
             Self::Memory(why) => why.fmt(f),
             Self::Host(why) => why.fmt(f),
             Self::Ecam(why) => write!(f, "PCI configuration space: {why}"),
