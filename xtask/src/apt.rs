@@ -81,6 +81,17 @@ impl Apt {
         self.install(package, Some(&suite))
     }
 
+    /// Installs `package` in whatever version the machine's own suites have.
+    ///
+    /// # Errors
+    ///
+    /// `Failed` if apt fails.
+    pub(crate) fn install_any(&self, package: &str) -> Result<(), Stop> {
+        progress("reading the package lists (apt-get update)");
+        self.apt_get(&["update"])?;
+        self.install(package, None)
+    }
+
     fn install(&self, package: &str, suite: Option<&str>) -> Result<(), Stop> {
         let from = suite.map_or(String::new(), |suite| format!(" from {suite}"));
         progress(&format!("installing {package}{from} (apt-get, some 25 MB)"));

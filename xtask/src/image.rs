@@ -65,7 +65,8 @@ pub(crate) struct Arguments {
     board: String,
 }
 
-fn target_folder() -> PathBuf {
+/// Where Cargo puts what it builds.
+pub(crate) fn target_folder() -> PathBuf {
     let chosen = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
     // A relative one is relative to where Cargo was started.
     chosen

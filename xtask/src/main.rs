@@ -10,6 +10,7 @@ mod flatten;
 mod gdb;
 mod guest;
 mod image;
+mod probe;
 mod qemu;
 mod qemu_tests;
 mod rust;
@@ -40,6 +41,9 @@ enum Command {
     /// Build the image and say how to deploy it
     #[command(long_about = image::ABOUT, after_help = EXIT_STATUS)]
     Image(image::Arguments),
+    /// Run the EFI application that reports what Portcullis would find
+    #[command(long_about = probe::ABOUT, after_help = EXIT_STATUS)]
+    Probe(probe::Arguments),
     /// List the boards
     #[command(after_help = EXIT_STATUS)]
     Boards,
@@ -55,6 +59,7 @@ fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Boot(arguments) => boot::command(&arguments),
         Command::Image(arguments) => image::command(&arguments),
+        Command::Probe(arguments) => probe::command(&arguments),
         Command::Boards => board::list(),
         Command::Doctor => doctor::command(),
         Command::Test(arguments) => steps::command(&arguments),

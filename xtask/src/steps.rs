@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 use clap::builder::PossibleValuesParser;
 
 use crate::differential;
+use crate::probe;
 use crate::qemu_tests;
-use crate::rust::{self, Part, TARGET};
+use crate::rust::{self, Part, TARGET, UEFI_TARGET};
 use crate::stop::{Stop, progress};
 use crate::tool;
 
@@ -43,7 +44,7 @@ const STEPS: &[Step] = &[
     },
     Step {
         name: "clippy-target",
-        about: "clippy on library and images for the bare target, warnings as errors",
+        about: "clippy on library, images and probe for their targets, warnings as errors",
         run: clippy_target,
     },
     Step {
@@ -65,6 +66,11 @@ const STEPS: &[Step] = &[
         name: "test-differential",
         about: "the same programs on QEMU's SMMUv3 and on the model see the same",
         run: differential::step,
+    },
+    Step {
+        name: "test-probe",
+        about: "the EFI application in QEMU: what it reports of six machines",
+        run: probe::step,
     },
     Step {
         name: "deny",
@@ -213,7 +219,7 @@ fn clippy_host() -> Result<Outcome, Stop> {
 }
 
 fn clippy_target() -> Result<Outcome, Stop> {
-    rust::ensure(&[Part::Clippy, Part::Target])?;
+    rust::ensure(&[Part::Clippy, Part::Target, Part::UefiTarget])?;
     // Other members are not for the bare target.
     let package = ["clippy", "--package", "portcullis", "--target", TARGET];
     // The library as another hypervisor takes it, with discovery, and the two images.
@@ -234,6 +240,15 @@ fn clippy_target() -> Result<Outcome, Stop> {
         TARGET,
     ];
     cargo(&[&package, &build[..], &["--", "-Dwarnings"]].concat())?;
+    cargo(&[
+        "clippy",
+        "--package",
+        "portcullis-probe",
+        "--target",
+        UEFI_TARGET,
+        "--",
+        "-Dwarnings",
+    ])?;
     Ok(Outcome::Passed)
 }
 

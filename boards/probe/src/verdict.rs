@@ -149,7 +149,8 @@ fn function(
     machine: &Machine,
     function: &Function,
 ) -> Option<(String, Result<String, String>)> {
-    if function.kind != FunctionKind::Endpoint {
+    // Base class 6: what belongs to the fabric, host bridges among it.
+    if function.kind != FunctionKind::Endpoint || function.class.base == 6 {
         return None;
     }
     let name = format!("{:04x}:{}", function.segment, function.rid);
