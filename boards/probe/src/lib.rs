@@ -1,7 +1,7 @@
 //! What Portcullis would find on a machine with UEFI and ACPI, as a report for a person.
 //!
 //! 1. [`Survey::take`] looks at the tables, at the SMMUs' registers and at PCI configuration space;
-//! 2. [`report`] puts that into words, at most [`COLUMNS`] wide.
+//! 2. [`report()`] puts that into words, at most [`COLUMNS`] wide.
 //!
 //! Nothing is changed: [`ReadOnly`] carries no write out, and nothing else here reaches a register.
 //! How memory and registers are reached is the caller's: the EFI application's, or a test's.
