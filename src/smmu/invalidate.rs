@@ -256,3 +256,121 @@ impl Batch {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::smmu::Removed;
+    use crate::smmu::probe::{Implementation, StallModel};
+    use crate::spec::vmsa::Granule;
+    use std::vec::Vec;
+
+    const VMID: Vmid = Vmid::new(7);
+
+    fn features(has_range_invalidation: bool) -> Features {
+        Features {
+            has_stage1: true,
+            says_coherent: true,
+            has_ats: false,
+            has_pri: false,
+            has_el2: false,
+            has_two_level_streams: true,
+            has_two_level_cds: false,
+            has_range_invalidation,
+            has_msi: false,
+            stalls: StallModel::Terminate,
+            asid_bits: 16,
+            vmid_bits: 16,
+            stream_bits: 16,
+            substream_bits: 0,
+            log2_max_commands: 8,
+            log2_max_events: 8,
+            bbm_level: 2,
+            output_bits: 48,
+            has_16k_granule: true,
+            has_64k_granule: true,
+            stall_max: 0,
+            minor_revision: 2,
+            implementation: Implementation {
+                implementer: 0,
+                product: 0,
+                variant: 0,
+                revision: 0,
+            },
+        }
+    }
+
+    /// The words of the commands for `pages` pages of 4 KiB from `base`.
+    fn commands(has_ranges: bool, base: u64, pages: u64, removed: Removed) -> Vec<[u64; 2]> {
+        const PAGES: u8 = 1 << 3;
+        let mut gathered = Gathered::nothing(VMID, Granule::Kib4);
+        gathered.add(Ipa::new(base), pages << 12, PAGES, removed);
+        let batch = Batch::new(&gathered, &features(has_ranges));
+        batch.commands().iter().map(Command::words).collect()
+    }
+
+    /// By hand from §4.4: opcode 0x2a, VMID at [47:32], Leaf bit 0 of the second word.
+    #[test]
+    fn without_ranges_each_page_has_a_command_until_the_whole_vmid_is_cheaper() {
+        let page = |at: u64| [0x7_0000_002a, at | 1];
+        assert_eq!(commands(false, 0x5000, 1, Removed::Leaves), [page(0x5000)]);
+        assert_eq!(
+            commands(false, 0x5000, 3, Removed::Leaves),
+            [page(0x5000), page(0x6000), page(0x7000)]
+        );
+        assert_eq!(commands(false, 0, 32, Removed::Leaves).len(), 32);
+        assert_eq!(
+            commands(false, 0, 33, Removed::Leaves),
+            [[0x7_0000_0028, 0]]
+        );
+    }
+
+    #[test]
+    fn where_tables_went_the_walk_caches_are_dropped_too() {
+        assert_eq!(
+            commands(false, 0x5000, 1, Removed::Tables),
+            [[0x7_0000_002a, 0x5000]]
+        );
+    }
+
+    /// By hand from §4.4.1.1: TG 1 at [11:10] of the second word; NUM at [16:12], SCALE at [24:20].
+    #[test]
+    fn with_ranges_a_number_of_pages_is_told_in_digits_of_five_bits() {
+        let range = |at: u64, num: u64, scale: u64| {
+            [0x7_0000_002a | num << 12 | scale << 20, at | 1 << 10 | 1]
+        };
+        // One page is the plain command: the range would be the reserved one.
+        assert_eq!(
+            commands(true, 0x5000, 1, Removed::Leaves),
+            [[0x7_0000_002a, 0x5001]]
+        );
+        assert_eq!(
+            commands(true, 0x5000, 31, Removed::Leaves),
+            [range(0x5000, 30, 0)]
+        );
+        assert_eq!(commands(true, 0, 32, Removed::Leaves), [range(0, 0, 5)]);
+        // 1 + 2 * 32 + 3 * 1024 pages.
+        assert_eq!(
+            commands(true, 0, 1 + 64 + 3072, Removed::Leaves),
+            [
+                [0x7_0000_002a, 1],
+                range(0x1000, 1, 5),
+                range(0x4_1000, 2, 10)
+            ]
+        );
+    }
+
+    /// Every page of the range, and none behind it, for every number of pages.
+    #[test]
+    fn ranges_cover_what_they_are_for_and_no_more() {
+        for pages in 1..3000_u64 {
+            let mut next = 0x10_0000_u64;
+            for [low, high] in commands(true, next, pages, Removed::Leaves) {
+                assert_eq!(high & !0xfff, next, "{pages} pages");
+                let (num, scale) = (low >> 12 & 0x1f, low >> 20 & 0x1f);
+                next += ((num + 1) << scale) << 12;
+            }
+            assert_eq!(next, 0x10_0000 + (pages << 12), "{pages} pages");
+        }
+    }
+}
