@@ -8,9 +8,10 @@ use core::panic::PanicInfo;
 
 use image::devices::Functions;
 use image::{Refusal, devices, gates, memory, report};
+use portcullis::arch::uart::Kind;
 use portcullis::arch::{self, Start, console, end, entry, println};
 use portcullis::check;
-use portcullis::discover::{DeviceTree, Machine, Text};
+use portcullis::discover::{ConsoleKind, DeviceTree, Machine, Text};
 use spin::Mutex;
 
 entry!(boot);
@@ -44,8 +45,15 @@ fn run(start: Start) -> Result<(), Refusal> {
         return Err(Refusal::NoSmmu);
     }
     if let Some(console) = machine.console {
-        // Where it is not a PL011, or cannot be mapped, the board's goes on.
-        let _ = console::switch_to(console.base);
+        let kind = match console.kind {
+            ConsoleKind::Pl011 => Some(Kind::Pl011),
+            ConsoleKind::Ns16550 {
+                log2_stride,
+                access_bytes,
+            } => Kind::ns16550(log2_stride, access_bytes),
+        };
+        // Where it cannot be driven or mapped, the board's goes on.
+        let _ = kind.map(|kind| console::switch_to(console.base, kind));
     }
     report::machine(&machine);
     report::smmus(&machine)?;

@@ -1,4 +1,4 @@
-//! The console: lines of text out of a PL011, or of what speaks its SBSA subset.
+//! The console: lines of text out of a UART.
 //!
 //! A line is written whole, whichever CPU writes at the same time. A UART that takes no
 //! characters costs time, never progress.
@@ -9,16 +9,13 @@ use core::ptr::{NonNull, without_provenance_mut};
 use spin::{Mutex, Once};
 
 use super::tables::MapError;
+use super::uart::{Kind, Uart};
 use super::{board, cpu, death, mmu};
 use crate::addr::Pa;
-use crate::hw::{Mmio, Registers};
+use crate::hw::Mmio;
 
-const DR: usize = 0x00;
-const FR: usize = 0x18;
-const FR_TXFF: u32 = 1 << 5;
-
-/// How many bytes of a PL011's frame are used.
-pub const FRAME_BYTES: usize = 0x1000;
+/// How many bytes of the early console's frame are used.
+pub const FRAME_BYTES: usize = Kind::Pl011.size_bytes();
 
 /// A character takes 87 us at 115200 baud.
 const CHARACTER_TIMEOUT_US: u64 = 10_000;
@@ -28,7 +25,7 @@ const LINE_TIMEOUT_US: u64 = 200_000;
 
 // SAFETY: the board says that its UART is there; it is mapped as a device by `mmu::enable`, and
 // before that every access is one to a device. It is told of no memory.
-static EARLY: Mmio = unsafe {
+const EARLY_REGISTERS: Mmio = unsafe {
     Mmio::new(
         match NonNull::new(without_provenance_mut(board::EARLY_CONSOLE as usize)) {
             Some(base) => base,
@@ -38,21 +35,23 @@ static EARLY: Mmio = unsafe {
     )
 };
 
-static NAMED: Once<Mmio> = Once::new();
+static EARLY: Uart = Uart::new(EARLY_REGISTERS, Kind::Pl011);
+
+static NAMED: Once<Uart> = Once::new();
 
 /// Held while a line is written.
 static LINE: Mutex<()> = Mutex::new(());
 
-/// Prints from now on to the UART at `base`, the one that the device tree names; only the first
+/// Prints from now on to the UART of `kind` at `base`, the one that firmware names; only the first
 /// call has an effect.
 ///
 /// # Errors
 ///
 /// [`MapError`]; the console is the old one then.
-pub fn switch_to(base: Pa) -> Result<(), MapError> {
+pub fn switch_to(base: Pa, kind: Kind) -> Result<(), MapError> {
     if base.as_u64() != board::EARLY_CONSOLE && NAMED.get().is_none() {
-        let uart = mmu::map_device(base, FRAME_BYTES as u64)?;
-        NAMED.call_once(|| uart);
+        let registers = mmu::map_device(base, kind.size_bytes() as u64)?;
+        NAMED.call_once(|| Uart::new(registers, kind));
     }
     Ok(())
 }
@@ -82,29 +81,29 @@ pub fn print(text: fmt::Arguments<'_>) {
 }
 
 fn write_line(text: fmt::Arguments<'_>) {
-    let mut uart = Uart(NAMED.get().unwrap_or(&EARLY));
+    let mut uart = Out(NAMED.get().unwrap_or(&EARLY));
     // A text that cannot format itself ends where it failed; the UART itself never fails.
     let _ = uart.write_fmt(text);
     let _ = uart.write_str("\n");
 }
 
-struct Uart(&'static Mmio);
+struct Out(&'static Uart);
 
-impl Uart {
+impl Out {
     fn put(&self, byte: u8) {
-        if self.0.read32(FR) & FR_TXFF != 0 {
+        if self.0.is_full() {
             let start_us = cpu::now_us();
-            while self.0.read32(FR) & FR_TXFF != 0 {
+            while self.0.is_full() {
                 if cpu::now_us().saturating_sub(start_us) > CHARACTER_TIMEOUT_US {
                     return;
                 }
             }
         }
-        self.0.write32(DR, u32::from(byte));
+        self.0.put(byte);
     }
 }
 
-impl fmt::Write for Uart {
+impl fmt::Write for Out {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         for byte in text.bytes() {
             if byte == b'\n' {

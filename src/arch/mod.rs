@@ -20,6 +20,7 @@ pub mod syndrome;
 pub mod tables;
 pub mod tlbi;
 pub mod tree;
+pub mod uart;
 
 #[cfg(target_os = "none")]
 pub mod console;
