@@ -5,7 +5,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use portcullis::discover::{
-    Conduit, ConsoleKind, Device, Interrupt, Machine, SmmuInterrupts, Stream, StreamsOf,
+    Conduit, ConsoleKind, Device, Interrupt, Machine, Quirks, SmmuInterrupts, Stream, StreamsOf,
 };
 
 use crate::cpu::ExceptionLevel;
@@ -42,32 +42,7 @@ fn firmware(out: &mut Layout, survey: &Survey<'_>, machine: &Machine) {
         "{}, revision {:#x}, UEFI {major}.{minor:02}",
         firmware.vendor, firmware.revision
     ));
-    match &survey.tables {
-        None => out.line(format_args!(
-            "no ACPI tables: is there a device tree, or a firmware menu that chooses?"
-        )),
-        Some(Err(refusal)) => out.line(format_args!("ACPI tables cannot be read: {refusal}")),
-        Some(Ok(tables)) => {
-            for table in tables {
-                let length = table.signature.as_str().is_empty();
-                let signature = if length {
-                    "????"
-                } else {
-                    table.signature.as_str()
-                };
-                let oem = table.oem.to_string();
-                let state = match table.refusal {
-                    Some(refusal) => format!(": {refusal}"),
-                    None => String::new(),
-                };
-                out.line(format_args!(
-                    "{signature} at {} by {}{state}",
-                    table.at,
-                    oem.trim()
-                ));
-            }
-        }
-    }
+    tables(out, survey);
     for refusal in &survey.odd {
         out.line(format_args!("MAKES NO SENSE: {refusal}"));
     }
@@ -81,6 +56,35 @@ fn firmware(out: &mut Layout, survey: &Survey<'_>, machine: &Machine) {
     out.line(format_args!(
         "{psci}; {mebibytes} MiB of memory in {runs} runs"
     ));
+}
+
+fn tables(out: &mut Layout, survey: &Survey<'_>) {
+    let tables = match &survey.tables {
+        None => {
+            out.line(format_args!(
+                "no ACPI tables; firmware may hand over a device tree instead, or have a menu that \
+                 chooses"
+            ));
+            return;
+        }
+        Some(Err(refusal)) => {
+            out.line(format_args!("ACPI tables cannot be read: {refusal}"));
+            return;
+        }
+        Some(Ok(tables)) => tables,
+    };
+    for table in tables {
+        let signature = match table.signature.as_str() {
+            "" => "????",
+            signature => signature,
+        };
+        let oem = table.oem.to_string();
+        let state = table
+            .refusal
+            .map_or_else(String::new, |refusal| format!(": {refusal}"));
+        let (at, oem) = (table.at, oem.trim());
+        out.line(format_args!("{signature} at {at} by {oem}{state}"));
+    }
 }
 
 fn cpu(out: &mut Layout, survey: &Survey<'_>, machine: &Machine) {
@@ -214,9 +218,9 @@ fn state(out: &mut Layout, registers: &SmmuRegisters) {
     }
 }
 
-fn quirks(out: &mut Layout, board: portcullis::discover::Quirks, seen: &SurveyedSmmu) {
+fn quirks(out: &mut Layout, board: Quirks, seen: &SurveyedSmmu) {
     let iidr = seen.registers.map_or(0, |registers| registers.iidr);
-    let quirks = board.and(portcullis::discover::Quirks::of_iidr(iidr));
+    let quirks = board.and(Quirks::of_iidr(iidr));
     let names = [
         (
             quirks.has_broken_prefetch,

@@ -4,7 +4,7 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use portcullis::discover::{Interrupt, Machine, SmmuInterrupts, Stream};
+use portcullis::discover::{Device, Interrupt, Machine, SmmuInterrupts, Stream};
 use portcullis::smmu::{Features, StallModel};
 
 use crate::cpu::ExceptionLevel;
@@ -12,6 +12,9 @@ use crate::functions::{Function, FunctionKind};
 use crate::layout::Layout;
 use crate::report::{is_unprotected, stream_of};
 use crate::survey::Survey;
+
+/// What has a name, and how it could be given to a guest, or why not.
+type Verdict = (String, Result<String, String>);
 
 /// Writes the last section.
 pub(crate) fn write(out: &mut Layout, survey: &Survey<'_>, machine: &Machine) {
@@ -25,9 +28,8 @@ pub(crate) fn write(out: &mut Layout, survey: &Survey<'_>, machine: &Machine) {
     }
     if machine.smmus.is_empty() {
         out.line(format_args!(
-            "Look in firmware's menus for `SMMU`, `IOMMU` or `VT-d`-like words, often under \
-             Chipset, Advanced or MISC Config: it can be switched off there, and then IORT does \
-             not name it."
+            "Look in firmware's menus for `SMMU` or `IOMMU`, often under Advanced, Chipset or MISC \
+             Config: it can be switched off there, and then IORT does not name it."
         ));
     }
     for (place, (smmu, seen)) in machine.smmus.iter().zip(&survey.smmus).enumerate() {
@@ -36,26 +38,21 @@ pub(crate) fn write(out: &mut Layout, survey: &Survey<'_>, machine: &Machine) {
             out.line(format_args!("SMMU {place}: {}", with.join(", ")));
         }
     }
+    devices(out, survey, machine);
+}
+
+fn devices(out: &mut Layout, survey: &Survey<'_>, machine: &Machine) {
     out.line(format_args!("devices that could be given to a guest:"));
     let functions = survey
         .functions
         .iter()
         .filter_map(|it| function(survey, machine, it));
-    let components = machine.devices.iter().map(|device| {
-        let streams = machine.known_streams_of_device(device);
-        let verdict = if is_unprotected(machine, device) {
-            Err("some or all of its DMA goes through no SMMU".into())
-        } else {
-            streams
-                .iter()
-                .try_for_each(|it| may_be_given(survey, machine, *it))
-        };
-        // How to reset it is its driver's to know.
-        let verdict = verdict.map(|()| "with a reset of the board's own".into());
-        (device.name.to_string(), verdict)
-    });
-    let all: Vec<(String, Result<String, String>)> = functions.chain(components).collect();
-    let (yes, no): (Vec<_>, Vec<_>) = all.into_iter().partition(|(_, verdict)| verdict.is_ok());
+    let components = machine
+        .devices
+        .iter()
+        .map(|it| component(survey, machine, it));
+    let all = functions.chain(components);
+    let (yes, no): (Vec<_>, Vec<_>) = all.partition(|(_, verdict)| verdict.is_ok());
     if yes.is_empty() {
         out.detail(format_args!("none"));
     }
@@ -69,6 +66,18 @@ pub(crate) fn write(out: &mut Layout, survey: &Survey<'_>, machine: &Machine) {
         "Not looked at: whether functions can reach each other past the SMMU (ACS). Those that can \
          go to one guest together."
     ));
+}
+
+fn component(survey: &Survey<'_>, machine: &Machine, device: &Device) -> Verdict {
+    let mut streams = machine.known_streams_of_device(device).iter();
+    let verdict = if is_unprotected(machine, device) {
+        Err("some or all of its DMA goes through no SMMU".into())
+    } else {
+        streams.try_for_each(|it| may_be_given(survey, machine, *it))
+    };
+    // How to reset it, no table says.
+    let verdict = verdict.map(|()| "where the board knows how to reset it".into());
+    (device.name.to_string(), verdict)
 }
 
 /// Why it could not be used here.
@@ -87,6 +96,9 @@ fn reasons(survey: &Survey<'_>, machine: &Machine) -> Vec<String> {
     let unsound = survey.tables.iter().any(Result::is_err) || !survey.odd.is_empty();
     if unsound {
         reasons.push("tables that make no sense are refused (see FIRMWARE)".into());
+    }
+    if survey.tables.is_none() {
+        reasons.push("no ACPI tables".into());
     }
     if machine.smmus.is_empty() {
         reasons.push("no SMMUv3 in the tables".into());
@@ -144,11 +156,7 @@ fn with_features(
 }
 
 /// Whether a function could be given, and how; `None` for what is no endpoint.
-fn function(
-    survey: &Survey<'_>,
-    machine: &Machine,
-    function: &Function,
-) -> Option<(String, Result<String, String>)> {
+fn function(survey: &Survey<'_>, machine: &Machine, function: &Function) -> Option<Verdict> {
     // Base class 6: what belongs to the fabric, host bridges among it.
     if function.kind != FunctionKind::Endpoint || function.class.base == 6 {
         return None;

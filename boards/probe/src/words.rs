@@ -42,72 +42,90 @@ fn choice(name: &str, value: u32, words: &[&str]) -> String {
     )
 }
 
+/// Bits of SMMU_IDR0 that are there or not.
+const IDR0_BITS: [(u32, &str); 13] = [
+    (19, "two-level CD tables"),
+    (4, "coherent accesses (COHACC)"),
+    (5, "broadcast TLBI (BTM)"),
+    (9, "EL2 streams (HYP)"),
+    (10, "ATS"),
+    (16, "PRI"),
+    (12, "16-bit ASIDs"),
+    (18, "16-bit VMIDs"),
+    (13, "MSIs"),
+    (14, "SEV"),
+    (15, "ATOS"),
+    (20, "VATOS"),
+    (17, "VMID wildcards"),
+];
+
+/// Fields of SMMU_IDR0 with a few values: name, highest and lowest bit, a word for each value.
+const IDR0_FIELDS: [(&str, u32, u32, &[&str]); 5] = [
+    (
+        "TTF",
+        3,
+        2,
+        &[
+            "no tables",
+            "AArch32 tables",
+            "AArch64 tables",
+            "AArch32 and AArch64 tables",
+        ],
+    ),
+    (
+        "TTENDIAN",
+        22,
+        21,
+        &[
+            "tables of both endians",
+            "TTENDIAN is 1, reserved",
+            "little-endian tables",
+            "big-endian tables",
+        ],
+    ),
+    (
+        "HTTU",
+        7,
+        6,
+        &[
+            "no HTTU",
+            "HTTU of access flags",
+            "HTTU of access and dirty flags",
+            "HTTU of all flags",
+        ],
+    ),
+    (
+        "STALL_MODEL",
+        25,
+        24,
+        &[
+            "faults stall or terminate",
+            "faults terminate",
+            "faults always stall",
+        ],
+    ),
+    (
+        "ST_LEVEL",
+        28,
+        27,
+        &["linear stream table alone", "two-level stream table"],
+    ),
+];
+
 pub(crate) fn idr0(value: u32) -> Words {
-    let tables = [
-        "no tables",
-        "AArch32 tables",
-        "AArch64 tables",
-        "AArch32 and AArch64 tables",
-    ];
-    let updates = [
-        "no HTTU",
-        "HTTU of access flags",
-        "HTTU of access and dirty flags",
-        "HTTU of all flags",
-    ];
-    let endian = [
-        "tables of both endians",
-        "TTENDIAN 1, reserved",
-        "little-endian tables",
-        "big-endian tables",
-    ];
-    let stalls = [
-        "faults stall or terminate",
-        "faults terminate",
-        "faults always stall",
-    ];
-    let levels = ["linear stream table alone", "two-level stream table"];
-    Words::default()
-        .bits(value, &[(1, "stage 1"), (0, "stage 2")])
-        .say(choice("TTF", field(value, 3, 2), &tables))
-        .say(choice("TTENDIAN", field(value, 22, 21), &endian))
-        .say(choice("HTTU", field(value, 7, 6), &updates))
-        .say(choice("STALL_MODEL", field(value, 25, 24), &stalls))
-        .say(choice("ST_LEVEL", field(value, 28, 27), &levels))
-        .bits(
-            value,
-            &[
-                (19, "two-level CD tables"),
-                (4, "coherent accesses (COHACC)"),
-                (5, "broadcast TLBI (BTM)"),
-                (9, "EL2 streams (HYP)"),
-                (10, "ATS"),
-                (16, "PRI"),
-                (12, "16-bit ASIDs"),
-                (18, "16-bit VMIDs"),
-                (13, "MSIs"),
-                (14, "SEV"),
-                (15, "ATOS"),
-                (20, "VATOS"),
-                (17, "VMID wildcards"),
-            ],
-        )
-        .bits(
-            value,
-            if field(value, 11, 11) == 1 {
-                &[(11, "no split-stage ATS (NS1ATS)")]
-            } else {
-                &[]
-            },
-        )
-        .bits(
-            value,
-            if field(value, 26, 26) == 1 {
-                &[(26, "terminates by abort alone (TERM_MODEL)")]
-            } else {
-                &[]
-            },
-        )
+    let mut words = Words::default().bits(value, &[(1, "stage 1"), (0, "stage 2")]);
+    for (name, high, low, meanings) in IDR0_FIELDS {
+        words = words.say(choice(name, field(value, high, low), meanings));
+    }
+    words = words.bits(value, &IDR0_BITS);
+    // Both take something away where they are 1.
+    if field(value, 11, 11) == 1 {
+        words = words.say("no split-stage ATS (NS1ATS)");
+    }
+    if field(value, 26, 26) == 1 {
+        words = words.say("terminates by abort alone (TERM_MODEL)");
+    }
+    words
 }
 
 pub(crate) fn idr1(value: u32) -> Words {
