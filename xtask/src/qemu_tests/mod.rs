@@ -1,6 +1,7 @@
 //! The step `test-qemu`: what the image must do in QEMU, case by case.
 
 mod cases;
+mod commands;
 mod jump;
 mod witness;
 
@@ -73,7 +74,9 @@ impl Bench {
     /// Boots as `cargo xtask boot` does; returns the names of the checks.
     fn self_check(&mut self) -> Result<Vec<String>, Stop> {
         let mut names = Vec::new();
-        let qemu = self.command(&BOOT)?;
+        let mut qemu = self.command(&BOOT)?;
+        let trace = self.plain.raw.with_extension("commands");
+        commands::trace(&mut qemu, &trace);
         self.judge(
             BOOT.name,
             qemu,
@@ -83,7 +86,7 @@ impl Bench {
                 let is_missing = |check: &&str| !names.iter().any(|name| name == check);
                 match CHECKS.iter().copied().find(is_missing) {
                     Some(check) => Err(format!("the self-check has no check {check}")),
-                    None => Ok(()),
+                    None => commands::has_no_prefetch(&trace),
                 }
             },
         )?;
