@@ -15,6 +15,7 @@
 //! `tail` is held while commands are written, and while a command error is handled; never across a
 //! wait. Inside it, `Io`'s acknowledging lock may be taken.
 
+use core::iter::Peekable;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use spin::{Mutex, Once};
@@ -50,7 +51,19 @@ pub struct Ticket {
 
 struct Tail {
     produced: u64,
+    /// A train went in in part: the rest of it comes next, and nobody else's.
+    is_taken: bool,
     failures: Failures,
+}
+
+/// How far a train got.
+enum Progress {
+    /// No command of it went in.
+    None,
+    /// Some did, the first of all at `start`; the rest has the queue to itself until it is in.
+    Begun { start: u64 },
+    /// All of it is in.
+    Done(Ticket),
 }
 
 /// The queue's memory and where it stands.
@@ -73,6 +86,7 @@ impl CommandQueue {
             log2_entries,
             tail: Mutex::new(Tail {
                 produced: 0,
+                is_taken: false,
                 failures: Failures::new(),
             }),
             produced: AtomicU64::new(0),
@@ -100,8 +114,10 @@ impl CommandQueue {
 
     /// Puts the commands of `train`, which ends with a CMD_SYNC, into the queue and tells the SMMU.
     ///
-    /// Waits only for room, at most `timeout_us`. A train longer than the queue follows in pieces;
-    /// commands of other CPUs may come between them, which no order here depends upon.
+    /// Waits only for room, at most `timeout_us` since any of it last went in, however often other
+    /// CPUs take the room that there was. A train for which there is not room at once follows
+    /// in pieces; nobody else's commands come between them, so that a position belongs to one train
+    /// and a failure to its issuer.
     pub(super) fn submit<P: Platform>(
         &self,
         io: &Io<'_, P>,
@@ -110,49 +126,66 @@ impl CommandQueue {
     ) -> Result<Ticket, CommandError> {
         let mut commands = train.peekable();
         let mut start = None;
+        let mut progress_us = io.platform().now_us();
         loop {
-            let (first, end) = self.append(io, &mut commands)?;
-            let start = *start.get_or_insert(first);
-            if commands.peek().is_none() {
-                let queue = self.frames.base();
-                return Ok(Ticket { queue, start, end });
-            }
-            io.wait(timeout_us, || {
-                self.handle_error(io);
-                match self.room(io) {
-                    Ok(0) => None,
-                    answer => Some(answer.map(|_| ())),
+            match self.append(io, start, &mut commands)? {
+                Progress::Done(ticket) => return Ok(ticket),
+                Progress::Begun { start: begun } => {
+                    start = Some(begun);
+                    progress_us = io.platform().now_us();
                 }
-            })
-            .map_err(|TimedOut { waited_us }| CommandError::NoRoom { waited_us })?
-            .map_err(CommandError::Dead)?;
+                Progress::None => {}
+            }
+            let waited_us = io.platform().now_us().saturating_sub(progress_us);
+            if waited_us >= timeout_us {
+                if start.is_some() {
+                    self.tail.lock().is_taken = false;
+                }
+                return Err(CommandError::NoRoom { waited_us });
+            }
+            self.handle_error(io);
+            io.platform().relax();
         }
     }
 
-    /// Writes as many of `commands` as there is room for; answers from where to where.
+    /// Writes as many of `commands` as there is room for; `start` is where those before them went.
     fn append<P: Platform>(
         &self,
         io: &Io<'_, P>,
-        commands: &mut impl Iterator<Item = Command>,
-    ) -> Result<(u64, u64), CommandError> {
+        start: Option<u64>,
+        commands: &mut Peekable<impl Iterator<Item = Command>>,
+    ) -> Result<Progress, CommandError> {
         let mut tail = self.tail.lock();
+        if tail.is_taken && start.is_none() {
+            return Ok(Progress::None);
+        }
         // Slots are free by what CMDQ_CONS said. The stores below depend on that branch, and no
         // store is made before the branches that lead to it are decided (DDI 0487 B2.3), so the
         // SMMU has read what they overwrite.
         let room = self.room(io).map_err(CommandError::Dead)?;
         let first = tail.produced;
-        for command in commands.take(room as usize) {
+        for command in commands.by_ref().take(room as usize) {
             self.write(io, tail.produced, command);
             tail.produced += 1;
         }
-        if tail.produced != first {
-            // The entries, and every structure that they speak of, before the index that makes them
-            // visible (§3.5.1). Pairs with the SMMU's fetch after it saw CMDQ_PROD.
-            io.barrier(Barrier::Publish);
-            self.produced.store(tail.produced, Ordering::Release);
-            io.write32(offset::CMDQ_PROD, self.index(tail.produced));
+        if tail.produced == first {
+            return Ok(Progress::None);
         }
-        Ok((first, tail.produced))
+        // The entries, and every structure that they speak of, before the index that makes them
+        // visible (§3.5.1). Pairs with the SMMU's fetch after it saw CMDQ_PROD.
+        io.barrier(Barrier::Publish);
+        self.produced.store(tail.produced, Ordering::Release);
+        io.write32(offset::CMDQ_PROD, self.index(tail.produced));
+        let start = start.unwrap_or(first);
+        tail.is_taken = commands.peek().is_some();
+        if tail.is_taken {
+            return Ok(Progress::Begun { start });
+        }
+        Ok(Progress::Done(Ticket {
+            queue: self.frames.base(),
+            start,
+            end: tail.produced,
+        }))
     }
 
     fn write<P: Platform>(&self, io: &Io<'_, P>, position: u64, command: Command) {

@@ -536,12 +536,19 @@ fn trains_of_any_length_pass_through_a_queue_of_any_size() {
     }
 }
 
+/// In a queue of two no train fits whole; in one of eight most do.
 #[test]
 fn many_cpus_share_one_queue_and_each_gets_its_own_answer() {
+    for log2_commands in [1, 3] {
+        share_one_queue(log2_commands);
+    }
+}
+
+fn share_one_queue(log2_commands: u8) {
     const CPUS: usize = 4;
     const TRAINS: usize = 200;
     let host = Hypervisor::new(Identity::full(), Mode::Polite);
-    let smmu = take_over_with(&host, |settings| settings.log2_commands = 3);
+    let smmu = take_over_with(&host, |settings| settings.log2_commands = log2_commands);
     let before = syncs(&host);
     std::thread::scope(|scope| {
         for cpu in 0..CPUS {
@@ -570,6 +577,23 @@ fn many_cpus_share_one_queue_and_each_gets_its_own_answer() {
         .filter(|i| i % TRAINS % 7 == i / TRAINS)
         .count();
     assert_eq!(syncs(&host) - before, (CPUS * TRAINS + illegal) as u64);
+}
+
+#[test]
+fn a_queue_that_stays_full_is_given_up_and_serves_others_later() {
+    let host = Hypervisor::new(Identity::full(), Mode::Polite);
+    let smmu = take_over_with(&host, |settings| settings.log2_commands = 1);
+    host.machine().smmu(0).set_faults(Faults {
+        sync_never: true,
+        ..Faults::default()
+    });
+    let harmless = [Command::tlbi_s12_vmall(Vmid::new(1)); 8];
+    let refused = smmu.submit(&[&[], &harmless]).err();
+    assert!(matches!(refused, Some(CommandError::NoRoom { waited_us }) if waited_us >= 1_000_000));
+    host.machine().smmu(0).set_faults(Faults::default());
+    host.machine().advance(10);
+    let ticket = smmu.submit(&[&harmless]).expect("there is room in time");
+    assert_eq!(smmu.wait(ticket), Ok(()));
 }
 
 #[test]
