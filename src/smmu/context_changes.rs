@@ -164,7 +164,7 @@ impl<'p, P: Platform> Smmu<'p, P> {
             Found::NoLeaf { log2_bytes } => {
                 let leaf = seal(log2_bytes).ok_or(ContextError::NoLeaf { log2_bytes })?;
                 table.add_leaf(index, leaf)?;
-                self.fill_leaf(&table, index, cd);
+                self.fill_leaf(&table, index, cd)?;
                 None
             }
         };
@@ -192,14 +192,20 @@ impl<'p, P: Platform> Smmu<'p, P> {
     }
 
     /// Stores `cd` whole into a leaf that nobody sees, and lets the SMMU see it.
-    fn fill_leaf(&self, table: &MutexGuard<'_, Table<'p, P>>, index: u32, cd: Cd) {
-        let words = table.hidden_words(index).unwrap_or(&[]);
+    fn fill_leaf(
+        &self,
+        table: &MutexGuard<'_, Table<'p, P>>,
+        index: u32,
+        cd: Cd,
+    ) -> Result<(), ContextError> {
+        let words = table.hidden_words(index).ok_or(ContextError::NotHeld)?;
         for (word, value) in words.iter().zip(cd.words()) {
             self.io.store(word, *value);
         }
         // The CD before what makes it reachable (§3.21.3.2).
         self.io.barrier(Barrier::Publish);
         table.link(index);
+        Ok(())
     }
 
     /// The first phase of [`quiet`](Self::quiet): up to the wait for its SYNC.
