@@ -29,7 +29,7 @@ mod wait;
 pub use cpu_tlb::{CpuTlb, CpuWalk};
 pub use frame::Frames;
 pub use mmio::{Mmio, Registers};
-pub use platform::{Barrier, Clock, Platform};
+pub use platform::{Barrier, Clock, DeviceTag, NotDone, Platform};
 pub(crate) use pool::Chain;
 pub use pool::{NoTables, PoolShape};
 pub(crate) use shelf::Shelf;

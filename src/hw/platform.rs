@@ -36,6 +36,17 @@ pub trait Clock {
     }
 }
 
+/// A device, by the number that the host gave it; passed back to the host and never looked into.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct DeviceTag(pub u64);
+
+/// The host could not do to a device what it was asked, and why; the device is as it was.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct NotDone {
+    /// In words, for a report.
+    pub because: &'static str,
+}
+
 /// What the host supplies: memory, time, and the few instructions that a device can notice.
 ///
 /// All methods take `&self` and may be called from any CPU at once.
@@ -90,6 +101,51 @@ pub unsafe trait Platform: Clock + Sync {
     fn peek(&self, at: Pa) -> Option<u64> {
         let _ = at;
         None
+    }
+
+    /// Resets a device, within a time that the host bounds (a function level reset, or what the
+    /// board has for it).
+    ///
+    /// `Ok` says that it is as at power-on: it issues nothing, has nothing pending, holds neither
+    /// data nor translations of a former owner, and is still off at the port if
+    /// [`fence_port`](Self::fence_port) turned it off.
+    ///
+    /// # Errors
+    ///
+    /// [`NotDone`]; what the device does is then unknown.
+    fn reset_device(&self, device: DeviceTag) -> Result<(), NotDone> {
+        let _ = device;
+        Err(NotDone {
+            because: "the host has no reset for it",
+        })
+    }
+
+    /// Cuts a device off above the SMMU: bus mastering off, or the link down at the port.
+    ///
+    /// `Ok` says that no transaction of it, translated or not, reaches the SMMU or memory from now
+    /// on. Asked when an SMMU does not confirm what is needed to stop the device.
+    ///
+    /// # Errors
+    ///
+    /// [`NotDone`]; the device may go on.
+    fn fence_port(&self, device: DeviceTag) -> Result<(), NotDone> {
+        let _ = device;
+        Err(NotDone {
+            because: "the host has no gate above it",
+        })
+    }
+
+    /// Lets a device that was cut off by [`fence_port`](Self::fence_port), and reset since, issue
+    /// transactions again.
+    ///
+    /// # Errors
+    ///
+    /// [`NotDone`]; it stays cut off.
+    fn unfence_port(&self, device: DeviceTag) -> Result<(), NotDone> {
+        let _ = device;
+        Err(NotDone {
+            because: "the host has no gate above it",
+        })
     }
 
     /// Orders what came before it against what follows, as `kind` says.

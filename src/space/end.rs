@@ -1,0 +1,196 @@
+//! Ends: of a guest, of a device, and of all that a guest has when it starts over.
+//!
+//! | | for any number of devices, spaces and bindings |
+//! |---|---|
+//! | a guest ends | `CFGI_STE × n, SYNC, S12_VMALL, SYNC [, ATC_INV × m, SYNC]` on each SMMU, all at once |
+//! | a device is removed | `CFGI_STE, SYNC [, ATC_INV, SYNC]` |
+//! | a guest starts over | `CFGI_CD × n, SYNC, NH_ALL, SYNC [, ATC_INV × m, SYNC]`, then `CFGI_CD × n, SYNC` |
+//!
+//! Every stream aborts first; then its guest's translations go; then memory and numbers come back.
+
+use super::books::{Books, SpaceState};
+use super::error::SpaceError;
+use super::guest::GuestLife;
+use super::ids::{DeviceId, GuestId, SmmuSet};
+use super::iommu::Iommu;
+use crate::hw::Platform;
+
+impl<'p, P: Platform> Iommu<'p, P> {
+    /// Ends a guest: every stream of it aborts, everything of its VMID is flushed once, then all of
+    /// its spaces, handles, numbers and tables are gone, and its groups are nobody's.
+    ///
+    /// In any order with releases and unbinds, which are waited for. Other guests notice nothing.
+    /// The guest's own memory is the host's to give to somebody when this returns.
+    ///
+    /// # Errors
+    ///
+    /// [`NoSuchGuest`](SpaceError::NoSuchGuest), [`GuestEnding`](SpaceError::GuestEnding) if it was
+    /// ended before and is lost; [`Busy`](SpaceError::Busy): it is dying, end it again.
+    /// [`NotConfirmed`](SpaceError::NotConfirmed), [`CachesKept`](SpaceError::CachesKept): its
+    /// streams are stopped as the fence says; its memory, tables, VMID and numbers stay out of use
+    /// until [`recover`](Self::recover), and for kept caches a reset of the device, proves them.
+    pub fn destroy_guest(&self, guest: GuestId) -> Result<(), SpaceError> {
+        {
+            let mut books = self.books();
+            let record = books.guest(guest)?;
+            match record.life {
+                GuestLife::Lost => return Err(SpaceError::GuestEnding),
+                GuestLife::Running | GuestLife::Dying => record.life = GuestLife::Dying,
+            }
+        }
+        let ((smmus, vmid), visit) = self.alone(guest, |books| {
+            let record = books.guest(guest)?;
+            Ok((record.live_on, record.vmid))
+        })?;
+        let outcome = self.stop(smmus, self.devices_of_guest(guest), Some(vmid));
+        let now_us = self.now_us();
+        let mut books = self.books();
+        books.forget_stalls(guest);
+        match outcome {
+            Ok(()) => {
+                drop(books);
+                // The guest's record goes, so that nobody is left to visit it.
+                drop(visit);
+                self.bury(guest);
+                Ok(())
+            }
+            Err(error) => {
+                let record = books.guest(guest)?;
+                record.life = GuestLife::Lost;
+                match error {
+                    SpaceError::NotConfirmed { smmu, .. } => record.unproven.insert(smmu),
+                    _ => record.kept_caches += 1,
+                }
+                let _ = now_us;
+                Err(error)
+            }
+        }
+    }
+
+    /// Gives back all that a guest had: every SMMU has confirmed that it forgot its VMID, and no
+    /// stream leads to anything of it.
+    pub(super) fn bury(&self, guest: GuestId) {
+        let mut books = self.books();
+        let Ok(record) = books.guest(guest) else {
+            return;
+        };
+        let (vmid, live_on) = (record.vmid, record.live_on);
+        let memory = record.memory.clone();
+        while let Some(device) = books.guest(guest).ok().and_then(|it| it.devices.first()) {
+            books.take_from_guest(DeviceId::of(device));
+        }
+        while let Some(leftover) = books.pop_leftover(guest) {
+            if let Ok(contexts) = leftover.contexts.try_into_inner()
+                && let Ok(smmu) = self.smmu(leftover.smmu)
+                && let Ok(detached) = smmu.dismantle(contexts)
+                && let Ok(change) = memory.lock(self.platform()).unseal_all(detached)
+            {
+                // The VMID was flushed as a whole after the streams were stopped.
+                memory.lock(self.platform()).give_back(change.open());
+            }
+        }
+        books.drop_spaces_of(guest);
+        books.orphan_groups_of(guest);
+        drop(memory);
+        for (_, smmu) in self.each(live_on) {
+            smmu.forget_nesting(vmid);
+        }
+        if let Some(record) = books.guests.remove(guest.key()) {
+            record.free();
+            // It was taken when the guest was made.
+            let _ = books.vmids.put_back(vmid.as_u16().into());
+        }
+    }
+
+    /// Takes a device out that went away, or is about to: its streams abort, all of its bindings
+    /// end, and it leaves its group. Handles stay, and can be dropped at any time.
+    ///
+    /// The device itself is not waited for.
+    ///
+    /// # Errors
+    ///
+    /// [`NoSuchDevice`](SpaceError::NoSuchDevice), [`Busy`](SpaceError::Busy).
+    /// [`NotConfirmed`](SpaceError::NotConfirmed): it is fenced and stays in the books;
+    /// [`CachesKept`](SpaceError::CachesKept): it did not answer, as one that is gone does, and its
+    /// bindings are lost until it was reset.
+    pub fn remove_device(&self, device: DeviceId) -> Result<(), SpaceError> {
+        let guest = self.books().device(device)?.guest;
+        if let Some(guest) = guest {
+            let (smmus, _visit) = self.alone(guest, |books| {
+                books.leftovers.reserve()?;
+                let mut smmus = SmmuSet::EMPTY;
+                if let Some(smmu) = books.device(device)?.smmu {
+                    smmus.insert(smmu);
+                }
+                Ok(smmus)
+            })?;
+            self.end_device(device, smmus)?;
+        }
+        let mut books = self.books();
+        if books.device(device)?.bindings.is_empty() {
+            books.remove_device(device);
+        } else {
+            books.device(device)?.is_gone = true;
+        }
+        Ok(())
+    }
+
+    /// Stops a device of a guest that the caller has to itself, ends its bindings and detaches it.
+    pub(super) fn end_device(&self, device: DeviceId, smmus: SmmuSet) -> Result<(), SpaceError> {
+        let outcome = self.stop(smmus, [device].into_iter(), None);
+        let now_us = self.now_us();
+        let mut books = self.books();
+        match outcome {
+            Ok(()) => {}
+            Err(SpaceError::CachesKept { .. }) => books.keep_caches_of(device),
+            Err(error) => {
+                if let SpaceError::NotConfirmed { smmu, .. } = error {
+                    books.lose_bindings_of(device, smmu);
+                }
+                return Err(error);
+            }
+        }
+        books.end_bindings_of(device, now_us);
+        books.take_from_guest(device);
+        outcome
+    }
+
+    /// Releases all spaces of a guest that starts over, and drops all of its handles.
+    ///
+    /// As if one by one, in a constant number of SYNCs on each SMMU: 3, with ATS 4. The new kernel
+    /// starts from nothing; its devices stay attached, save those of whole streams, which abort.
+    ///
+    /// # Errors
+    ///
+    /// [`NoSuchGuest`](SpaceError::NoSuchGuest), [`GuestEnding`](SpaceError::GuestEnding),
+    /// [`Busy`](SpaceError::Busy). [`NotConfirmed`](SpaceError::NotConfirmed),
+    /// [`CachesKept`](SpaceError::CachesKept): all spaces are released and all handles dropped; what
+    /// was involved is lost and fenced.
+    pub fn release_all(&self, guest: GuestId) -> Result<(), SpaceError> {
+        let (_, _visit) = self.alone(guest, |books| {
+            books.running(guest)?;
+            Ok(())
+        })?;
+        self.release_everything(guest)
+    }
+}
+
+impl<P: Platform> Books<'_, P> {
+    /// Forgets all spaces, bindings and handles of a guest of which nothing is in hardware.
+    pub(super) fn drop_spaces_of(&mut self, guest: GuestId) {
+        while let Some(key) = self.guests.get(guest.key()).and_then(|it| it.spaces.first()) {
+            while let Some(binding) = self.spaces.get(key).and_then(|it| it.bindings.first()) {
+                self.drop_handles_of(binding);
+                self.remove_binding(binding);
+            }
+            self.remove_space(super::SpaceId::of(key));
+        }
+    }
+
+    /// Whether a space is on its way out, or there.
+    pub(super) fn is_released(&self, space: super::SpaceId) -> bool {
+        self.spaces
+            .get(space.key())
+            .is_none_or(|space| space.state != SpaceState::Live)
+    }
+}

@@ -1,0 +1,107 @@
+//! Fences: what hardware does not confirm is stopped by the smallest thing that works.
+//!
+//! 1. the device's port (bus mastering off, or the link down), which the host has or has not;
+//! 2. the stream's entry, where the SMMU still obeys and a device alone does not;
+//! 3. the SMMU: SMMUEN off under GBPA.ABORT. Every guest behind it is told, every waiter fails at
+//!    its next look, and it stays so until it is [recovered](super::Iommu::recover).
+//!
+//! If even that is not acknowledged, every port behind the SMMU is closed, and what cannot be is
+//! said loudly ([`Fence::Failed`]).
+
+use super::error::Fence;
+use super::ids::{DeviceId, SmmuId};
+use super::iommu::Iommu;
+use crate::hw::Platform;
+
+impl<P: Platform> Iommu<'_, P> {
+    /// Stops devices of which their SMMU did not confirm something.
+    pub(super) fn fence_devices(
+        &self,
+        smmu: SmmuId,
+        devices: impl Iterator<Item = DeviceId>,
+    ) -> Fence {
+        let mut fence = Fence::NotNeeded;
+        for device in devices {
+            if !self.close_port(device) {
+                return self.stop_smmu(smmu);
+            }
+            fence = fence.and(Fence::Port);
+        }
+        fence
+    }
+
+    /// Stops a device that does not obey, behind an SMMU that does.
+    pub(super) fn fence_silent(&self, smmu: SmmuId, device: DeviceId) -> Fence {
+        if self.close_port(device) {
+            return Fence::Port;
+        }
+        let aborts = self.smmu(smmu).is_ok_and(|driven| {
+            self.streams_of(device)
+                .is_ok_and(|(streams, _)| driven.retract(streams.as_slice()).is_ok())
+        });
+        // Translated traffic too: CR0.ATSCHK has it checked against the entry (§3.9.2).
+        if aborts {
+            Fence::Stream
+        } else {
+            self.stop_smmu(smmu)
+        }
+    }
+
+    /// Marks a device as fenced, and closes its port if the host can.
+    fn close_port(&self, device: DeviceId) -> bool {
+        let tag = {
+            let mut books = self.books();
+            let Ok(record) = books.device(device) else {
+                // It is gone.
+                return true;
+            };
+            record.is_fenced = true;
+            record.tag
+        };
+        let is_closed = self.platform().fence_port(tag).is_ok();
+        if is_closed && let Ok(record) = self.books().device(device) {
+            record.is_port_fenced = true;
+        }
+        is_closed
+    }
+
+    /// Stops an SMMU with everything behind it, and tells the guests.
+    pub(super) fn stop_smmu(&self, id: SmmuId) -> Fence {
+        let Ok(smmu) = self.smmu(id) else {
+            return Fence::NotNeeded;
+        };
+        let is_new = {
+            let mut books = self.books();
+            let is_new = !books.down.has(id);
+            books.down.insert(id);
+            if is_new {
+                books.tell_stopped(id);
+            }
+            is_new
+        };
+        if smmu.slam().is_ok() {
+            return Fence::Smmu;
+        }
+        if !is_new {
+            return Fence::Failed;
+        }
+        let mut are_all_closed = true;
+        let mut slot = 0;
+        loop {
+            let device = {
+                let books = self.books();
+                if slot >= books.devices.slots() {
+                    break;
+                }
+                let key = books.devices.key_at(slot);
+                key.filter(|key| books.devices.get(*key).is_some_and(|it| it.smmu == Some(id)))
+                    .map(DeviceId::of)
+            };
+            if let Some(device) = device {
+                are_all_closed &= self.close_port(device);
+            }
+            slot += 1;
+        }
+        if are_all_closed { Fence::Port } else { Fence::Failed }
+    }
+}

@@ -1,0 +1,202 @@
+//! Guests: their memory, their numbers, and their end.
+
+use super::books::{Drains, OfGuest, Space};
+use super::device::Device;
+use super::error::SpaceError;
+use super::faults::{Fault, Stall};
+use super::ids::{GuestId, SmmuSet};
+use super::iommu::{Gate, Iommu};
+use super::list::List;
+use super::memory::Memory;
+use super::numbers::{Ask, Numbers};
+use super::settings::{GuestConfig, Quota};
+use super::stop::Leftover;
+use crate::hw::{Lock, Platform, Ring, Shared};
+use crate::id::Vmid;
+use crate::spec::vmsa::Stage2Walk;
+
+/// Number 0 is nobody's, of PASIDs and of ASIDs.
+const FIRST_NUMBER: u32 = 1;
+const ASID_BITS: u8 = 16;
+const PASID_BITS_MAX: u8 = 20;
+/// The faults that are kept for a guest: a page of them.
+const LOG2_FAULT_BYTES: u8 = 12;
+
+/// Where a guest is in its life.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum GuestLife {
+    /// It does what it likes.
+    Running,
+    /// Its streams are being stopped.
+    Dying,
+    /// Its streams were stopped, and hardware did not confirm all of it: its memory and its VMID
+    /// stay out of use.
+    Lost,
+}
+
+/// A guest's memory, for whoever is at work on it.
+pub(super) type SharedMemory<'p, P> = Shared<'p, P, Lock<Memory<'p, P>>>;
+
+/// One guest.
+pub(super) struct Guest<'p, P: Platform> {
+    pub(super) memory: SharedMemory<'p, P>,
+    pub(super) vmid: Vmid,
+    pub(super) life: GuestLife,
+    pub(super) gate: Gate,
+    pub(super) quota: Quota,
+    pub(super) pasid_bits: u8,
+    pub(super) pasids: Numbers<'p, P>,
+    pub(super) asids: Numbers<'p, P>,
+    pub(super) spaces: List<Space, OfGuest>,
+    pub(super) draining: List<Space, Drains>,
+    pub(super) devices: List<Device<'p, P>, OfGuest>,
+    pub(super) stalls: List<Stall, OfGuest>,
+    pub(super) leftovers: List<Leftover<'p, P>, OfGuest>,
+    pub(super) bindings: u32,
+    pub(super) handles: u32,
+    pub(super) faults: Ring<'p, P, Fault>,
+    pub(super) lost_faults: u64,
+    /// SMMUs on which its VMID has been used since it was last clean there.
+    pub(super) live_on: SmmuSet,
+    /// SMMUs that did not confirm that they forgot something of its memory.
+    pub(super) unproven: SmmuSet,
+}
+
+impl<'p, P: Platform> Guest<'p, P> {
+    fn new(
+        platform: &'p P,
+        config: &GuestConfig,
+        vmid: Vmid,
+        memory: Memory<'p, P>,
+    ) -> Result<Self, (Memory<'p, P>, SpaceError)> {
+        let pasids = match Numbers::new(platform, FIRST_NUMBER, config.pasid_bits) {
+            Ok(pasids) => pasids,
+            Err(why) => return Err((memory, SpaceError::of_pasid(why))),
+        };
+        let asids = match Numbers::new(platform, FIRST_NUMBER, ASID_BITS) {
+            Ok(asids) => asids,
+            Err(why) => {
+                pasids.free();
+                return Err((memory, SpaceError::of_asid(why)));
+            }
+        };
+        let Some(faults) = Ring::new(platform, LOG2_FAULT_BYTES) else {
+            pasids.free();
+            asids.free();
+            let log2_bytes = LOG2_FAULT_BYTES;
+            return Err((memory, SpaceError::NoFrames { log2_bytes }));
+        };
+        let memory = match Shared::new(platform, Lock::new(memory)) {
+            Ok(memory) => memory,
+            Err((memory, log2_bytes)) => {
+                pasids.free();
+                asids.free();
+                faults.free();
+                return Err((memory.into_inner(), SpaceError::NoFrames { log2_bytes }));
+            }
+        };
+        Ok(Self {
+            memory,
+            vmid,
+            life: GuestLife::Running,
+            gate: Gate::default(),
+            quota: config.quota,
+            pasid_bits: config.pasid_bits,
+            pasids,
+            asids,
+            spaces: List::default(),
+            draining: List::default(),
+            devices: List::default(),
+            stalls: List::default(),
+            leftovers: List::default(),
+            bindings: 0,
+            handles: 0,
+            faults,
+            lost_faults: 0,
+            live_on: SmmuSet::EMPTY,
+            unproven: SmmuSet::EMPTY,
+        })
+    }
+
+    /// Gives all of its memory back: nothing of it is in hardware, and nobody is at work on it.
+    pub(super) fn free(self) -> Vmid {
+        self.pasids.free();
+        self.asids.free();
+        self.faults.free();
+        if let Ok(memory) = self.memory.try_into_inner() {
+            memory.into_inner().free();
+        }
+        self.vmid
+    }
+}
+
+impl<'p, P: Platform> Iommu<'p, P> {
+    /// Makes a guest: a stage 2 that maps nothing, a window of CDs in it, and number spaces.
+    ///
+    /// All SMMUs that were added can walk its tables; one that is added later and cannot refuses at
+    /// [`attach`](Self::attach). Takes the root of the tables and 7 pages.
+    ///
+    /// # Errors
+    ///
+    /// [`NoVmid`](SpaceError::NoVmid), [`NoFrames`](SpaceError::NoFrames), [`Full`](SpaceError::Full),
+    /// [`Unwalkable`](SpaceError::Unwalkable), [`Stage2`](SpaceError::Stage2),
+    /// [`Window`](SpaceError::Window); [`PasidOutOfRange`](SpaceError::PasidOutOfRange) if
+    /// `pasid_bits` is not 1 to 20.
+    pub fn create_guest(&self, config: &GuestConfig) -> Result<GuestId, SpaceError> {
+        if !(1..=PASID_BITS_MAX).contains(&config.pasid_bits) {
+            return Err(SpaceError::PasidOutOfRange);
+        }
+        let bits = self.least(|features| features.vmid_bits).min(16);
+        let number = self
+            .books()
+            .vmids
+            .take(Ask::AtMostBits(bits))
+            .map_err(SpaceError::of_vmid)?;
+        // At most 16 bits, as `Numbers` was made.
+        let vmid = Vmid::new(number as u16);
+        let features = self.all().map(|(id, smmu)| (id, smmu.features()));
+        let made = Memory::new(self.platform(), config, vmid, features).and_then(|memory| {
+            Guest::new(self.platform(), config, vmid, memory).map_err(|(memory, why)| {
+                memory.free();
+                why
+            })
+        });
+        let mut books = self.books();
+        let inserted = made.and_then(|guest| {
+            books.guests.insert(guest).map_err(|(guest, why)| {
+                guest.free();
+                why.into()
+            })
+        });
+        if inserted.is_err() {
+            // It was taken above, and nothing ever had it.
+            let _ = books.vmids.put_back(number);
+        }
+        inserted.map(GuestId::of)
+    }
+
+    /// What CPUs and streams must say to walk the guest's stage 2.
+    ///
+    /// # Errors
+    ///
+    /// [`NoSuchGuest`](SpaceError::NoSuchGuest).
+    pub fn stage2_of(&self, guest: GuestId) -> Result<Stage2Walk, SpaceError> {
+        let memory = self.memory_of(guest)?;
+        let walk = memory.lock(self.platform()).walk();
+        Ok(walk)
+    }
+
+    /// Where a guest is in its life.
+    ///
+    /// # Errors
+    ///
+    /// [`NoSuchGuest`](SpaceError::NoSuchGuest): it never was, or is gone with all its numbers and
+    /// frames given back.
+    pub fn life_of(&self, guest: GuestId) -> Result<GuestLife, SpaceError> {
+        Ok(self.books().guest(guest)?.life)
+    }
+
+    pub(super) fn memory_of(&self, guest: GuestId) -> Result<SharedMemory<'p, P>, SpaceError> {
+        Ok(self.books().guest(guest)?.memory.clone())
+    }
+}

@@ -1,0 +1,231 @@
+//! What a guest's memory is changes, and what its spaces' tables say changes, while devices use both.
+
+use super::error::{Fence, SpaceError};
+use super::ids::{GuestId, MAX_SMMUS, SmmuId, SmmuSet, SpaceId};
+use super::iommu::Iommu;
+use super::stage2::PageSizes;
+use super::walk::Spaces;
+use crate::addr::{Iova, Ipa, Pa};
+use crate::hw::Platform;
+use crate::smmu::{CommandError, Stage1Stale, Unsynced};
+use crate::spec::vmsa::{Attributes, Permissions};
+
+/// How many ranges one [`Iommu::invalidate_list`] takes.
+pub const MAX_RANGES: usize = 64;
+
+impl<'p, P: Platform> Iommu<'p, P> {
+    /// Maps memory of the host's into a guest, for devices (and CPUs that walk the same tables).
+    ///
+    /// As [`Stage2::map`](super::stage2::Stage2::map): when it returns, walkers find it.
+    ///
+    /// # Errors
+    ///
+    /// [`NoSuchGuest`](SpaceError::NoSuchGuest), [`GuestEnding`](SpaceError::GuestEnding),
+    /// [`Stage2`](SpaceError::Stage2), [`NoFrames`](SpaceError::NoFrames),
+    /// [`Quota`](SpaceError::Quota), [`Busy`](SpaceError::Busy).
+    pub fn map(
+        &self,
+        guest: GuestId,
+        ipa: Ipa,
+        pa: Pa,
+        size_bytes: u64,
+        attributes: Attributes,
+        sizes: PageSizes,
+    ) -> Result<(), SpaceError> {
+        let (memory, _visit) =
+            self.join(guest, None, |books| Ok(books.running(guest)?.memory.clone()))?;
+        let mut memory = memory.lock(self.platform());
+        memory
+            .stage2
+            .map(ipa, pa, size_bytes, attributes, sizes)
+            .map_err(SpaceError::of_stage2)
+    }
+
+    /// Takes memory away from a guest: on return no device reaches it, by whatever it cached.
+    ///
+    /// 1 SYNC on each SMMU on which the guest's tag is live, 2 where streams of it nest, one more
+    /// with ATS, for any range; all at once.
+    ///
+    /// # Errors
+    ///
+    /// As [`map`](Self::map). [`NotConfirmed`](SpaceError::NotConfirmed),
+    /// [`CachesKept`](SpaceError::CachesKept): it is unmapped in memory, the tables that led to it
+    /// stay out of use, and what could still reach it is fenced as it says.
+    pub fn unmap(&self, guest: GuestId, ipa: Ipa, size_bytes: u64) -> Result<(), SpaceError> {
+        let (memory, _visit) =
+            self.join(guest, None, |books| Ok(books.running(guest)?.memory.clone()))?;
+        let change = memory
+            .lock(self.platform())
+            .stage2
+            .unmap(ipa, size_bytes)
+            .map_err(SpaceError::of_stage2)?;
+        match self.confirm(guest, change) {
+            Ok(tables) => {
+                memory.lock(self.platform()).reclaim(tables);
+                Ok(())
+            }
+            Err((error, change)) => {
+                memory.lock(self.platform()).lose(change);
+                Err(error)
+            }
+        }
+    }
+
+    /// Gives mapped memory other permissions; on return no device uses those it had.
+    ///
+    /// SYNCs as [`unmap`](Self::unmap).
+    ///
+    /// # Errors
+    ///
+    /// As [`unmap`](Self::unmap).
+    pub fn protect(
+        &self,
+        guest: GuestId,
+        ipa: Ipa,
+        size_bytes: u64,
+        permissions: Permissions,
+    ) -> Result<(), SpaceError> {
+        let (memory, _visit) =
+            self.join(guest, None, |books| Ok(books.running(guest)?.memory.clone()))?;
+        let change = memory
+            .lock(self.platform())
+            .stage2
+            .protect(ipa, size_bytes, permissions)
+            .map_err(SpaceError::of_stage2)?;
+        self.confirm(guest, change).map_err(|(error, _)| error)
+    }
+
+    /// Has every SMMU on which a guest's tag is live forget what a change made stale, and its
+    /// devices too; gives what the change set free, or what was not confirmed.
+    pub(super) fn confirm<T>(
+        &self,
+        guest: GuestId,
+        change: Unsynced<T>,
+    ) -> Result<T, (SpaceError, Unsynced<T>)> {
+        let live_on = self.books().guests.get(guest.key()).map(|it| it.live_on);
+        let live_on = live_on.unwrap_or(SmmuSet::EMPTY);
+        if change.gathered().is_nothing() {
+            return Ok(change.open());
+        }
+        let mut trains = [const { None }; MAX_SMMUS];
+        for (id, smmu) in self.each(live_on) {
+            let caches = self.caching_streams(guest, id);
+            trains[id.index()] = Some(smmu.begin_invalidate(change.gathered(), caches));
+        }
+        let mut failed = None;
+        for (id, smmu) in self.each(live_on) {
+            let outcome = match trains[id.index()].take() {
+                Some(train) => train.and_then(|train| train.finish()),
+                None => Ok(()),
+            };
+            let outcome = match outcome {
+                Ok(()) => Ok(()),
+                Err(CommandError::AtcTimeout) => self.ask_guest_singly(guest, id, smmu),
+                Err(error) => Err(self.lose_guest_on(guest, id, error)),
+            };
+            if let Err(error) = outcome {
+                failed.get_or_insert(error);
+            }
+        }
+        match failed {
+            None => Ok(change.open()),
+            Some(error) => Err((error, change)),
+        }
+    }
+
+    /// An SMMU did not confirm that it forgot something of a guest's memory.
+    fn lose_guest_on(&self, guest: GuestId, id: SmmuId, error: CommandError) -> SpaceError {
+        let behind = self.devices_of_guest(guest).filter(|device| {
+            let mut books = self.books();
+            books.device(*device).is_ok_and(|it| it.smmu == Some(id))
+        });
+        let fence = self.fence_devices(id, behind);
+        SpaceError::NotConfirmed {
+            smmu: id,
+            error,
+            fence,
+        }
+    }
+
+    /// Says that the guest changed its own tables of a space: on return no device uses what it had
+    /// cached of `[va, va + size_bytes)`.
+    ///
+    /// # Errors
+    ///
+    /// As [`invalidate_list`](Self::invalidate_list).
+    pub fn invalidate(
+        &self,
+        guest: GuestId,
+        space: SpaceId,
+        va: Iova,
+        size_bytes: u64,
+    ) -> Result<(), SpaceError> {
+        self.invalidate_list(guest, space, &[(va, size_bytes)])
+    }
+
+    /// As [`invalidate`](Self::invalidate), for several ranges: 1 SYNC on each SMMU on which the
+    /// space's tag is live, 2 with ATS, for any number of them.
+    ///
+    /// Other ranges and other spaces keep what is cached of them, save where the list is so long
+    /// that it costs more than it keeps.
+    ///
+    /// # Errors
+    ///
+    /// [`NoSuchGuest`](SpaceError::NoSuchGuest), [`GuestEnding`](SpaceError::GuestEnding),
+    /// [`NoSuchSpace`](SpaceError::NoSuchSpace), [`ForeignSpace`](SpaceError::ForeignSpace),
+    /// [`Released`](SpaceError::Released), [`Full`](SpaceError::Full) for more than
+    /// [`MAX_RANGES`], [`Busy`](SpaceError::Busy). [`NotConfirmed`](SpaceError::NotConfirmed),
+    /// [`CachesKept`](SpaceError::CachesKept): the guest must not reuse what it unmapped; the space
+    /// is as before, its devices there are fenced.
+    pub fn invalidate_list(
+        &self,
+        guest: GuestId,
+        space: SpaceId,
+        ranges: &[(Iova, u64)],
+    ) -> Result<(), SpaceError> {
+        if ranges.len() > MAX_RANGES {
+            return Err(SpaceError::Full);
+        }
+        let ((stale, live_on), _visit) = self.join(guest, Some(space), |books| {
+            let vmid = books.running(guest)?.vmid;
+            let space = books.live(guest, space)?;
+            let granule = space.walk.halves().next().map(|half| half.granule);
+            let stale = Stage1Stale {
+                vmid,
+                asid: space.walk.asid,
+                promises_no_global: space.promises_no_global,
+                granule,
+            };
+            Ok((stale, space.live_on))
+        })?;
+        let spaces = Spaces::One(space);
+        let mut trains = [const { None }; MAX_SMMUS];
+        for (id, smmu) in self.each(live_on) {
+            let caches = self.cds(spaces, id).filter(|cd| cd.has_ats);
+            let caches = caches.map(|cd| (cd.contexts, cd.context));
+            trains[id.index()] = Some(smmu.begin_invalidate_stage1(&stale, ranges, caches));
+        }
+        let mut outcome = Ok(());
+        for (id, _) in self.each(live_on) {
+            let Some(train) = trains[id.index()].take() else {
+                continue;
+            };
+            let found = match train.and_then(|train| train.finish()) {
+                Ok(()) => continue,
+                Err(CommandError::AtcTimeout) => self.find_silent(spaces, id),
+                Err(error) => Err(error),
+            };
+            let error = match found {
+                Ok(None) => continue,
+                Ok(Some((device, fence))) => SpaceError::CachesKept { device, fence },
+                Err(error) => SpaceError::NotConfirmed {
+                    smmu: id,
+                    error,
+                    fence: self.fence_devices(id, self.cds(spaces, id).map(|cd| cd.device)),
+                },
+            };
+            outcome = outcome.and(Err(error));
+        }
+        outcome
+    }
+}
