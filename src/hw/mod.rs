@@ -21,6 +21,8 @@ mod mmio;
 mod platform;
 mod pool;
 mod shelf;
+#[cfg_attr(not(test), expect(dead_code, reason = "the spaces' records come next"))]
+mod slab;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod tree;
@@ -28,11 +30,14 @@ mod wait;
 
 pub use cpu_tlb::{CpuTlb, CpuWalk};
 pub use frame::Frames;
+pub(crate) use frame::NoFrames;
 pub use mmio::{Mmio, Registers};
 pub use platform::{Barrier, Clock, Platform};
 pub(crate) use pool::Chain;
 pub use pool::{NoTables, PoolShape};
 pub(crate) use shelf::Shelf;
+#[expect(unused_imports, reason = "the spaces' records come next")]
+pub(crate) use slab::{Key, NoRoom, Slab};
 pub use tree::View;
 pub(crate) use tree::{EditNode, Mark, Node, Orphan, Roots, Tree};
 pub use wait::{TimedOut, wait_until};
