@@ -15,11 +15,14 @@
 //! a time.
 #![expect(unsafe_code, reason = "the room whose purpose it is")]
 
+mod atomic;
 mod cpu_tlb;
 mod frame;
 mod mmio;
 mod platform;
 mod pool;
+#[cfg_attr(not(test), expect(dead_code, reason = "the spaces' records come next"))]
+mod shared;
 mod shelf;
 #[cfg_attr(not(test), expect(dead_code, reason = "the spaces' records come next"))]
 mod slab;
@@ -35,6 +38,8 @@ pub use mmio::{Mmio, Registers};
 pub use platform::{Barrier, Clock, Platform};
 pub(crate) use pool::Chain;
 pub use pool::{NoTables, PoolShape};
+#[expect(unused_imports, reason = "the spaces' records come next")]
+pub(crate) use shared::Shared;
 pub(crate) use shelf::Shelf;
 #[expect(unused_imports, reason = "the spaces' records come next")]
 pub(crate) use slab::{Key, NoRoom, Slab};
