@@ -26,6 +26,7 @@ mod shared;
 mod shelf;
 #[cfg_attr(not(test), expect(dead_code, reason = "the spaces' records come next"))]
 mod slab;
+mod sparse;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod tree;
@@ -43,6 +44,7 @@ pub(crate) use shared::Shared;
 pub(crate) use shelf::Shelf;
 #[expect(unused_imports, reason = "the spaces' records come next")]
 pub(crate) use slab::{Key, NoRoom, Slab};
+pub(crate) use sparse::Sparse;
 pub use tree::View;
 pub(crate) use tree::{EditNode, Mark, Node, Orphan, Roots, Tree};
 pub use wait::{TimedOut, wait_until};
