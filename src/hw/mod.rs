@@ -21,6 +21,8 @@ mod frame;
 mod mmio;
 mod platform;
 mod pool;
+#[cfg_attr(not(test), expect(dead_code, reason = "the guests' faults come next"))]
+mod ring;
 #[cfg_attr(not(test), expect(dead_code, reason = "the spaces' records come next"))]
 mod shared;
 mod shelf;
@@ -39,6 +41,8 @@ pub use mmio::{Mmio, Registers};
 pub use platform::{Barrier, Clock, Platform};
 pub(crate) use pool::Chain;
 pub use pool::{NoTables, PoolShape};
+#[expect(unused_imports, reason = "the guests' faults come next")]
+pub(crate) use ring::Ring;
 #[expect(unused_imports, reason = "the spaces' records come next")]
 pub(crate) use shared::Shared;
 pub(crate) use shelf::Shelf;
