@@ -5,6 +5,13 @@ use core::sync::atomic::AtomicU64;
 use super::Platform;
 use crate::addr::Pa;
 
+/// The platform has no more frames of this size.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct NoFrames {
+    /// How many bytes in one piece were asked for, as a power of two.
+    pub(crate) log2_bytes: u8,
+}
+
 /// `2^log2_bytes` bytes of physically contiguous memory, aligned to their size, owned.
 ///
 /// Comes from [`Platform::allocate`] and goes back through [`Platform::free`]. Dropping it gives
@@ -27,6 +34,11 @@ impl Frames {
     /// 12 to 47.
     pub const unsafe fn new(base: Pa, log2_bytes: u8) -> Self {
         Self { base, log2_bytes }
+    }
+
+    /// `2^log2_bytes` bytes from the platform.
+    pub(crate) fn allocate<P: Platform>(platform: &P, log2_bytes: u8) -> Result<Self, NoFrames> {
+        platform.allocate(log2_bytes).ok_or(NoFrames { log2_bytes })
     }
 
     /// The first byte's physical address.

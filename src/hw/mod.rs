@@ -15,12 +15,20 @@
 //! a time.
 #![expect(unsafe_code, reason = "the room whose purpose it is")]
 
+mod atomic;
 mod cpu_tlb;
 mod frame;
 mod mmio;
 mod platform;
 mod pool;
+#[cfg_attr(not(test), expect(dead_code, reason = "the guests' faults come next"))]
+mod ring;
+#[cfg_attr(not(test), expect(dead_code, reason = "the spaces' records come next"))]
+mod shared;
 mod shelf;
+#[cfg_attr(not(test), expect(dead_code, reason = "the spaces' records come next"))]
+mod slab;
+mod sparse;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod tree;
@@ -28,11 +36,19 @@ mod wait;
 
 pub use cpu_tlb::{CpuTlb, CpuWalk};
 pub use frame::Frames;
+pub(crate) use frame::NoFrames;
 pub use mmio::{Mmio, Registers};
 pub use platform::{Barrier, Clock, DeviceTag, NotDone, Platform};
 pub(crate) use pool::Chain;
 pub use pool::{NoTables, PoolShape};
+#[expect(unused_imports, reason = "the guests' faults come next")]
+pub(crate) use ring::Ring;
+#[expect(unused_imports, reason = "the spaces' records come next")]
+pub(crate) use shared::Shared;
 pub(crate) use shelf::Shelf;
+#[expect(unused_imports, reason = "the spaces' records come next")]
+pub(crate) use slab::{Key, NoRoom, Slab};
+pub(crate) use sparse::Sparse;
 pub use tree::View;
 pub(crate) use tree::{EditNode, Mark, Node, Orphan, Roots, Tree};
 pub use wait::{TimedOut, wait_until};

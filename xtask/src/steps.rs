@@ -58,6 +58,11 @@ const STEPS: &[Step] = &[
         run: test_host,
     },
     Step {
+        name: "loom",
+        about: "lock-free pieces under loom: every interleaving, every value a load may return",
+        run: loom,
+    },
+    Step {
         name: "test-qemu",
         about: "the image in QEMU: self-check, each check sabotaged, each refusal",
         run: qemu_tests::step,
@@ -277,6 +282,24 @@ fn doc() -> Result<Outcome, Stop> {
 
 fn test_host() -> Result<Outcome, Stop> {
     cargo(&["test", "--workspace"])?;
+    Ok(Outcome::Passed)
+}
+
+fn loom() -> Result<Outcome, Stop> {
+    // A folder of its own: with other flags everything is built anew.
+    let target = tool::root().join("target").join("loom");
+    let tests = || {
+        let mut cargo = tool::cargo();
+        cargo.args(["test", "--package", "portcullis", "--lib", "loom_tests"]);
+        cargo.env("RUSTFLAGS", "--cfg loom");
+        cargo.env("CARGO_TARGET_DIR", &target);
+        cargo
+    };
+    let listed = tool::read(tests().args(["--", "--list"]))?;
+    if !listed.lines().any(|line| line.ends_with(": test")) {
+        return Err(Stop::Failed("there are no tests for loom".into()));
+    }
+    run(&mut tests())?;
     Ok(Outcome::Passed)
 }
 
