@@ -14,8 +14,6 @@
 
 use core::sync::atomic::AtomicU64;
 
-use spin::MutexGuard;
-
 use super::Smmu;
 use super::cd_table::{Found, Table, read, state};
 use super::command_queue::Ticket;
@@ -23,7 +21,7 @@ use super::contexts::{Context, Contexts};
 use super::entry::{Step, next_step};
 use super::error::{CommandError, ContextError};
 use super::sealed::Sealed;
-use crate::hw::{Barrier, Platform};
+use crate::hw::{Barrier, Guard, Platform};
 use crate::spec::cd::{Cd, CdState, Faults};
 use crate::spec::command::Command;
 use crate::spec::stage1::Stage1Walk;
@@ -125,13 +123,13 @@ impl<'p, P: Platform> Smmu<'p, P> {
         context: Context,
     ) -> Result<Sealed, ContextError> {
         let index = self.index(contexts, context)?;
-        contexts.table.lock().unlink(index)?;
+        contexts.lock().unlink(index)?;
         let streams = contexts.streams().iter();
         let train = streams.map(|&stream| Command::cfgi_cd_all(stream));
         self.submit_then_sync(train)
             .and_then(|ticket| self.wait(ticket))
             .map_err(ContextError::NotConfirmed)?;
-        let leaf = contexts.table.lock().take_leaf(index);
+        let leaf = contexts.lock().take_leaf(index);
         leaf.ok_or(ContextError::NotHeld)
     }
 
@@ -154,7 +152,7 @@ impl<'p, P: Platform> Smmu<'p, P> {
             .features
             .cd(walk, faults)
             .map_err(ContextError::Misfit)?;
-        let mut table = contexts.table.lock();
+        let mut table = contexts.lock();
         let next = match table.find(index) {
             Found::Cd(words) => {
                 self.prepare(words, cd)?;
@@ -194,7 +192,7 @@ impl<'p, P: Platform> Smmu<'p, P> {
     /// Stores `cd` whole into a leaf that nobody sees, and lets the SMMU see it.
     fn fill_leaf(
         &self,
-        table: &MutexGuard<'_, Table<'p, P>>,
+        table: &Guard<'_, Table<'p, P>>,
         index: u32,
         cd: Cd,
     ) -> Result<(), ContextError> {
@@ -220,11 +218,11 @@ impl<'p, P: Platform> Smmu<'p, P> {
     ) -> Result<PendingQuiet<'a, 'p, P>, ContextError> {
         for ContextOf { contexts, context } in list {
             let index = self.index(contexts, *context)?;
-            self.in_use(&contexts.table.lock(), index)?;
+            self.in_use(&contexts.lock(), index)?;
         }
         for ContextOf { contexts, context } in list {
             let index = self.index(contexts, *context)?;
-            let table = contexts.table.lock();
+            let table = contexts.lock();
             // Who ended it meanwhile has done more than was asked.
             if let Ok((words, cd)) = self.in_use(&table, index) {
                 self.io.store(&words[0], cd.quieted().words()[0]);
@@ -252,7 +250,7 @@ impl<'p, P: Platform> Smmu<'p, P> {
         context: Context,
     ) -> Result<PendingContext<'a, 'p, P>, ContextError> {
         let index = self.index(contexts, context)?;
-        let table = contexts.table.lock();
+        let table = contexts.lock();
         let (words, _) = self.in_use(&table, index)?;
         self.io
             .store(&words[0], Cd::invalid_word(CdState::Changing));
@@ -358,7 +356,7 @@ impl<P: Platform> PendingQuiet<'_, '_, P> {
 impl<'p, P: Platform> Smmu<'p, P> {
     /// Makes a prepared CD valid, and waits until the SMMU has seen that.
     fn switch(&self, contexts: &Contexts<'p, P>, index: u32, cd: Cd) -> Result<(), ContextError> {
-        let table = contexts.table.lock();
+        let table = contexts.lock();
         let words = table.words(index).ok_or(ContextError::NotHeld)?;
         let Step::Switch { index: 0, value } = next_step(read(self.io.platform(), words), cd)
         else {
@@ -373,7 +371,7 @@ impl<'p, P: Platform> Smmu<'p, P> {
 
     /// Zeros a CD that the SMMU has forgotten. It is free from then on.
     fn clear(&self, contexts: &Contexts<'p, P>, index: u32) -> Result<(), ContextError> {
-        let mut table = contexts.table.lock();
+        let mut table = contexts.lock();
         let words = table.words(index).ok_or(ContextError::NotHeld)?;
         // The first at last: it says that the others are nobody's.
         for word in words.iter().rev() {
@@ -385,7 +383,7 @@ impl<'p, P: Platform> Smmu<'p, P> {
 
     /// Leaves a CD not valid, and out of use.
     fn lose(&self, contexts: &Contexts<'p, P>, index: u32) {
-        let table = contexts.table.lock();
+        let table = contexts.lock();
         let words = table.words(index);
         if let Some(first) = words.and_then(<[_]>::first) {
             self.io.store(first, Cd::invalid_word(CdState::Lost));

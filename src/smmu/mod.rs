@@ -41,8 +41,6 @@ mod sealed;
 mod stream_table;
 mod streams;
 
-use spin::Mutex;
-
 pub use bringup::{Settings, Unpublished};
 pub use command_queue::Ticket;
 pub use context_changes::{ContextOf, PendingContext, PendingQuiet};
@@ -67,7 +65,7 @@ pub use probe::{Features, Firmware, Implementation, QueueIndices, StallModel, pr
 pub use sealed::Sealed;
 pub use streams::{Assignment, PendingChange};
 
-use crate::hw::Platform;
+use crate::hw::{Lock, Platform};
 use crate::spec::command::Command;
 use crate::spec::event::{Event, EventKind};
 use crate::spec::registers::GERROR;
@@ -90,7 +88,7 @@ pub struct Smmu<'p, P: Platform> {
     events: EventQueue,
     streams: StreamTable,
     nested: NestedVmids,
-    knocks: Mutex<Knocks>,
+    knocks: Lock<Knocks>,
 }
 
 /// What one [`Smmu::service`] found.
@@ -115,7 +113,7 @@ impl<P: Platform> Smmu<'_, P> {
     pub fn size_bytes(&self) -> u64 {
         self.commands.frames().size_bytes()
             + self.events.frames().size_bytes()
-            + self.streams.size_bytes()
+            + self.streams.size_bytes(self.io.platform())
     }
 
     /// Puts groups of commands into the queue, a CMD_SYNC behind each group.
@@ -158,7 +156,7 @@ impl<P: Platform> Smmu<'_, P> {
         }
         let events = self.events.drain(&self.io, budget, |event| {
             if self.is_knock(&event) {
-                self.knocks.lock().note(event.stream);
+                self.knocks.lock(self.io.platform()).note(event.stream);
             }
             sink(event);
         });
@@ -195,6 +193,6 @@ impl<P: Platform> Smmu<'_, P> {
     /// Who tried to get through without an entry, as far as events told
     /// ([`Unpublished::Recorded`]).
     pub fn knocks(&self) -> Knocks {
-        *self.knocks.lock()
+        *self.knocks.lock(self.io.platform())
     }
 }

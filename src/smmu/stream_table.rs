@@ -14,13 +14,11 @@
 
 use core::sync::atomic::AtomicU64;
 
-use spin::{Mutex, MutexGuard};
-
 use super::entry::{Path, Step, next_step, path};
 use super::error::StreamError;
 use super::io::Io;
 use crate::addr::{Ipa, Pa};
-use crate::hw::{Barrier, Frames, Platform};
+use crate::hw::{Barrier, Frames, Guard, Lock, Platform};
 use crate::id::StreamId;
 use crate::spec::command::{CfgiScope, Command};
 use crate::spec::l1std::L1Std;
@@ -89,7 +87,7 @@ pub(super) struct StreamTable {
     log2_streams: u8,
     /// What an entry is that nobody uses.
     unused: Ste,
-    arrays: Mutex<Arrays>,
+    arrays: Lock<Arrays>,
 }
 
 /// The shape of a table of `2^log2_streams` streams, and the size of its root as a power of two.
@@ -125,7 +123,7 @@ impl StreamTable {
             shape,
             log2_streams,
             unused,
-            arrays: Mutex::new([const { None }; MAX_ARRAYS]),
+            arrays: Lock::new([const { None }; MAX_ARRAYS]),
         }
     }
 
@@ -138,8 +136,8 @@ impl StreamTable {
     }
 
     /// Bytes of the root and of the arrays made so far.
-    pub(super) fn size_bytes(&self) -> u64 {
-        let arrays = self.arrays.lock();
+    pub(super) fn size_bytes<P: Platform>(&self, platform: &P) -> u64 {
+        let arrays = self.arrays.lock(platform);
         self.root.size_bytes()
             + arrays
                 .iter()
@@ -158,7 +156,7 @@ impl StreamTable {
 
     /// Whether traffic of `stream` may get through, by what is in memory.
     pub(super) fn is_open<P: Platform>(&self, io: &Io<'_, P>, stream: StreamId) -> bool {
-        let arrays = self.arrays.lock();
+        let arrays = self.arrays.lock(io.platform());
         self.entry(io, &arrays, stream)
             .is_some_and(|words| read(io, words).is_open())
     }
@@ -170,7 +168,7 @@ impl StreamTable {
         stream: StreamId,
         table: Ipa,
     ) -> bool {
-        let arrays = self.arrays.lock();
+        let arrays = self.arrays.lock(io.platform());
         self.entry(io, &arrays, stream).is_none_or(|words| {
             let ste = read(io, words);
             ste.mark() == Mark::Settled && ste.cd_table() != Some(table)
@@ -187,7 +185,7 @@ impl StreamTable {
         parts: impl Iterator<Item = Part<'a>> + Clone,
         expected: Expected,
     ) -> Result<(), StreamError> {
-        let mut arrays = self.arrays.lock();
+        let mut arrays = self.arrays.lock(io.platform());
         for (i, (stream, target)) in entries(parts.clone()).enumerate() {
             self.check_range(stream)?;
             if streams(parts.clone()).take(i).any(|other| other == stream) {
@@ -208,7 +206,7 @@ impl StreamTable {
         io: &Io<'_, P>,
         parts: impl Iterator<Item = Part<'a>>,
     ) -> Result<Path, StreamError> {
-        let arrays = self.arrays.lock();
+        let arrays = self.arrays.lock(io.platform());
         let mut whole = Path::default();
         for (stream, target) in entries(parts) {
             self.check_range(stream)?;
@@ -233,7 +231,7 @@ impl StreamTable {
     fn check<P: Platform>(
         &self,
         io: &Io<'_, P>,
-        arrays: &MutexGuard<'_, Arrays>,
+        arrays: &Guard<'_, Arrays>,
         (stream, target): (StreamId, Ste),
         expected: Expected,
     ) -> Result<(), StreamError> {
@@ -264,7 +262,7 @@ impl StreamTable {
     fn grow<P: Platform>(
         &self,
         io: &Io<'_, P>,
-        arrays: &mut MutexGuard<'_, Arrays>,
+        arrays: &mut Guard<'_, Arrays>,
         stream: StreamId,
     ) -> Result<(), StreamError> {
         let index = stream.as_u32() >> LOG2_ARRAY_STREAMS;
@@ -300,7 +298,7 @@ impl StreamTable {
         io: &Io<'_, P>,
         parts: impl Iterator<Item = Part<'a>>,
     ) -> bool {
-        let arrays = self.arrays.lock();
+        let arrays = self.arrays.lock(io.platform());
         let mut has_stepped = false;
         for (stream, target) in entries(parts) {
             let Some(words) = self.entry(io, &arrays, stream) else {
@@ -329,7 +327,7 @@ impl StreamTable {
         streams: impl Iterator<Item = StreamId>,
         mark: Mark,
     ) {
-        let arrays = self.arrays.lock();
+        let arrays = self.arrays.lock(io.platform());
         self.mark(io, &arrays, streams, mark);
     }
 
@@ -338,7 +336,7 @@ impl StreamTable {
     fn mark<P: Platform>(
         &self,
         io: &Io<'_, P>,
-        arrays: &MutexGuard<'_, Arrays>,
+        arrays: &Guard<'_, Arrays>,
         streams: impl Iterator<Item = StreamId>,
         mark: Mark,
     ) {
@@ -354,7 +352,7 @@ impl StreamTable {
     fn entry<'a, P: Platform>(
         &'a self,
         io: &Io<'a, P>,
-        arrays: &'a MutexGuard<'_, Arrays>,
+        arrays: &'a Guard<'_, Arrays>,
         stream: StreamId,
     ) -> Option<&'a [AtomicU64]> {
         let number = stream.as_u32();
