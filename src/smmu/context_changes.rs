@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | publish | all words but the first; then the first | 2 |
 //! | publish, first of its leaf | a whole CD; then the L1CD that leads to it | 1 |
-//! | quiet | the first word | 1, for any number |
+//! | quiet, or park | the first word | 1, for any number |
 //! | retract | the first word | 1 |
 //! | give a leaf back | the L1CD | 1 |
 //!
@@ -77,6 +77,9 @@ impl<'p, P: Platform> Smmu<'p, P> {
 
     /// Makes each of `list` quiet: its traffic aborts without an event, and no translation of a
     /// live context serves it. 1 SYNC, whatever their number.
+    ///
+    /// Where stalls are forced there is no such thing ([`can_quiet`](super::Features::can_quiet)): it is parked, and
+    /// its traffic aborts with an event.
     ///
     /// To be done only when every context of the ASID goes, those of other devices too. What the
     /// SMMU cached under the ASID stays until it is invalidated. A context that is quiet already
@@ -175,7 +178,9 @@ impl<'p, P: Platform> Smmu<'p, P> {
     fn prepare(&self, words: &[AtomicU64], cd: Cd) -> Result<(), ContextError> {
         match state(self.io.platform(), words) {
             CdState::Free => {}
-            CdState::Live | CdState::Quiet => return Err(ContextError::InUse),
+            CdState::Live | CdState::Quiet | CdState::Parked => {
+                return Err(ContextError::InUse);
+            }
             CdState::Changing => return Err(ContextError::Changing),
             CdState::Lost => return Err(ContextError::Lost),
         }
@@ -225,7 +230,7 @@ impl<'p, P: Platform> Smmu<'p, P> {
             let table = contexts.lock();
             // Who ended it meanwhile has done more than was asked.
             if let Ok((words, cd)) = self.in_use(&table, index) {
-                self.io.store(&words[0], cd.quieted().words()[0]);
+                self.silence(words, cd);
             }
         }
         let train = list.iter().flat_map(|ContextOf { contexts, context }| {
@@ -236,6 +241,19 @@ impl<'p, P: Platform> Smmu<'p, P> {
             smmu: self,
             ticket: self.submit_then_sync(train),
         })
+    }
+
+    /// Makes a live `cd`, which lies in `words`, quiet, or parks it: one store either way.
+    pub(super) fn silence(&self, words: &[AtomicU64], cd: Cd) {
+        if cd.state() != CdState::Live {
+            return;
+        }
+        let word = if self.features.can_quiet() {
+            cd.quieted().words()[0]
+        } else {
+            Cd::invalid_word(CdState::Parked)
+        };
+        self.io.store(&words[0], word);
     }
 
     /// The first phase of [`retract_context`](Self::retract_context): up to the wait for its SYNC.
@@ -258,7 +276,7 @@ impl<'p, P: Platform> Smmu<'p, P> {
         Ok(self.pending(contexts, index, Some(Cd::invalid())))
     }
 
-    /// CD `index`, if it is valid.
+    /// CD `index`, if it is somebody's.
     fn in_use<'t>(
         &self,
         table: &'t Table<'p, P>,
@@ -270,7 +288,9 @@ impl<'p, P: Platform> Smmu<'p, P> {
             Found::LeafGoing => return Err(ContextError::Changing),
         };
         match state(self.io.platform(), words) {
-            CdState::Live | CdState::Quiet => Ok((words, read(self.io.platform(), words))),
+            CdState::Live | CdState::Quiet | CdState::Parked => {
+                Ok((words, read(self.io.platform(), words)))
+            }
             CdState::Free => Err(ContextError::NotInUse),
             CdState::Changing => Err(ContextError::Changing),
             CdState::Lost => Err(ContextError::Lost),
@@ -297,15 +317,6 @@ impl<'p, P: Platform> Smmu<'p, P> {
             next,
             ticket: self.submit_then_sync(contexts.forget(index)),
         }
-    }
-
-    fn submit_then_sync(
-        &self,
-        commands: impl Iterator<Item = Command>,
-    ) -> Result<Ticket, CommandError> {
-        let train = commands.chain([Command::sync()]);
-        self.commands
-            .submit(&self.io, train, self.settings.sync_timeout_us)
     }
 }
 

@@ -23,6 +23,7 @@ mod cd_table;
 mod command_queue;
 mod context_changes;
 mod contexts;
+mod device_caches;
 mod entry;
 mod error;
 mod event_queue;
@@ -38,6 +39,7 @@ mod misfit;
 mod nested;
 mod probe;
 mod sealed;
+mod stalls;
 mod stream_table;
 mod streams;
 
