@@ -18,15 +18,13 @@
 mod atomic;
 mod cpu_tlb;
 mod frame;
+mod lock;
 mod mmio;
 mod platform;
 mod pool;
-#[cfg_attr(not(test), expect(dead_code, reason = "the guests' faults come next"))]
 mod ring;
-#[cfg_attr(not(test), expect(dead_code, reason = "the spaces' records come next"))]
 mod shared;
 mod shelf;
-#[cfg_attr(not(test), expect(dead_code, reason = "the spaces' records come next"))]
 mod slab;
 mod sparse;
 #[cfg(any(test, feature = "testing"))]
@@ -37,16 +35,14 @@ mod wait;
 pub use cpu_tlb::{CpuTlb, CpuWalk};
 pub use frame::Frames;
 pub(crate) use frame::NoFrames;
+pub(crate) use lock::{Guard, Lock};
 pub use mmio::{Mmio, Registers};
 pub use platform::{Barrier, Clock, DeviceTag, NotDone, Platform};
 pub(crate) use pool::Chain;
 pub use pool::{NoTables, PoolShape};
-#[expect(unused_imports, reason = "the guests' faults come next")]
 pub(crate) use ring::Ring;
-#[expect(unused_imports, reason = "the spaces' records come next")]
 pub(crate) use shared::Shared;
 pub(crate) use shelf::Shelf;
-#[expect(unused_imports, reason = "the spaces' records come next")]
 pub(crate) use slab::{Key, NoRoom, Slab};
 pub(crate) use sparse::Sparse;
 pub use tree::View;
