@@ -15,14 +15,13 @@ use super::books::Books;
 use super::device::Reach;
 use super::error::{Fence, SpaceError};
 use super::group::MAX_GROUP_DEVICES;
-use super::guest::SharedMemory;
 use super::ids::{DeviceId, GroupId, GuestId, SmmuId, SmmuSet};
 use super::iommu::Iommu;
 use super::walk::Streams;
-use crate::hw::{Platform, Shared};
+use crate::hw::{NoFrames, Platform, Shared};
 use crate::id::StreamId;
 use crate::smmu::{
-    Assignment, Ats, ContextShape, Contexts, MAX_DEVICE_STREAMS, Smmu, StreamError, Unmade,
+    Assignment, Ats, ContextShape, Contexts, ContextsError, Sealed, StreamError, Unmade,
 };
 use crate::spec::ste::{CdFormat, Untagged};
 use crate::spec::vmsa::Stage2Walk;
@@ -144,7 +143,7 @@ impl<'p, P: Platform> Iommu<'p, P> {
         plans.sort_unstable_by_key(|plan| plan.as_ref().map_or(u8::MAX, |plan| plan.smmu.as_u8()));
         let walk = memory.lock(self.platform()).walk();
         let outcome = self
-            .make_contexts(&mut plans, &memory)
+            .make_contexts(guest, &mut plans)
             .and_then(|()| self.publish(guest, &mut plans, walk));
         if let Err(error) = outcome {
             for plan in plans.into_iter().flatten() {
@@ -228,15 +227,11 @@ impl<'p, P: Platform> Iommu<'p, P> {
         })
     }
 
-    fn make_contexts(
-        &self,
-        plans: &mut Plans<'p, P>,
-        memory: &SharedMemory<'p, P>,
-    ) -> Result<(), SpaceError> {
+    fn make_contexts(&self, guest: GuestId, plans: &mut Plans<'p, P>) -> Result<(), SpaceError> {
         for plan in plans.iter_mut().flatten() {
             if let Some(shape) = plan.shape {
-                let smmu = self.smmu(plan.smmu)?;
-                plan.contexts = Some(self.contexts(smmu, plan.streams.as_slice(), &shape, memory)?);
+                let streams = plan.streams.as_slice();
+                plan.contexts = Some(self.contexts(guest, plan.smmu, streams, &shape)?);
             }
         }
         Ok(())
@@ -245,26 +240,34 @@ impl<'p, P: Platform> Iommu<'p, P> {
     /// The contexts of a device, in the window of its guest; no stream leads to them yet.
     pub(super) fn contexts(
         &self,
-        smmu: &Smmu<'p, P>,
+        guest: GuestId,
+        smmu: SmmuId,
         streams: &[StreamId],
         shape: &ContextShape,
-        memory: &SharedMemory<'p, P>,
     ) -> Result<SharedContexts<'p, P>, SpaceError> {
+        let memory = self.memory_of(guest)?;
         let root = memory
             .lock(self.platform())
             .seal(shape.log2_root_bytes())?;
-        let contexts = smmu
-            .contexts(streams, shape, root)
-            .map_err(|Unmade { why, root }| {
-                // A page of zeros that devices of the guest may have read: it stays in the window,
-                // unused, until the guest ends.
-                drop(root);
-                SpaceError::Contexts(why)
-            })?;
-        Shared::new(self.platform(), contexts).map_err(|(contexts, log2_bytes)| {
-            drop(contexts);
-            SpaceError::NoFrames { log2_bytes }
-        })
+        let made = self.smmu(smmu)?.contexts(streams, shape, root);
+        let contexts = match made {
+            Ok(contexts) => contexts,
+            Err(Unmade { why, root }) => {
+                self.unseal(guest, root);
+                return Err(match why {
+                    ContextsError::Misfit(why) => SpaceError::Misfit { smmu, why },
+                    ContextsError::NoFrames => SpaceError::NoFrames { log2_bytes: 12 },
+                    why => SpaceError::Contexts(why),
+                });
+            }
+        };
+        match Shared::new(self.platform(), contexts) {
+            Ok(contexts) => Ok(contexts),
+            Err((contexts, NoFrames { log2_bytes })) => {
+                self.discard_unshared(guest, smmu, contexts);
+                Err(SpaceError::NoFrames { log2_bytes })
+            }
+        }
     }
 
     /// Publishes all streams, every SMMU told before any is waited for.
@@ -414,26 +417,33 @@ impl<'p, P: Platform> Iommu<'p, P> {
             }
             Ok(members)
         })?;
-        self.stop_devices(guest, members)
+        self.stop_devices(members)
     }
 
     /// Stops devices of a guest that the caller has to itself, and takes them from it.
-    pub(super) fn stop_devices(&self, guest: GuestId, members: Members) -> Result<(), SpaceError> {
-        let outcome = self.stop(None, || members.into_iter().flatten());
+    fn stop_devices(&self, members: Members) -> Result<(), SpaceError> {
+        let mut smmus = SmmuSet::EMPTY;
+        for device in members.into_iter().flatten() {
+            smmus.absorb(self.books().device(device)?.smmus());
+        }
+        let outcome = self.stop(smmus, members.into_iter().flatten(), None);
         let mut books = self.books();
         for device in members.into_iter().flatten() {
-            books.take_from_guest(guest, device);
+            books.take_from_guest(device);
         }
-        outcome
+        outcome.map_err(|unstopped| unstopped.error)
     }
 
     /// Takes the memory of contexts that no stream leads to out of the window, and gives it back.
     ///
     /// What an SMMU does not confirm stays sealed until the guest ends.
     pub(super) fn discard(&self, guest: GuestId, smmu: SmmuId, contexts: SharedContexts<'p, P>) {
-        let Ok(contexts) = contexts.try_into_inner() else {
-            return;
-        };
+        if let Ok(contexts) = contexts.try_into_inner() {
+            self.discard_unshared(guest, smmu, contexts);
+        }
+    }
+
+    fn discard_unshared(&self, guest: GuestId, smmu: SmmuId, contexts: Contexts<'p, P>) {
         let Ok(smmu) = self.smmu(smmu) else { return };
         let Ok(detached) = smmu.dismantle(contexts) else {
             return;
@@ -442,6 +452,19 @@ impl<'p, P: Platform> Iommu<'p, P> {
             return;
         };
         let Ok(change) = memory.lock(self.platform()).unseal_all(detached) else {
+            return;
+        };
+        if let Ok(unsealed) = self.confirm(guest, change) {
+            memory.lock(self.platform()).give_back(unsealed);
+        }
+    }
+
+    /// Gives back memory of the window in which nothing is, and which devices may have read.
+    pub(super) fn unseal(&self, guest: GuestId, sealed: Sealed) {
+        let Ok(memory) = self.memory_of(guest) else {
+            return;
+        };
+        let Ok(change) = memory.lock(self.platform()).unseal(sealed) else {
             return;
         };
         if let Ok(unsealed) = self.confirm(guest, change) {

@@ -11,19 +11,18 @@
 //! A handle is dropped by [`Iommu::unbind`], before its space is released or after: it is one call,
 //! and it reserves the number, never the space's memory.
 
-use super::attach::{SharedContexts, is_lost};
-use super::books::{Binding, BindingState, Books, NewSpace, SpaceState};
+use super::attach::SharedContexts;
+use super::books::{Binding, BindingState, Books, SpaceState};
 use super::device::Reach;
 use super::error::{Fence, Quantity, SpaceError};
 use super::guest::SharedMemory;
 use super::ids::{DeviceId, GuestId, Handle, SmmuId, SpaceId};
 use super::iommu::Iommu;
-use super::numbers::Ask;
 use super::settings::{By, SpaceConfig};
 use crate::hw::{Key, Platform};
-use crate::id::{Asid, Pasid};
+use crate::id::Pasid;
 use crate::smmu::{
-    Assignment, Ats, Context, ContextError, ContextShape, Smmu, StallModel,
+    Assignment, Ats, CommandError, Context, ContextError, ContextShape, StallModel, StreamError,
 };
 use crate::spec::cd::Faults;
 use crate::spec::stage1::Stage1Walk;
@@ -180,7 +179,7 @@ impl<'p, P: Platform> Iommu<'p, P> {
         }
         match (by, reach) {
             (By::Pasid, Reach::Pasids) => {
-                let bits = contexts.as_ref().map_or(0, |contexts| contexts.log2_contexts());
+                let bits = contexts.as_ref().map_or(0, |it| it.log2_contexts());
                 if pasid.as_u32() >> bits != 0 {
                     return Err(SpaceError::PasidTooWide { pasid, bits });
                 }
@@ -252,11 +251,11 @@ impl<'p, P: Platform> Iommu<'p, P> {
                 (space.live_on, space.was_bound) = before;
                 Err(error)
             }
-            Err(Failed::Lost(error)) => {
+            Err(lost) => {
                 let device = books.lose_binding(first.binding, smmu);
                 drop(books);
                 let fence = self.fence_devices(smmu, device.into_iter());
-                Err(SpaceError::NotConfirmed { smmu, error, fence })
+                Err(lost.fenced(smmu, fence))
             }
         }
     }
@@ -311,7 +310,8 @@ impl<'p, P: Platform> Iommu<'p, P> {
             Reach::Stage2 | Reach::Pasids | Reach::Whole => smmu.amend(&assignment),
         };
         let outcome = outcome.map_err(|error| match error {
-            error if is_lost(&error) => Failed::lost(error),
+            StreamError::NotConfirmed(error) => Failed::Lost(Some(error)),
+            StreamError::NotHeld => Failed::Lost(None),
             error => Failed::Refused(SpaceError::of_stream(id, error, Fence::NotNeeded)),
         });
         if let Err(Failed::Refused(_)) = outcome {
@@ -322,8 +322,9 @@ impl<'p, P: Platform> Iommu<'p, P> {
         let record = books.device(device).map_err(Failed::Refused)?;
         record.reach = Reach::Whole;
         record.ats_now = ats;
-        let former = record.contexts.replace(contexts);
-        books.keep_leftover(guest, id, former);
+        if let Some(former) = record.contexts.replace(contexts) {
+            books.keep_leftover(guest, id, former);
+        }
         outcome
     }
 
@@ -362,10 +363,11 @@ impl<'p, P: Platform> Iommu<'p, P> {
             By::WholeStream => {
                 let (last, _visit) = self.alone(guest, |books| {
                     books.running(guest)?;
+                    books.leftovers.reserve()?;
                     books.drop_handle(guest, handle)
                 })?;
                 match last {
-                    Some(binding) => self.retract_whole(guest, space, binding),
+                    Some(binding) => self.retract_whole(space, binding),
                     None => Ok(()),
                 }
             }
@@ -383,16 +385,22 @@ impl<'p, P: Platform> Iommu<'p, P> {
             let mut books = self.books();
             let is_live = books.space(guest, space)?.state == SpaceState::Live;
             let pasid = books.space(guest, space)?.pasid;
-            books.begin_retract(key).map(|at| (at, is_live, pasid))
+            books.begin_retract(key).map(|at| {
+                let has_ats = books.device(at.0).is_ok_and(|it| it.ats_now != Ats::Off);
+                (at, is_live, pasid, has_ats)
+            })
         };
-        let Some(((device, smmu, contexts), is_live, pasid)) = found else {
+        let Some(((device, smmu, contexts), is_live, pasid, has_ats)) = found else {
             self.books().settle_space(space, self.now_us());
             return Ok(());
         };
         let context = Context::Substream(pasid.substream());
         // After a release the device has dropped what it cached already.
-        let atc = is_live && self.has_ats(device);
-        let outcome = self.smmu(smmu)?.retract_context_with(&contexts, context, atc);
+        let atc = is_live && has_ats;
+        let outcome = self
+            .smmu(smmu)?
+            .begin_retract_context(&contexts, context, atc)
+            .and_then(|change| change.finish());
         let mut books = self.books();
         match outcome {
             Ok(()) => {
@@ -400,23 +408,22 @@ impl<'p, P: Platform> Iommu<'p, P> {
                 books.settle_space(space, self.now_us());
                 Ok(())
             }
-            Err(ContextError::NotConfirmed(crate::smmu::CommandError::AtcTimeout)) => {
-                // The CD is retracted and confirmed; the device alone kept something.
+            Err(ContextError::DeviceCaches(error)) => {
+                // The CD is retracted and confirmed; what the device kept alone is unknown.
                 books.keep_caches(key);
                 drop(books);
+                if error == CommandError::AtcTimeout {
+                    let fence = self.fence_silent(smmu, device);
+                    return Err(SpaceError::CachesKept { device, fence });
+                }
                 let fence = self.fence_devices(smmu, [device].into_iter());
-                Err(SpaceError::CachesKept { device, fence })
+                Err(SpaceError::NotConfirmed { smmu, error, fence })
             }
             Err(error) => {
                 books.lose_binding(key, smmu);
                 drop(books);
                 let fence = self.fence_devices(smmu, [device].into_iter());
-                Err(match error {
-                    ContextError::NotConfirmed(error) => {
-                        SpaceError::NotConfirmed { smmu, error, fence }
-                    }
-                    error => Failed::of_context(smmu, error).into_error(smmu, fence),
-                })
+                Err(Failed::of_context(smmu, error).fenced(smmu, fence))
             }
         }
     }
@@ -425,42 +432,59 @@ impl<'p, P: Platform> Iommu<'p, P> {
     /// device is not attached any more.
     fn retract_whole(
         &self,
-        guest: GuestId,
         space: SpaceId,
         key: Key<Binding>,
     ) -> Result<(), SpaceError> {
         let device = {
             let mut books = self.books();
-            books.leftovers.reserve()?;
-            let binding = books.bindings.get_mut(key).ok_or(SpaceError::NoSuchHandle)?;
+            let binding = books.bindings.get(key).ok_or(SpaceError::NoSuchHandle)?;
             let device = binding.device;
             if binding.state == BindingState::Ended {
                 books.remove_binding(key);
                 books.settle_space(space, self.now_us());
                 return Ok(());
             }
-            binding.state = BindingState::Unbinding;
             device
         };
-        let outcome = self.stop_one(guest, device);
-        let mut books = self.books();
-        match outcome {
-            Ok(()) => books.remove_binding(key),
-            Err(SpaceError::CachesKept { .. }) => books.keep_caches(key),
-            Err(SpaceError::NotConfirmed { smmu, .. }) => {
-                books.lose_binding(key, smmu);
-            }
-            Err(_) => {}
-        }
-        books.settle_space(space, self.now_us());
-        outcome
+        let smmus = self.books().device(device)?.smmus();
+        self.end_device(device, smmus)
     }
 }
 
-/// How a publish failed.
-pub(super) enum Failed {
+/// How a change of a context or of streams failed.
+enum Failed {
     /// Nothing was changed.
     Refused(SpaceError),
-    /// The SMMU did not confirm.
-    Lost(crate::smmu::CommandError),
+    /// The SMMU did not confirm, or memory did not hold what was stored.
+    Lost(Option<CommandError>),
+}
+
+impl Failed {
+    fn of_context(smmu: SmmuId, error: ContextError) -> Self {
+        match error {
+            ContextError::NotConfirmed(error) | ContextError::DeviceCaches(error) => {
+                Self::Lost(Some(error))
+            }
+            ContextError::NotHeld => Self::Lost(None),
+            ContextError::Misfit(why) => Self::Refused(SpaceError::Misfit { smmu, why }),
+            ContextError::NoLeaf { log2_bytes } => {
+                Self::Refused(SpaceError::NoFrames { log2_bytes })
+            }
+            ContextError::Foreign
+            | ContextError::NoSuchContext
+            | ContextError::InUse
+            | ContextError::NotInUse
+            | ContextError::Changing
+            | ContextError::Lost => Self::Refused(SpaceError::PublishOverLive),
+        }
+    }
+
+    /// What it is to the user, once what could be was fenced so.
+    fn fenced(self, smmu: SmmuId, fence: Fence) -> SpaceError {
+        match self {
+            Self::Refused(error) => error,
+            Self::Lost(Some(error)) => SpaceError::NotConfirmed { smmu, error, fence },
+            Self::Lost(None) => SpaceError::NotHeld { smmu, fence },
+        }
+    }
 }

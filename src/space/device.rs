@@ -3,7 +3,7 @@
 use super::books::{Binding, Books, OfDevice, OfGroup, OfGuest};
 use super::error::SpaceError;
 use super::group::{Group, MAX_GROUP_DEVICES};
-use super::ids::{DeviceId, GroupId, GuestId, SmmuId};
+use super::ids::{DeviceId, GroupId, GuestId, SmmuId, SmmuSet};
 use super::iommu::Iommu;
 use super::list::{Link, Linked, List};
 use super::settings::{DeviceDescription, ResetPolicy};
@@ -71,6 +71,17 @@ impl<'p, P: Platform> Linked<OfGuest> for Device<'p, P> {
     }
     fn next(&self) -> Option<Key<Self>> {
         self.in_guest.following()
+    }
+}
+
+impl<P: Platform> Device<'_, P> {
+    /// Where its streams are.
+    pub(super) fn smmus(&self) -> SmmuSet {
+        let mut smmus = SmmuSet::EMPTY;
+        if let Some(smmu) = self.smmu {
+            smmus.insert(smmu);
+        }
+        smmus
     }
 }
 

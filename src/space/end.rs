@@ -13,6 +13,7 @@ use super::error::SpaceError;
 use super::guest::GuestLife;
 use super::ids::{DeviceId, GuestId, SmmuSet};
 use super::iommu::Iommu;
+use super::stop::Unstopped;
 use crate::hw::Platform;
 
 impl<'p, P: Platform> Iommu<'p, P> {
@@ -43,25 +44,19 @@ impl<'p, P: Platform> Iommu<'p, P> {
             Ok((record.live_on, record.vmid))
         })?;
         let outcome = self.stop(smmus, self.devices_of_guest(guest), Some(vmid));
-        let now_us = self.now_us();
-        let mut books = self.books();
-        books.forget_stalls(guest);
+        // What was stalled of streams that abort was ended with them (CMD_STALL_TERM).
+        self.books().forget_stalls(guest);
         match outcome {
             Ok(()) => {
-                drop(books);
-                // The guest's record goes, so that nobody is left to visit it.
-                drop(visit);
                 self.bury(guest);
+                drop(visit);
                 Ok(())
             }
-            Err(error) => {
+            Err(Unstopped { error, unconfirmed }) => {
+                let mut books = self.books();
                 let record = books.guest(guest)?;
                 record.life = GuestLife::Lost;
-                match error {
-                    SpaceError::NotConfirmed { smmu, .. } => record.unproven.insert(smmu),
-                    _ => record.kept_caches += 1,
-                }
-                let _ = now_us;
+                record.unproven.absorb(unconfirmed);
                 Err(error)
             }
         }
@@ -118,11 +113,7 @@ impl<'p, P: Platform> Iommu<'p, P> {
         if let Some(guest) = guest {
             let (smmus, _visit) = self.alone(guest, |books| {
                 books.leftovers.reserve()?;
-                let mut smmus = SmmuSet::EMPTY;
-                if let Some(smmu) = books.device(device)?.smmu {
-                    smmus.insert(smmu);
-                }
-                Ok(smmus)
+                Ok(books.device(device)?.smmus())
             })?;
             self.end_device(device, smmus)?;
         }
@@ -141,18 +132,27 @@ impl<'p, P: Platform> Iommu<'p, P> {
         let now_us = self.now_us();
         let mut books = self.books();
         match outcome {
-            Ok(()) => {}
-            Err(SpaceError::CachesKept { .. }) => books.keep_caches_of(device),
-            Err(error) => {
-                if let SpaceError::NotConfirmed { smmu, .. } = error {
-                    books.lose_bindings_of(device, smmu);
+            Ok(()) => {
+                books.end_bindings_of(device, now_us);
+                books.take_from_guest(device);
+                Ok(())
+            }
+            Err(Unstopped { error, unconfirmed }) if unconfirmed.is_empty() => {
+                // It aborts, but kept translations: its numbers wait for its reset.
+                books.each_binding_of(device, |books, key| books.keep_caches(key));
+                books.end_bindings_of(device, now_us);
+                books.take_from_guest(device);
+                Err(error)
+            }
+            Err(Unstopped { error, unconfirmed }) => {
+                for smmu in unconfirmed.iter() {
+                    books.each_binding_of(device, |books, key| {
+                        books.lose_binding(key, smmu);
+                    });
                 }
-                return Err(error);
+                Err(error)
             }
         }
-        books.end_bindings_of(device, now_us);
-        books.take_from_guest(device);
-        outcome
     }
 
     /// Releases all spaces of a guest that starts over, and drops all of its handles.

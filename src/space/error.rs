@@ -6,7 +6,9 @@ use super::ids::{DeviceId, SmmuId};
 use super::stage2::Stage2Error;
 use super::window::WindowError;
 use crate::id::{Pasid, StreamId};
-use crate::smmu::{CommandError, ContextsError, Misfit, StreamError, Unwalkable};
+use super::numbers::NoNumber;
+use crate::hw::NoRoom;
+use crate::smmu::{CommandError, ContextsError, Misfit, RecoverError, StreamError, Unwalkable};
 
 /// Why a call of this room did not do what it was asked.
 ///
@@ -165,6 +167,21 @@ pub enum SpaceError {
         /// How what could still reach memory was stopped.
         fence: Fence,
     },
+    /// Memory of entries did not hold what was stored: somebody else writes there, or it fails. What
+    /// was involved is lost, as with [`NotConfirmed`](Self::NotConfirmed).
+    NotHeld {
+        /// The SMMU.
+        smmu: SmmuId,
+        /// How what could still reach memory was stopped.
+        fence: Fence,
+    },
+    /// An SMMU was not recovered: nothing was given back, and it stays stopped. Ask again later.
+    NotRecovered {
+        /// The SMMU.
+        smmu: SmmuId,
+        /// Why.
+        error: RecoverError,
+    },
     /// A device kept translations that it was told to drop. It is fenced, and what it was bound to
     /// is lost until it was reset; nothing else is.
     CachesKept {
@@ -301,6 +318,12 @@ impl fmt::Display for SpaceError {
             Self::NotConfirmed { smmu, error, fence } => {
                 write!(f, "SMMU {smmu} did not confirm, {fence}: {error}")
             }
+            Self::NotHeld { smmu, fence } => {
+                write!(f, "entries of SMMU {smmu} do not hold what was stored, {fence}")
+            }
+            Self::NotRecovered { smmu, error } => {
+                write!(f, "SMMU {smmu} was not recovered: {error}")
+            }
             Self::CachesKept { device, fence } => {
                 write!(f, "{device:?} kept its translations, {fence}")
             }
@@ -310,3 +333,37 @@ impl fmt::Display for SpaceError {
 }
 
 impl core::error::Error for SpaceError {}
+
+impl From<NoRoom> for SpaceError {
+    fn from(why: NoRoom) -> Self {
+        match why {
+            NoRoom::NoFrames { log2_bytes } => Self::NoFrames { log2_bytes },
+            NoRoom::Full => Self::Full,
+        }
+    }
+}
+
+impl SpaceError {
+    pub(super) const fn of_pasid(why: NoNumber) -> Self {
+        match why {
+            NoNumber::Exhausted => Self::NoPasid,
+            NoNumber::Taken | NoNumber::Retired => Self::PasidTaken,
+            NoNumber::OutOfRange => Self::PasidOutOfRange,
+            NoNumber::NoFrames { log2_bytes } => Self::NoFrames { log2_bytes },
+        }
+    }
+
+    pub(super) const fn of_asid(why: NoNumber) -> Self {
+        match why {
+            NoNumber::NoFrames { log2_bytes } => Self::NoFrames { log2_bytes },
+            _ => Self::NoAsid,
+        }
+    }
+
+    pub(super) const fn of_vmid(why: NoNumber) -> Self {
+        match why {
+            NoNumber::NoFrames { log2_bytes } => Self::NoFrames { log2_bytes },
+            _ => Self::NoVmid,
+        }
+    }
+}

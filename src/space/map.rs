@@ -135,11 +135,7 @@ impl<'p, P: Platform> Iommu<'p, P> {
 
     /// An SMMU did not confirm that it forgot something of a guest's memory.
     fn lose_guest_on(&self, guest: GuestId, id: SmmuId, error: CommandError) -> SpaceError {
-        let behind = self.devices_of_guest(guest).filter(|device| {
-            let mut books = self.books();
-            books.device(*device).is_ok_and(|it| it.smmu == Some(id))
-        });
-        let fence = self.fence_devices(id, behind);
+        let fence = self.fence_devices(id, self.behind(id, self.devices_of_guest(guest)));
         SpaceError::NotConfirmed {
             smmu: id,
             error,

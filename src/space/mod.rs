@@ -1,13 +1,77 @@
-//! The heart.
+//! The heart: guests, their address spaces, and the devices that reach them; and how each is taken
+//! away while devices keep firing.
+//!
+//! | room | what |
+//! |---|---|
+//! | [`Iommu`] | all of it: the value that a host has |
+//! | `group`, `device`, `guest` | who there is, who owns what |
+//! | `attach`, `bind`, `release`, `end`, `reset`, `map` | what is done, in the user's words |
+//! | `books`, `lives`, `list` | where everything stands; no hardware |
+//! | `faults`, `fence`, `recover`, `upkeep` | what devices and SMMUs do wrong |
+//! | [`stage2`], [`window`] | a guest's memory, and where its CDs are seen |
+//! | [`nesting`], [`handover`] | the same steps one by one, for a host that keeps its own books |
+//!
+//! A space is bound to a device by its PASID, or by the whole stream; a binding counts its handles.
+//! Release ends what the space is to devices, at once, whoever holds handles; a handle reserves the
+//! number, until the last is dropped.
+//!
+//! # Locks
+//!
+//! In this order, and none of them is held across a wait:
+//!
+//! 1. an SMMU's event reader;
+//! 2. the books;
+//! 3. a device's contexts;
+//! 4. a guest's memory.
+//!
+//! What waits, waits with its objects marked as busy in the books: who wants one of them waits for
+//! it, within a bound, and for no other.
 #![forbid(unsafe_code)]
 
+mod attach;
+mod bind;
+mod books;
+mod device;
+mod end;
+mod error;
+mod faults;
+mod fence;
+mod group;
+mod guest;
 pub mod handover;
+mod ids;
+mod iommu;
+mod list;
+mod lives;
+mod map;
+mod memory;
 pub mod nesting;
-#[cfg_attr(not(test), expect(dead_code, reason = "the spaces come next"))]
 mod numbers;
+mod recover;
+mod release;
+mod reset;
+mod settings;
 pub mod stage2;
+mod stop;
+mod streams;
+mod upkeep;
+mod walk;
 pub mod window;
 
-pub use numbers::{Ask, NoNumber};
-#[expect(unused_imports, reason = "the spaces come next")]
-pub(crate) use numbers::{NotTaken, Numbers};
+pub use bind::PasidOf;
+pub use books::SpaceState;
+pub use error::{Fence, Quantity, SpaceError};
+pub use faults::{Answer, Fault, FaultKind};
+pub use group::{Acquired, Claim, GroupState, Kept, MAX_GROUP_DEVICES, Ownership, Settled};
+pub use guest::GuestLife;
+pub use ids::{
+    DeviceId, FaultId, GroupId, GuestId, Handle, MAX_SMMUS, SmmuId, SmmuSet, SpaceId,
+};
+pub use iommu::Iommu;
+pub use map::MAX_RANGES;
+pub use numbers::Ask;
+pub use release::PendingRelease;
+pub use settings::{
+    By, DeviceDescription, GuestConfig, IommuSettings, Owner, Quota, ResetPolicy, SpaceConfig,
+};
+pub use upkeep::Serviced;

@@ -25,14 +25,12 @@
 //!
 //! What holders do does not matter: a handle reserves the number and nothing else.
 
-use super::books::{Books, SpaceState};
 use super::error::{Fence, SpaceError};
 use super::ids::{DeviceId, GuestId, MAX_SMMUS, SmmuId, SmmuSet, SpaceId};
 use super::iommu::{Iommu, Visit};
 use super::walk::{BoundCd, Spaces};
 use crate::hw::Platform;
-use crate::id::Vmid;
-use crate::smmu::{CommandError, Flush, PendingRelease as Train};
+use crate::smmu::{CommandError, Flush, PendingRelease as Train, ReleaseError};
 
 /// A release that was submitted to every SMMU, from [`Iommu::begin_release`].
 ///
@@ -43,11 +41,11 @@ pub struct PendingRelease<'a, 'p, P: Platform> {
     space: SpaceId,
     guest: GuestId,
     smmus: SmmuSet,
-    trains: Trains<'a, 'p, P>,
+    trains: Trains<'p, P>,
     visit: Option<Visit<'a, 'p, P>>,
 }
 
-type Trains<'a, 'p, P> = [Option<Result<Train<'a, 'p, P>, CommandError>>; MAX_SMMUS];
+type Trains<'p, P> = [Option<Train<'p, 'p, P>>; MAX_SMMUS];
 
 impl<'p, P: Platform> Iommu<'p, P> {
     /// Takes a space away from all devices, whatever its holders do.
@@ -110,18 +108,14 @@ impl<'p, P: Platform> Iommu<'p, P> {
         spaces: Spaces,
         live_on: SmmuSet,
         flush: Flush,
-    ) -> Trains<'_, 'p, P> {
+    ) -> Trains<'p, P> {
         for (id, smmu) in self.each(live_on) {
-            smmu.quiet_stores(self.cds(spaces, id).map(|cd| (cd.contexts, cd.context)));
+            smmu.quiet_stores(self.cds(spaces, id).map(BoundCd::releasing));
         }
         let mut trains = [const { None }; MAX_SMMUS];
         for (id, smmu) in self.each(live_on) {
-            let cds = self.cds(spaces, id);
-            let train = smmu.begin_release(
-                cds.map(|BoundCd { contexts, context, has_ats, .. }| (contexts, context, has_ats)),
-                flush,
-            );
-            trains[id.index()] = Some(train);
+            let cds = self.cds(spaces, id).map(BoundCd::releasing);
+            trains[id.index()] = Some(smmu.begin_release(cds, flush));
         }
         trains
     }
@@ -130,17 +124,23 @@ impl<'p, P: Platform> Iommu<'p, P> {
     pub(super) fn finish_release(
         &self,
         spaces: Spaces,
-        trains: &mut Trains<'_, 'p, P>,
+        trains: &mut Trains<'p, P>,
     ) -> Result<(), SpaceError> {
         let mut outcome = Ok(());
         for (id, train) in trains.iter_mut().enumerate() {
             let (Some(train), Some(id)) = (train.take(), SmmuId::new(id as u8)) else {
                 continue;
             };
-            let found = match train.and_then(Train::finish) {
+            let found = match train.finish() {
                 Ok(()) => continue,
-                Err(CommandError::AtcTimeout) => self.find_silent(spaces, id),
-                Err(error) => Err(error),
+                Err(ReleaseError::DeviceCaches(CommandError::AtcTimeout)) => {
+                    self.find_silent(spaces, id)
+                }
+                Err(
+                    ReleaseError::Contexts(error)
+                    | ReleaseError::Translations(error)
+                    | ReleaseError::DeviceCaches(error),
+                ) => Err(error),
             };
             let error = match found {
                 Ok(None) => continue,
@@ -161,7 +161,7 @@ impl<'p, P: Platform> Iommu<'p, P> {
 
     /// A device did not drop its translations, and the SMMU does not say which (§4.7.3): each is
     /// asked alone, and who is silent again is fenced. The first of them.
-    fn find_silent(
+    pub(super) fn find_silent(
         &self,
         spaces: Spaces,
         id: SmmuId,
@@ -172,8 +172,7 @@ impl<'p, P: Platform> Iommu<'p, P> {
         let mut first = None;
         for cd in self.cds(spaces, id).filter(|cd| cd.has_ats) {
             let mut is_silent = false;
-            let commands = cd.contexts.atc_invalidations(cd.context);
-            smmu.atc_invalidate_singly(commands, |_| is_silent = true)?;
+            smmu.atc_invalidate_context_singly(&cd.contexts, cd.context, |_| is_silent = true)?;
             if is_silent {
                 self.books().keep_caches(cd.binding);
                 let fence = self.fence_silent(id, cd.device);

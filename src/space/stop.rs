@@ -1,17 +1,16 @@
 //! Streams of any number are stopped together, and what their devices leave behind is taken care of.
 
 use super::attach::SharedContexts;
-use super::books::{BindingState, Books, OfGuest};
+use super::books::{Books, OfGuest};
 use super::device::Reach;
 use super::error::{Fence, SpaceError};
 use super::ids::{DeviceId, GuestId, MAX_SMMUS, SmmuId, SmmuSet};
 use super::iommu::Iommu;
-use super::list::{Link, linked};
+use super::list::{Link, Linked};
 use super::walk::Streams;
-use crate::hw::Platform;
-use crate::id::{StreamId, Vmid};
-use crate::smmu::{Ats, CommandError, Smmu};
-use crate::spec::command::Command;
+use crate::hw::{Key, Platform};
+use crate::id::Vmid;
+use crate::smmu::{Ats, CommandError, NotStopped, Smmu, Stopping};
 
 /// Contexts that no stream leads to, whose memory is still sealed in a guest's window.
 pub(super) struct Leftover<'p, P: Platform> {
@@ -20,22 +19,21 @@ pub(super) struct Leftover<'p, P: Platform> {
     in_guest: Link<Leftover<'p, P>>,
 }
 
-impl<'p, P: Platform> super::list::Linked<OfGuest> for Leftover<'p, P> {
+impl<'p, P: Platform> Linked<OfGuest> for Leftover<'p, P> {
     fn link(&mut self) -> &mut Link<Self> {
         &mut self.in_guest
     }
-    fn next(&self) -> Option<crate::hw::Key<Self>> {
+    fn next(&self) -> Option<Key<Self>> {
         self.in_guest.following()
     }
 }
 
-/// A stream behind one SMMU, with what else it takes to stop it.
-#[derive(Clone, Copy)]
-struct Stopping {
-    stream: StreamId,
-    device: DeviceId,
-    has_ats: bool,
-    can_stall: bool,
+/// What [`Iommu::stop`] could not do.
+pub(super) struct Unstopped {
+    /// The first of it.
+    pub(super) error: SpaceError,
+    /// SMMUs that did not confirm.
+    pub(super) unconfirmed: SmmuSet,
 }
 
 impl<'p, P: Platform> Iommu<'p, P> {
@@ -49,55 +47,73 @@ impl<'p, P: Platform> Iommu<'p, P> {
     /// Stops the streams of `devices` on every SMMU of `smmus`: each entry aborts by one store.
     ///
     /// With `flush`, everything of a VMID goes in the same train. All SMMUs are told before any is
-    /// waited for: 1 SYNC, one more with `flush`, one more with ATS, one more where transactions of
-    /// theirs may be stalled. What does not confirm is fenced.
+    /// waited for: 1 SYNC, one more with `flush` or where transactions may be stalled, one more with
+    /// ATS. What does not confirm is fenced, and marked in the books.
     pub(super) fn stop<I: Iterator<Item = DeviceId> + Clone>(
         &self,
         smmus: SmmuSet,
         devices: I,
         flush: Option<Vmid>,
-    ) -> Result<(), SpaceError> {
+    ) -> Result<(), Unstopped> {
         let mut pending = [const { None }; MAX_SMMUS];
         for (id, smmu) in self.each(smmus) {
-            let streams = self.stopping(id, devices.clone());
-            let caches = streams.clone().filter(|it| it.has_ats);
-            let train = smmu.begin_stop(
-                streams.map(|it| it.stream),
-                flush,
-                caches.map(|it| it.stream),
-            );
+            let train = smmu.begin_stop(self.stopping(id, devices.clone()), flush);
             pending[id.index()] = Some(train);
         }
-        let mut outcome = Ok(());
+        let mut unstopped: Option<Unstopped> = None;
+        let mut note = |error, unconfirmed: Option<SmmuId>| {
+            let all = unstopped.get_or_insert(Unstopped {
+                error,
+                unconfirmed: SmmuSet::EMPTY,
+            });
+            if let Some(smmu) = unconfirmed {
+                all.unconfirmed.insert(smmu);
+            }
+        };
         for (id, smmu) in self.each(smmus) {
-            let Some(train) = pending[id.index()].take() else {
-                continue;
+            let outcome = match pending[id.index()].take() {
+                Some(Ok(train)) => train.finish(),
+                Some(Err(error)) => {
+                    note(SpaceError::of_stream(id, error, Fence::NotNeeded), Some(id));
+                    continue;
+                }
+                None => continue,
             };
-            let streams = self.stopping(id, devices.clone());
-            let stopped = train.and_then(|train| train.finish());
-            let stopped = match stopped {
-                Err(CommandError::AtcTimeout) => self.ask_singly(id, smmu, streams.clone()),
-                Ok(()) => Ok(()),
-                Err(error) => Err(self.not_stopped(id, error, devices.clone())),
-            };
-            let ended = stopped.and_then(|()| self.end_stalls(id, smmu, streams, devices.clone()));
-            outcome = outcome.and(ended);
+            match outcome {
+                Ok(()) => {}
+                Err(NotStopped::DeviceCaches(CommandError::AtcTimeout)) => {
+                    if let Err((error, is_smmu)) = self.ask_singly(id, smmu, devices.clone()) {
+                        note(error, is_smmu.then_some(id));
+                    }
+                }
+                Err(
+                    NotStopped::Streams(error)
+                    | NotStopped::Translations(error)
+                    | NotStopped::DeviceCaches(error),
+                ) => {
+                    let fence = self.fence_devices(id, self.behind(id, devices.clone()));
+                    let error = SpaceError::NotConfirmed {
+                        smmu: id,
+                        error,
+                        fence,
+                    };
+                    note(error, Some(id));
+                }
+            }
         }
-        outcome
+        unstopped.map_or(Ok(()), Err)
     }
 
-    fn not_stopped(
+    /// Those of `devices` that are behind an SMMU.
+    pub(super) fn behind(
         &self,
         smmu: SmmuId,
-        error: CommandError,
         devices: impl Iterator<Item = DeviceId>,
-    ) -> SpaceError {
-        let behind = devices.filter(|device| {
+    ) -> impl Iterator<Item = DeviceId> {
+        devices.filter(move |device| {
             let mut books = self.books();
             books.device(*device).is_ok_and(|it| it.smmu == Some(smmu))
-        });
-        let fence = self.fence_devices(smmu, behind);
-        SpaceError::NotConfirmed { smmu, error, fence }
+        })
     }
 
     fn stopping<I: Iterator<Item = DeviceId> + Clone>(
@@ -109,67 +125,66 @@ impl<'p, P: Platform> Iommu<'p, P> {
             let mut books = self.books();
             let found = books.device(device).ok().filter(|it| it.smmu == Some(smmu));
             let found = found.map(|it| {
-                let has_ats = it.ats_now != Ats::Off;
-                (it.streams, has_ats, it.can_stall && it.reach != Reach::Nothing)
+                let can_stall = it.can_stall && it.reach != Reach::Nothing;
+                (it.streams, it.ats_now != Ats::Off, can_stall)
             });
-            found.into_iter().flat_map(move |(streams, has_ats, can_stall)| {
-                streams.into_iter().map(move |stream| Stopping {
-                    stream,
-                    device,
-                    has_ats,
-                    can_stall,
+            found
+                .into_iter()
+                .flat_map(|(streams, has_ats, can_stall)| {
+                    streams.into_iter().map(move |stream| Stopping {
+                        stream,
+                        has_ats,
+                        can_stall,
+                    })
                 })
-            })
         })
     }
 
-    /// A device did not drop its translations, and the SMMU does not say which: each is asked alone.
+    /// A device did not drop its translations, and the SMMU does not say which (§4.7.3): each is
+    /// asked alone. Who is silent again is marked; its entry aborts already, and with it what it
+    /// translated before (CR0.ATSCHK).
     fn ask_singly(
         &self,
         id: SmmuId,
         smmu: &Smmu<'p, P>,
-        streams: impl Iterator<Item = Stopping> + Clone,
-    ) -> Result<(), SpaceError> {
+        devices: impl Iterator<Item = DeviceId>,
+    ) -> Result<(), (SpaceError, bool)> {
         let mut outcome = Ok(());
-        for it in streams.filter(|it| it.has_ats) {
+        for device in self.behind(id, devices) {
+            let (streams, has_ats) = {
+                let mut books = self.books();
+                let Ok(record) = books.device(device) else {
+                    continue;
+                };
+                (record.streams, record.ats_now != Ats::Off)
+            };
+            if !has_ats {
+                continue;
+            }
             let mut is_silent = false;
-            let asked = smmu
-                .atc_invalidate_singly(smmu.atc_inv_everything(it.stream), |_| is_silent = true);
-            if let Err(error) = asked {
-                let fence = self.fence_devices(id, [it.device].into_iter());
-                return Err(SpaceError::NotConfirmed { smmu: id, error, fence });
+            let commands = streams
+                .into_iter()
+                .flat_map(|stream| smmu.atc_inv_everything(stream));
+            if let Err(error) = smmu.atc_invalidate_singly(commands, |_| is_silent = true) {
+                let fence = self.fence_devices(id, [device].into_iter());
+                let error = SpaceError::NotConfirmed {
+                    smmu: id,
+                    error,
+                    fence,
+                };
+                return Err((error, true));
             }
             if is_silent {
-                // Its entry aborts already, and with it what it translated before (ATSCHK).
                 let mut books = self.books();
-                if let Ok(device) = books.device(it.device) {
-                    device.is_fenced = true;
-                    device.is_dirty = true;
+                if let Ok(record) = books.device(device) {
+                    record.is_fenced = true;
+                    record.kept_caches = true;
                 }
-                let device = it.device;
                 let fence = Fence::Stream;
-                outcome = outcome.and(Err(SpaceError::CachesKept { device, fence }));
+                outcome = outcome.and(Err((SpaceError::CachesKept { device, fence }, false)));
             }
         }
         outcome
-    }
-
-    /// Ends what is stalled of streams that abort, confirmed: the one moment at which
-    /// CMD_STALL_TERM is legal (§4.7.2).
-    fn end_stalls<I: Iterator<Item = DeviceId> + Clone>(
-        &self,
-        id: SmmuId,
-        smmu: &Smmu<'p, P>,
-        streams: impl Iterator<Item = Stopping> + Clone,
-        devices: I,
-    ) -> Result<(), SpaceError> {
-        let stalling = streams.filter(|it| it.can_stall);
-        if !smmu.features().can_stall() || stalling.clone().next().is_none() {
-            return Ok(());
-        }
-        smmu.submit_then_sync(stalling.map(|it| Command::stall_term(it.stream)))
-            .and_then(|ticket| smmu.wait(ticket))
-            .map_err(|error| self.not_stopped(id, error, devices))
     }
 }
 
@@ -183,13 +198,12 @@ impl<'p, P: Platform> Books<'p, P> {
         device.reach = Reach::Nothing;
         device.ats_now = Ats::Off;
         let contexts = device.contexts.take();
-        if let Some(guest) = guest {
-            if let Some(guest) = self.guests.get_mut(guest.key()) {
-                guest.devices.remove(&mut self.devices, id.key());
-            }
-            if let (Some(smmu), Some(contexts)) = (smmu, contexts) {
-                self.keep_leftover(guest, smmu, contexts);
-            }
+        let Some(guest) = guest else { return };
+        if let Some(record) = self.guests.get_mut(guest.key()) {
+            record.devices.remove(&mut self.devices, id.key());
+        }
+        if let (Some(smmu), Some(contexts)) = (smmu, contexts) {
+            self.keep_leftover(guest, smmu, contexts);
         }
     }
 
@@ -205,8 +219,7 @@ impl<'p, P: Platform> Books<'p, P> {
             contexts,
             in_guest: Link::default(),
         };
-        // There is room: it was reserved before the streams were touched. If there were none, the
-        // memory would stay sealed until the guest ends, and then be given back with its window.
+        // There is room: it was reserved before the streams were touched.
         if let Ok(key) = self.leftovers.insert(leftover)
             && let Some(guest) = self.guests.get_mut(guest.key())
         {

@@ -101,8 +101,7 @@ impl<P: Platform> Iommu<'_, P> {
     /// [`NoSuchGuest`](SpaceError::NoSuchGuest), [`GuestEnding`](SpaceError::GuestEnding),
     /// [`Busy`](SpaceError::Busy).
     pub fn tidy(&self, guest: GuestId) -> Result<(), SpaceError> {
-        let (memory, _visit) =
-            self.alone(guest, |books| Ok(books.running(guest)?.memory.clone()))?;
+        let ((), _visit) = self.alone(guest, |books| books.running(guest).map(|_| ()))?;
         loop {
             let leftover = self.books().pop_leftover(guest);
             match leftover {
@@ -124,13 +123,7 @@ impl<P: Platform> Iommu<'_, P> {
                 let Ok(leaf) = smmu.give_back_leaf(&contexts, context) else {
                     break;
                 };
-                let Ok(change) = memory.lock(self.platform()).unseal(leaf) else {
-                    break;
-                };
-                let Ok(unsealed) = self.confirm(guest, change) else {
-                    break;
-                };
-                memory.lock(self.platform()).give_back(unsealed);
+                self.unseal(guest, leaf);
             }
         }
         Ok(())

@@ -5,7 +5,7 @@
 //! while the guest is visited.
 
 use super::attach::SharedContexts;
-use super::books::{Binding, BindingState, Space};
+use super::books::{Binding, BindingState, OfGuest, OfSpace, Space};
 use super::device::Device;
 use super::ids::{DeviceId, GuestId, SmmuId, SpaceId};
 use super::iommu::Iommu;
@@ -13,7 +13,7 @@ use super::list::Linked;
 use super::settings::By;
 use crate::hw::{Key, Platform};
 use crate::id::StreamId;
-use crate::smmu::{Ats, Context, MAX_DEVICE_STREAMS};
+use crate::smmu::{Ats, Context, MAX_DEVICE_STREAMS, Releasing};
 
 /// A device's streams.
 #[derive(Clone, Copy)]
@@ -58,6 +58,16 @@ pub(super) struct BoundCd<'p, P: Platform> {
     pub(super) binding: Key<Binding>,
 }
 
+impl<'p, P: Platform> BoundCd<'p, P> {
+    pub(super) fn releasing(self) -> Releasing<SharedContexts<'p, P>> {
+        Releasing {
+            contexts: self.contexts,
+            context: self.context,
+            has_ats: self.has_ats,
+        }
+    }
+}
+
 /// Which spaces are meant.
 #[derive(Clone, Copy)]
 pub(super) enum Spaces {
@@ -96,7 +106,7 @@ impl<'p, P: Platform> Iterator for Cds<'_, 'p, P> {
             };
             let books = self.iommu.books();
             let binding = books.bindings.get(key)?;
-            self.binding = binding.next();
+            self.binding = Linked::<OfSpace>::next(binding);
             let device = books.devices.get(binding.device.key());
             let space = books.spaces.get(binding.space.key());
             if binding.state == BindingState::Bound
@@ -142,7 +152,7 @@ impl<P: Platform> Iterator for SpaceWalk<'_, '_, P> {
             None
         } else {
             let books = self.iommu.books();
-            Linked::<super::books::OfGuest>::next(books.spaces.get(key)?)
+            Linked::<OfGuest>::next(books.spaces.get(key)?)
         };
         Some(SpaceId::of(key))
     }
@@ -166,7 +176,7 @@ impl<P: Platform> Iterator for DeviceWalk<'_, '_, P> {
     fn next(&mut self) -> Option<Self::Item> {
         let key = self.next?;
         let books = self.iommu.books();
-        self.next = Linked::<super::books::OfGuest>::next(books.devices.get(key)?);
+        self.next = Linked::<OfGuest>::next(books.devices.get(key)?);
         Some(DeviceId::of(key))
     }
 }
