@@ -346,6 +346,17 @@ impl<'p, P: Platform, T> Slab<'p, P, T> {
         }
     }
 
+    /// No record has this slot, or one above: for those who go through slots one by one and change
+    /// records meanwhile.
+    pub(crate) fn slots(&self) -> u32 {
+        let chunks = self.chunks.iter().enumerate();
+        let ends = chunks.map(|(number, chunk)| match chunk.begun {
+            0 => 0,
+            begun => Self::first_slot_of(number) + begun,
+        });
+        ends.max().unwrap_or(0)
+    }
+
     /// The keys of all records, by slot, in time that grows with the slots that ever had one.
     pub(crate) fn keys(&self) -> impl Iterator<Item = Key<T>> + '_ {
         self.chunks.iter().enumerate().flat_map(|(number, chunk)| {

@@ -240,6 +240,17 @@ impl<'p, P: Platform> Table<'p, P> {
         Some((leaf, self.take(leaf)?))
     }
 
+    /// A CD of a leaf that is linked, and of which none is anybody's; no one if there is no such leaf.
+    pub(super) fn empty_leaf(&self) -> Option<u32> {
+        let log2_leaf = self.layout.log2_leaf?;
+        let shelf = self.leaves.as_ref()?;
+        let (leaf, _) = shelf
+            .taken_from(0)
+            .find(|(leaf, _)| shelf.note(*leaf) & COUNT == 0)?;
+        let first = u32::try_from(leaf).ok()?.checked_shl(log2_leaf.into())?;
+        matches!(self.find(first), Found::Cd(_)).then_some(first)
+    }
+
     /// Where every leaf and the root is seen, and its size as a power of two.
     pub(super) fn pieces(&self) -> impl Iterator<Item = (Ipa, u8)> + '_ {
         let leaves = self.leaves.iter().flat_map(|shelf| {

@@ -422,7 +422,7 @@ impl<'p, P: Platform> Smmu<'p, P> {
     }
 
     /// Zeros a CD that the SMMU has forgotten. It is free from then on.
-    fn clear(&self, contexts: &Contexts<'p, P>, index: u32) -> Result<(), ContextError> {
+    pub(super) fn clear(&self, contexts: &Contexts<'p, P>, index: u32) -> Result<(), ContextError> {
         let mut table = contexts.lock();
         let words = table.words(index).ok_or(ContextError::NotHeld)?;
         // The first at last: it says that the others are nobody's.
@@ -434,7 +434,7 @@ impl<'p, P: Platform> Smmu<'p, P> {
     }
 
     /// Leaves a CD not valid, and out of use.
-    fn lose(&self, contexts: &Contexts<'p, P>, index: u32) {
+    pub(super) fn lose(&self, contexts: &Contexts<'p, P>, index: u32) {
         let table = contexts.lock();
         let words = table.words(index);
         if let Some(first) = words.and_then(<[_]>::first) {

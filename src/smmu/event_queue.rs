@@ -21,6 +21,9 @@ pub struct Drained {
     /// Records were lost since the last look: the queue was full (OVFLG), or writing to it was
     /// aborted (GERROR.EVENTQ_ABT_ERR). Acknowledged: later events are recorded again.
     pub lost_events: bool,
+    /// Writing to the queue was aborted (GERROR.EVENTQ_ABT_ERR): records of stalled transactions may
+    /// be among those that were lost, as in no other case (§7.2.2).
+    pub was_aborted: bool,
     /// The SMMU's index made no sense; the queue was emptied unread.
     pub was_corrupt: bool,
 }
@@ -56,6 +59,10 @@ impl EventQueue {
 
     pub(super) fn into_frames(self) -> Frames {
         self.frames
+    }
+
+    pub(super) const fn log2_entries(&self) -> u8 {
+        self.log2_entries
     }
 
     pub(super) const fn frames(&self) -> &Frames {
@@ -102,7 +109,8 @@ impl EventQueue {
             let cons = reader.next | reader.acknowledged;
             io.write32(offset::EVENTQ_CONS + self.indices.shift(), cons);
         }
-        drained.lost_events |= self.acknowledge_abort(io);
+        drained.was_aborted = self.acknowledge_abort(io);
+        drained.lost_events |= drained.was_aborted;
         drained
     }
 

@@ -80,7 +80,7 @@ pub fn invalidate<P: Platform, T>(
 }
 
 /// What one SMMU was told.
-struct Train {
+pub(super) struct Train {
     ticket: Result<Ticket, CommandError>,
     vmid: Vmid,
     /// Entries that combine both stages may be left.
@@ -89,7 +89,7 @@ struct Train {
 }
 
 impl Train {
-    fn submit<P: Platform>(smmu: &Smmu<'_, P>, gathered: &Gathered) -> Self {
+    pub(super) fn submit<P: Platform>(smmu: &Smmu<'_, P>, gathered: &Gathered) -> Self {
         let vmid = gathered.vmid();
         let batch = Batch::new(gathered, smmu.features());
         let has_more = !batch.takes_everything && smmu.can_combine(vmid);
@@ -108,7 +108,7 @@ impl Train {
         }
     }
 
-    fn wait<P: Platform>(self, smmu: &Smmu<'_, P>) -> Result<(), CommandError> {
+    pub(super) fn wait<P: Platform>(self, smmu: &Smmu<'_, P>) -> Result<(), CommandError> {
         self.ticket.and_then(|ticket| smmu.wait(ticket))?;
         if self.leaves_combined {
             // Asked again now that what stage 2 alone had is gone: a stream may have begun to nest

@@ -21,9 +21,9 @@ use super::walk::Streams;
 use crate::hw::{NoFrames, Platform, Shared};
 use crate::id::StreamId;
 use crate::smmu::{
-    Assignment, Ats, ContextShape, Contexts, ContextsError, Sealed, StreamError, Unmade,
+    Assignment, ContextShape, Contexts, ContextsError, Sealed, StreamError, Unmade,
 };
-use crate::spec::ste::{CdFormat, Untagged};
+use crate::spec::ste::{Ats, CdFormat, Untagged};
 use crate::spec::vmsa::Stage2Walk;
 
 /// Up to so many contexts, as a power of two, tables have leaves of 4 KiB: their root is then at

@@ -22,10 +22,11 @@ use super::settings::{By, SpaceConfig};
 use crate::hw::{Key, Platform};
 use crate::id::Pasid;
 use crate::smmu::{
-    Assignment, Ats, CommandError, Context, ContextError, ContextShape, StallModel, StreamError,
+    Assignment, CommandError, Context, ContextError, ContextShape, StallModel, StreamError,
 };
 use crate::spec::cd::Faults;
 use crate::spec::stage1::Stage1Walk;
+use crate::spec::ste::Ats;
 
 /// A number, and the how-manieth space it is for: no two spaces ever have both in common.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -140,14 +141,14 @@ impl<'p, P: Platform> Iommu<'p, P> {
         match by {
             By::Pasid => {
                 let (plan, _visit) = self.join(guest, Some(space), |books| {
-                    self.plan(books, guest, space, device, by)
+                    self.plan_bind(books, guest, space, device, by)
                 })?;
                 self.carry_out(guest, space, plan, |first| self.publish_pasid(first))
             }
             By::WholeStream => {
                 let (plan, _visit) = self.alone(guest, |books| {
                     books.running(guest)?;
-                    self.plan(books, guest, space, device, by)
+                    self.plan_bind(books, guest, space, device, by)
                 })?;
                 self.carry_out(guest, space, plan, |first| {
                     self.publish_whole(guest, device, first)
@@ -156,7 +157,7 @@ impl<'p, P: Platform> Iommu<'p, P> {
         }
     }
 
-    fn plan(
+    fn plan_bind(
         &self,
         books: &mut Books<'p, P>,
         guest: GuestId,

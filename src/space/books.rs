@@ -26,8 +26,8 @@ use super::error::{Quantity, SpaceError};
 use super::faults::Stall;
 use super::group::Group;
 use super::guest::{Guest, GuestLife};
-use super::ids::{DeviceId, GroupId, GuestId, Handle, SmmuSet, SpaceId};
-use super::list::{Link, List, linked};
+use super::ids::{DeviceId, GroupId, GuestId, Handle, SmmuId, SmmuSet, SpaceId};
+use super::list::{Link, Linked, List, linked};
 use super::numbers::Numbers;
 use super::settings::By;
 use super::stop::Leftover;
@@ -412,6 +412,26 @@ impl<'p, P: Platform> Books<'p, P> {
             && now_us.saturating_sub(space.silent_since_us) >= quarantine_us
         {
             self.remove_space(SpaceId::of(key));
+        }
+    }
+
+    /// Events of an SMMU were lost, any draining number's among them: quarantines begin again.
+    pub(super) fn restart_quarantines_on(&mut self, smmu: SmmuId, now_us: u64) {
+        for slot in 0..self.guests.slots() {
+            let Some(key) = self.guests.key_at(slot) else {
+                continue;
+            };
+            let Some(guest) = self.guests.get(key).filter(|it| it.live_on.has(smmu)) else {
+                continue;
+            };
+            let mut next = guest.draining.first();
+            while let Some(key) = next {
+                let Some(space) = self.spaces.get_mut(key) else {
+                    break;
+                };
+                space.silent_since_us = now_us;
+                next = Linked::<Drains>::next(space);
+            }
         }
     }
 

@@ -7,9 +7,11 @@ use super::ids::{DeviceId, GroupId, GuestId, SmmuId, SmmuSet};
 use super::iommu::Iommu;
 use super::list::{Link, Linked, List};
 use super::settings::{DeviceDescription, ResetPolicy};
+use super::streams::NotInserted;
 use super::walk::Streams;
 use crate::hw::{DeviceTag, Key, Platform, Shared};
-use crate::smmu::{Ats, Contexts, MAX_DEVICE_STREAMS};
+use crate::smmu::{Contexts, MAX_DEVICE_STREAMS};
+use crate::spec::ste::Ats;
 
 /// What the traffic of an attached device meets.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -183,7 +185,11 @@ impl<'p, P: Platform> Books<'p, P> {
                         self.streams.remove(smmu.as_u8(), stream);
                     }
                     self.devices.remove(key);
-                    return Err(SpaceError::of_stream_map(why, stream));
+                    return Err(match why {
+                        NotInserted::NoFrames { log2_bytes } => SpaceError::NoFrames { log2_bytes },
+                        NotInserted::Crowded => SpaceError::Full,
+                        NotInserted::Present { .. } => SpaceError::StreamTaken { stream },
+                    });
                 }
             }
         }

@@ -219,6 +219,41 @@ impl<'p, P: Platform> Iommu<'p, P> {
         }
     }
 
+    /// Aborts every stalled transaction of a guest that starts over, and forgets all faults.
+    pub(super) fn abort_stalls_of_guest(&self, guest: GuestId) {
+        self.abort_stalls(guest, |_| true);
+        if let Ok(record) = self.books().guest(guest) {
+            record.faults.retain(|_| false);
+        }
+    }
+
+    /// Records of stalled transactions were lost with an SMMU's event queue: nobody can answer them
+    /// by name, so the streams that can stall are stopped, which ends all of theirs (§4.7.2).
+    pub(super) fn end_unknown_stalls(&self, id: SmmuId) {
+        let mut slot = 0;
+        while let Some(device) = self.stalling_from(&mut slot, id) {
+            self.fence_stalling(id, device);
+        }
+    }
+
+    /// The next attached device behind an SMMU that can stall, from place `slot` on.
+    fn stalling_from(&self, slot: &mut u32, id: SmmuId) -> Option<DeviceId> {
+        let books = self.books();
+        while *slot < books.devices.slots() {
+            let key = books.devices.key_at(*slot);
+            *slot += 1;
+            if let Some(key) = key
+                && let Some(device) = books.devices.get(key)
+                && device.smmu == Some(id)
+                && device.can_stall
+                && device.guest.is_some()
+            {
+                return Some(DeviceId::of(key));
+            }
+        }
+        None
+    }
+
     /// Aborts a guest's stalled transactions that wait for too long.
     pub(super) fn abort_late_stalls(&self, guest: GuestId) {
         let now_us = self.now_us();
@@ -235,8 +270,11 @@ impl<'p, P: Platform> Iommu<'p, P> {
                 let Some(record) = books.guests.get(guest.key()) else {
                     return;
                 };
-                let mut stalls = record.stalls.iter(&books.stalls);
-                let Some((key, _)) = stalls.find(|(_, stall)| is_meant(stall)) else {
+                let found = record
+                    .stalls
+                    .iter(&books.stalls)
+                    .find_map(|(key, stall)| is_meant(stall).then_some(key));
+                let Some(key) = found else {
                     return;
                 };
                 books.take_stall(key)

@@ -9,7 +9,7 @@
 //! said loudly ([`Fence::Failed`]).
 
 use super::error::Fence;
-use super::ids::{DeviceId, SmmuId};
+use super::ids::{DeviceId, SmmuId, SmmuSet};
 use super::iommu::Iommu;
 use crate::hw::Platform;
 
@@ -45,6 +45,18 @@ impl<P: Platform> Iommu<'_, P> {
         } else {
             self.stop_smmu(smmu)
         }
+    }
+
+    /// Stops a device of which stalled transactions can not be answered any more: its streams abort,
+    /// and all that is stalled of them ends.
+    pub(super) fn fence_stalling(&self, smmu: SmmuId, device: DeviceId) {
+        if let Ok(record) = self.books().device(device) {
+            record.is_fenced = true;
+        }
+        let mut smmus = SmmuSet::EMPTY;
+        smmus.insert(smmu);
+        // What does not confirm is fenced by that.
+        let _ = self.stop(smmus, [device].into_iter(), None);
     }
 
     /// Marks a device as fenced, and closes its port if the host can.

@@ -288,6 +288,7 @@ impl<'p, P: Platform> Iommu<'p, P> {
         owner: Owner,
     ) -> Result<Option<Lack>, SpaceError> {
         let mut lack = None;
+        let is_over = books.is_discovery_over;
         for device in books.members(group).into_iter().flatten() {
             let record = books.device(device)?;
             if record.is_fenced {
@@ -297,7 +298,7 @@ impl<'p, P: Platform> Iommu<'p, P> {
                 None if owner == Owner::Host => {}
                 None => return Err(SpaceError::Unprotected { device }),
                 Some(smmu) if self.smmu(smmu).is_ok() => {}
-                Some(smmu) if books.is_discovery_over => {
+                Some(smmu) if is_over => {
                     return Err(SpaceError::NeverCame { smmu });
                 }
                 Some(_) => lack = Some(Lack::Smmu),
@@ -367,10 +368,9 @@ impl<P: Platform> Books<'_, P> {
 
     /// The groups of a guest that is no more are nobody's; tokens for them are stale.
     pub(super) fn orphan_groups_of(&mut self, guest: GuestId) {
-        let mut slot = 0;
-        while let Some(key) = self.groups.key_from(slot) {
-            slot = key.slot() + 1;
-            if let Some(group) = self.groups.get_mut(key)
+        for slot in 0..self.groups.slots() {
+            if let Some(key) = self.groups.key_at(slot)
+                && let Some(group) = self.groups.get_mut(key)
                 && matches!(group.state, State::Owned(owner) | State::Deferred(owner)
                     if owner == Owner::Guest(guest))
             {

@@ -11,7 +11,7 @@ use super::memory::Memory;
 use super::numbers::{Ask, Numbers};
 use super::settings::{GuestConfig, Quota};
 use super::stop::Leftover;
-use crate::hw::{Lock, Platform, Ring, Shared};
+use crate::hw::{Lock, NoFrames, Platform, Ring, Shared};
 use crate::id::Vmid;
 use crate::spec::vmsa::Stage2Walk;
 
@@ -80,15 +80,17 @@ impl<'p, P: Platform> Guest<'p, P> {
                 return Err((memory, SpaceError::of_asid(why)));
             }
         };
-        let Some(faults) = Ring::new(platform, LOG2_FAULT_BYTES) else {
-            pasids.free();
-            asids.free();
-            let log2_bytes = LOG2_FAULT_BYTES;
-            return Err((memory, SpaceError::NoFrames { log2_bytes }));
+        let faults = match Ring::new(platform, LOG2_FAULT_BYTES) {
+            Ok(faults) => faults,
+            Err(NoFrames { log2_bytes }) => {
+                pasids.free();
+                asids.free();
+                return Err((memory, SpaceError::NoFrames { log2_bytes }));
+            }
         };
         let memory = match Shared::new(platform, Lock::new(memory)) {
             Ok(memory) => memory,
-            Err((memory, log2_bytes)) => {
+            Err((memory, NoFrames { log2_bytes })) => {
                 pasids.free();
                 asids.free();
                 faults.free();
@@ -181,8 +183,8 @@ impl<'p, P: Platform> Iommu<'p, P> {
     ///
     /// [`NoSuchGuest`](SpaceError::NoSuchGuest).
     pub fn stage2_of(&self, guest: GuestId) -> Result<Stage2Walk, SpaceError> {
-        let memory = self.memory_of(guest)?;
-        let walk = memory.lock(self.platform()).walk();
+        let mut books = self.books();
+        let walk = books.guest(guest)?.memory.lock(self.platform()).walk();
         Ok(walk)
     }
 

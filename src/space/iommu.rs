@@ -8,7 +8,7 @@ use super::ids::{GuestId, MAX_SMMUS, SmmuId, SmmuSet, SpaceId};
 use super::numbers::Numbers;
 use super::settings::IommuSettings;
 use super::streams::StreamMap;
-use crate::hw::{Lock, LockGuard, Platform, Slab, TimedOut, wait_until};
+use crate::hw::{Lock, Guard, Platform, Slab, TimedOut, wait_until};
 use crate::smmu::{Features, Smmu};
 
 /// VMID 0 is nobody's.
@@ -46,6 +46,7 @@ impl<'p, P: Platform> Iommu<'p, P> {
                 bindings: Slab::new(platform),
                 handles: Slab::new(platform),
                 stalls: Slab::new(platform),
+                leftovers: Slab::new(platform),
                 vmids,
                 streams: StreamMap::new(platform),
                 down: SmmuSet::EMPTY,
@@ -87,7 +88,7 @@ impl<'p, P: Platform> Iommu<'p, P> {
     }
 
     /// The books; to be let go before anything is waited for.
-    pub(super) fn books(&self) -> LockGuard<'_, Books<'p, P>> {
+    pub(super) fn books(&self) -> Guard<'_, Books<'p, P>> {
         self.books.lock(self.platform)
     }
 

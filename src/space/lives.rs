@@ -11,7 +11,9 @@
 //! SMMUs or devices that `kept_caches`; nothing that has any of these moves on.
 
 use super::attach::SharedContexts;
-use super::books::{Binding, BindingState, Books, NewSpace, OfDevice, SpaceState};
+use super::books::{
+    Binding, BindingState, Books, NewSpace, OfDevice, OfGuest, OfSpace, SpaceState,
+};
 use super::error::{Quantity, SpaceError};
 use super::ids::{DeviceId, GuestId, Handle, SmmuId, SmmuSet, SpaceId};
 use super::list::Linked;
@@ -231,5 +233,64 @@ impl<'p, P: Platform> Books<'p, P> {
             record.live_on = record.unproven;
         }
         self.settle_space(space, now_us);
+    }
+
+    /// Marks all of a guest's spaces as being released: what must be flushed for them, and where.
+    pub(super) fn begin_release_all(
+        &mut self,
+        guest: GuestId,
+    ) -> Result<(Flush, SmmuSet), SpaceError> {
+        let record = self.guest(guest)?;
+        let flush = Flush::Vmid(record.vmid);
+        let mut live_on = SmmuSet::EMPTY;
+        let mut next = record.spaces.first();
+        while let Some(key) = next {
+            let Some(space) = self.spaces.get_mut(key) else {
+                break;
+            };
+            next = Linked::<OfGuest>::next(space);
+            space.is_closing = true;
+            live_on.absorb(space.live_on);
+            if space.state == SpaceState::Live {
+                space.state = SpaceState::Releasing;
+            }
+        }
+        Ok((flush, live_on))
+    }
+
+    /// All of a guest's spaces were released, their CDs retracted: their handles and bindings go,
+    /// save what hardware did not confirm.
+    pub(super) fn end_release_all(&mut self, guest: GuestId, now_us: u64) {
+        let mut next = self.guests.get(guest.key()).and_then(|it| it.spaces.first());
+        while let Some(key) = next {
+            let Some(space) = self.spaces.get_mut(key) else {
+                return;
+            };
+            next = Linked::<OfGuest>::next(space);
+            if space.state == SpaceState::Draining {
+                continue;
+            }
+            space.state = SpaceState::Parked;
+            space.live_on = space.unproven;
+            let unproven = space.unproven;
+            let mut binding = space.bindings.first();
+            while let Some(at) = binding {
+                self.drop_handles_of(at);
+                let Some(record) = self.bindings.get_mut(at) else {
+                    break;
+                };
+                binding = Linked::<OfSpace>::next(record);
+                let smmu = self.devices.get(record.device.key()).and_then(|it| it.smmu);
+                if smmu.is_some_and(|smmu| unproven.has(smmu)) {
+                    record.state = BindingState::Lost;
+                } else if record.state != BindingState::Lost {
+                    record.state = BindingState::Ended;
+                    if !record.kept_caches {
+                        self.remove_binding(at);
+                    }
+                }
+            }
+            self.settle_space(SpaceId::of(key), now_us);
+        }
     }
 }

@@ -7,7 +7,8 @@ use super::stage2::PageSizes;
 use super::walk::Spaces;
 use crate::addr::{Iova, Ipa, Pa};
 use crate::hw::Platform;
-use crate::smmu::{CommandError, Stage1Stale, Unsynced};
+use crate::id::StreamId;
+use crate::smmu::{CommandError, Smmu, Stage1Stale, Unsynced};
 use crate::spec::vmsa::{Attributes, Permissions};
 
 /// How many ranges one [`Iommu::invalidate_list`] takes.
@@ -130,6 +131,42 @@ impl<'p, P: Platform> Iommu<'p, P> {
         match failed {
             None => Ok(change.open()),
             Some(error) => Err((error, change)),
+        }
+    }
+
+    /// The streams of a guest's devices behind an SMMU that may cache translations.
+    fn caching_streams(
+        &self,
+        guest: GuestId,
+        id: SmmuId,
+    ) -> impl Iterator<Item = StreamId> + Clone + use<'_, 'p, P> {
+        let devices = self.devices_of_guest(guest);
+        self.stopping(id, devices)
+            .filter(|it| it.has_ats)
+            .map(|it| it.stream)
+    }
+
+    /// A device did not drop its translations: who is silent again is fenced.
+    fn ask_guest_singly(
+        &self,
+        guest: GuestId,
+        id: SmmuId,
+        smmu: &Smmu<'p, P>,
+    ) -> Result<(), SpaceError> {
+        let found = self.ask_singly(id, smmu, self.devices_of_guest(guest));
+        match found {
+            Ok(()) => Ok(()),
+            Err((SpaceError::CachesKept { device, .. }, _)) => {
+                let mut fence = Fence::NotNeeded;
+                for device in self.behind(id, self.devices_of_guest(guest)) {
+                    let has_kept = self.books().device(device)?.kept_caches;
+                    if has_kept {
+                        fence = fence.and(self.fence_silent(id, device));
+                    }
+                }
+                Err(SpaceError::CachesKept { device, fence })
+            }
+            Err((error, _)) => Err(error),
         }
     }
 

@@ -25,12 +25,13 @@
 //!
 //! What holders do does not matter: a handle reserves the number and nothing else.
 
+use super::device::Reach;
 use super::error::{Fence, SpaceError};
 use super::ids::{DeviceId, GuestId, MAX_SMMUS, SmmuId, SmmuSet, SpaceId};
 use super::iommu::{Iommu, Visit};
 use super::walk::{BoundCd, Spaces};
 use crate::hw::Platform;
-use crate::smmu::{CommandError, Flush, PendingRelease as Train, ReleaseError};
+use crate::smmu::{CommandError, Context, Flush, PendingRelease as Train, ReleaseError};
 
 /// A release that was submitted to every SMMU, from [`Iommu::begin_release`].
 ///
@@ -194,6 +195,44 @@ impl<'p, P: Platform> Iommu<'p, P> {
         }
         // Where no CD leads to the tag, what is cached under it serves nobody.
         self.fence_devices(id, self.cds(spaces, id).map(|cd| cd.device))
+    }
+
+    /// Releases all spaces of a guest that the caller has to itself, and forgets all of its handles.
+    pub(super) fn release_everything(&self, guest: GuestId) -> Result<(), SpaceError> {
+        let (flush, live_on) = self.books().begin_release_all(guest)?;
+        let spaces = Spaces::AllOf(guest);
+        let mut trains = self.submit_release(spaces, live_on, flush);
+        let mut outcome = self.finish_release(spaces, &mut trains);
+        for (id, smmu) in self.each(live_on) {
+            let by_pasid = self.cds(spaces, id).filter(|cd| cd.context != Context::WholeStream);
+            let retracted = smmu.retract_all(by_pasid.map(BoundCd::releasing));
+            if let Err(error) = retracted {
+                let fence = self.lose_spaces(spaces, id);
+                outcome = outcome.and(Err(SpaceError::NotConfirmed {
+                    smmu: id,
+                    error,
+                    fence,
+                }));
+            }
+        }
+        let whole = self.devices_of_guest(guest).filter(|device| {
+            let mut books = self.books();
+            books.device(*device).is_ok_and(|it| it.reach == Reach::Whole)
+        });
+        if let Err(unstopped) = self.stop(live_on, whole.clone(), None) {
+            outcome = outcome.and(Err(unstopped.error));
+        }
+        // From the end, so that who leaves is not looked for again.
+        while let Some(device) = whole.clone().last() {
+            self.books().take_from_guest(device);
+        }
+        for (id, smmu) in self.each(live_on) {
+            let taken = self.take_events(id, smmu.events_at_most());
+            self.heed(id, &taken);
+        }
+        self.abort_stalls_of_guest(guest);
+        self.books().end_release_all(guest, self.now_us());
+        outcome
     }
 
     /// Takes what the SMMUs had recorded of a space by the time its release was confirmed, and

@@ -5,9 +5,9 @@ use super::numbers::Ask;
 use crate::addr::Ipa;
 use crate::hw::{DeviceTag, PoolShape};
 use crate::id::StreamId;
-use crate::smmu::Ats;
 use crate::spec::stage1::Stage1Walk;
 use crate::spec::vmsa::{BbmLevel, Granule, WalkCoherency};
+use crate::spec::ste::Ats;
 
 /// What the host chooses for all.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

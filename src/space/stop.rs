@@ -10,7 +10,8 @@ use super::list::{Link, Linked};
 use super::walk::Streams;
 use crate::hw::{Key, Platform};
 use crate::id::Vmid;
-use crate::smmu::{Ats, CommandError, NotStopped, Smmu, Stopping};
+use crate::smmu::{CommandError, NotStopped, Smmu, Stopping};
+use crate::spec::ste::Ats;
 
 /// Contexts that no stream leads to, whose memory is still sealed in a guest's window.
 pub(super) struct Leftover<'p, P: Platform> {
@@ -116,7 +117,7 @@ impl<'p, P: Platform> Iommu<'p, P> {
         })
     }
 
-    fn stopping<I: Iterator<Item = DeviceId> + Clone>(
+    pub(super) fn stopping<I: Iterator<Item = DeviceId> + Clone>(
         &self,
         smmu: SmmuId,
         devices: I,
@@ -143,7 +144,7 @@ impl<'p, P: Platform> Iommu<'p, P> {
     /// A device did not drop its translations, and the SMMU does not say which (§4.7.3): each is
     /// asked alone. Who is silent again is marked; its entry aborts already, and with it what it
     /// translated before (CR0.ATSCHK).
-    fn ask_singly(
+    pub(super) fn ask_singly(
         &self,
         id: SmmuId,
         smmu: &Smmu<'p, P>,

@@ -13,7 +13,8 @@ use super::list::Linked;
 use super::settings::By;
 use crate::hw::{Key, Platform};
 use crate::id::StreamId;
-use crate::smmu::{Ats, Context, MAX_DEVICE_STREAMS, Releasing};
+use crate::smmu::{Context, MAX_DEVICE_STREAMS, Releasing};
+use crate::spec::ste::Ats;
 
 /// A device's streams.
 #[derive(Clone, Copy)]
