@@ -8,6 +8,7 @@
 use super::Smmu;
 use super::cd_table::{Found, Layout, Table, state};
 use super::error::{ContextError, ContextsError, Unmade};
+use super::release::forget_cd;
 use super::sealed::Sealed;
 use crate::addr::{Ipa, Pa};
 use crate::hw::{Guard, Lock, Platform};
@@ -153,11 +154,9 @@ impl<'p, P: Platform> Contexts<'p, P> {
     }
 
     /// The commands that make the SMMU look at CD `index` afresh, and at the way to it.
-    pub(super) fn forget(&self, index: u32) -> impl Iterator<Item = Command> + '_ {
-        // It is below the size of the table, which has at most 20 bits.
-        let index = SubstreamId::new(index);
+    pub(super) fn forget(&self, index: u32) -> impl Iterator<Item = Command> + Clone + '_ {
         let streams = self.streams().iter();
-        streams.filter_map(move |&stream| Some(Command::cfgi_cd(stream, index?)))
+        streams.filter_map(move |&stream| forget_cd(stream, index))
     }
 }
 

@@ -24,6 +24,7 @@ mod command_queue;
 mod context_changes;
 mod contexts;
 mod device_caches;
+mod each;
 mod entry;
 mod error;
 mod event_queue;
@@ -38,8 +39,12 @@ mod knocks;
 mod misfit;
 mod nested;
 mod probe;
+mod queue_state;
+mod release;
 mod sealed;
 mod stalls;
+mod steps;
+mod stop;
 mod stream_table;
 mod streams;
 
@@ -47,6 +52,7 @@ pub use bringup::{Settings, Unpublished};
 pub use command_queue::Ticket;
 pub use context_changes::{ContextOf, PendingContext, PendingQuiet};
 pub use contexts::{Context, ContextShape, Contexts, Detached, MAX_DEVICE_STREAMS};
+pub use each::{AssignmentOf, PendingEach};
 pub use entry::Path;
 pub use error::{
     CommandError, ContextError, ContextsError, Death, HandshakeTimeout, Refusal, ShutDownError,
@@ -64,14 +70,16 @@ pub use invalidate::{MAX_SMMUS, NotConfirmed, invalidate};
 pub use knocks::{Knock, Knocks, MAX_KNOCKS};
 pub use misfit::Misfit;
 pub use probe::{Features, Firmware, Implementation, QueueIndices, StallModel, probe};
+pub use release::{Flush, PendingRelease, ReleaseError, Releasing};
 pub use sealed::Sealed;
+pub use stop::{NotStopped, PendingStop, Stopping};
 pub use streams::{Assignment, PendingChange};
 
 use crate::hw::{Lock, Platform};
 use crate::spec::command::Command;
 use crate::spec::event::{Event, EventKind};
 use crate::spec::registers::GERROR;
-use command_queue::CommandQueue;
+use command_queue::{CommandQueue, Unconfirmed};
 use event_queue::EventQueue;
 use io::Io;
 use nested::NestedVmids;
@@ -142,6 +150,12 @@ impl<P: Platform> Smmu<'_, P> {
     ///
     /// Every [`CommandError`] but [`CommandError::NoRoom`].
     pub fn wait(&self, ticket: Ticket) -> Result<(), CommandError> {
+        self.wait_for(&ticket)
+            .map_err(|Unconfirmed { error, .. }| error)
+    }
+
+    /// As [`wait`](Self::wait), saying how far it is confirmed.
+    fn wait_for(&self, ticket: &Ticket) -> Result<(), Unconfirmed> {
         self.commands
             .wait(&self.io, ticket, self.settings.sync_timeout_us)
     }
