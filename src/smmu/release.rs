@@ -94,7 +94,7 @@ impl fmt::Display for ReleaseError {
 impl core::error::Error for ReleaseError {}
 
 /// The streams of the device, by a handle that is kept meanwhile.
-fn streams_of<'p, P, C>(contexts: C) -> impl Iterator<Item = StreamId> + Clone
+pub(super) fn streams_of<'p, P, C>(contexts: C) -> impl Iterator<Item = StreamId> + Clone
 where
     P: Platform + 'p,
     C: Deref<Target = Contexts<'p, P>> + Clone,

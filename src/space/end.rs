@@ -78,10 +78,12 @@ impl<'p, P: Platform> Iommu<'p, P> {
             if let Ok(contexts) = leftover.contexts.try_into_inner()
                 && let Ok(smmu) = self.smmu(leftover.smmu)
                 && let Ok(detached) = smmu.dismantle(contexts)
-                && let Ok(change) = memory.lock(self.platform()).unseal_all(detached)
             {
-                // The VMID was flushed as a whole after the streams were stopped.
-                memory.lock(self.platform()).give_back(change.open());
+                let mut memory = memory.lock(self.platform());
+                if let Ok(change) = memory.unseal_all(detached) {
+                    // The VMID was flushed as a whole after the streams were stopped.
+                    memory.give_back(change.open());
+                }
             }
         }
         books.drop_spaces_of(guest);
