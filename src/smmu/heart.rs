@@ -101,7 +101,9 @@ impl<'p, P: Platform> Smmu<'p, P> {
             streams_of(contexts).filter_map(move |stream| forget_cd(stream, index))
         });
         let steps = self.begin_steps(commands, [].into_iter(), [].into_iter());
-        let outcome = self.finish_steps(steps).map_err(|Stopped { error, .. }| error);
+        let outcome = self
+            .finish_steps(steps)
+            .map_err(|Stopped { error, .. }| error);
         for (contexts, index) in ours {
             match outcome {
                 // It has memory, for it was in use.
@@ -112,17 +114,5 @@ impl<'p, P: Platform> Smmu<'p, P> {
             }
         }
         outcome
-    }
-
-    /// Frees a context that was lost: it is not valid in memory, and this SMMU was
-    /// [recovered](Self::recover) since.
-    pub(crate) fn settle_context(&self, contexts: &Contexts<'p, P>, context: Context) {
-        let Ok(index) = self.index(contexts, context) else {
-            return;
-        };
-        if contexts.state_of(context) == Some(CdState::Lost) {
-            // It has memory, for it had a state.
-            let _ = self.clear(contexts, index);
-        }
     }
 }

@@ -20,9 +20,7 @@ use super::iommu::Iommu;
 use super::walk::Streams;
 use crate::hw::{NoFrames, Platform, Shared};
 use crate::id::StreamId;
-use crate::smmu::{
-    Assignment, ContextShape, Contexts, ContextsError, Sealed, StreamError, Unmade,
-};
+use crate::smmu::{Assignment, ContextShape, Contexts, ContextsError, Sealed, StreamError, Unmade};
 use crate::spec::ste::{Ats, CdFormat, Untagged};
 use crate::spec::vmsa::Stage2Walk;
 
@@ -246,9 +244,7 @@ impl<'p, P: Platform> Iommu<'p, P> {
         shape: &ContextShape,
     ) -> Result<SharedContexts<'p, P>, SpaceError> {
         let memory = self.memory_of(guest)?;
-        let root = memory
-            .lock(self.platform())
-            .seal(shape.log2_root_bytes())?;
+        let root = memory.lock(self.platform()).seal(shape.log2_root_bytes())?;
         let made = self.smmu(smmu)?.contexts(streams, shape, root);
         let contexts = match made {
             Ok(contexts) => contexts,
@@ -291,12 +287,13 @@ impl<'p, P: Platform> Iommu<'p, P> {
         let mut failures: [Option<StreamError>; super::MAX_SMMUS] = [None; super::MAX_SMMUS];
         {
             let assignments: [_; MAX_GROUP_DEVICES] = core::array::from_fn(|i| {
-                plans[i].as_ref().map_or_else(nothing, |plan| plan.assignment(walk))
+                plans[i]
+                    .as_ref()
+                    .map_or_else(nothing, |plan| plan.assignment(walk))
             });
             let part = |id: SmmuId| {
-                let is_here = |plan: &&Option<Plan<'p, P>>| {
-                    plan.as_ref().is_some_and(|plan| plan.smmu == id)
-                };
+                let is_here =
+                    |plan: &&Option<Plan<'p, P>>| plan.as_ref().is_some_and(|plan| plan.smmu == id);
                 let first = plans.iter().take_while(|plan| !is_here(plan)).count();
                 let count = plans.iter().filter(is_here).count();
                 &assignments[first..first + count]

@@ -103,7 +103,10 @@ impl<'p, P: Platform> Iommu<'p, P> {
     /// number is free, or another space's.
     pub fn space_state(&self, guest: GuestId, space: SpaceId) -> Result<SpaceState, SpaceError> {
         let books = self.books();
-        let record = books.spaces.get(space.key()).ok_or(SpaceError::NoSuchSpace)?;
+        let record = books
+            .spaces
+            .get(space.key())
+            .ok_or(SpaceError::NoSuchSpace)?;
         if record.guest == guest {
             Ok(record.state)
         } else {
@@ -348,14 +351,16 @@ impl<'p, P: Platform> Iommu<'p, P> {
             let mut books = self.books();
             books.guest(guest)?;
             let binding = books.held(guest, handle)?;
-            let binding = books.bindings.get(binding).ok_or(SpaceError::NoSuchHandle)?;
+            let binding = books
+                .bindings
+                .get(binding)
+                .ok_or(SpaceError::NoSuchHandle)?;
             (binding.space, binding.by)
         };
         match by {
             By::Pasid => {
-                let (last, _visit) = self.join(guest, Some(space), |books| {
-                    books.drop_handle(guest, handle)
-                })?;
+                let (last, _visit) =
+                    self.join(guest, Some(space), |books| books.drop_handle(guest, handle))?;
                 match last {
                     Some(binding) => self.retract(guest, space, binding),
                     None => Ok(()),
@@ -376,12 +381,7 @@ impl<'p, P: Platform> Iommu<'p, P> {
     }
 
     /// Ends a binding that nobody holds any more.
-    fn retract(
-        &self,
-        guest: GuestId,
-        space: SpaceId,
-        key: Key<Binding>,
-    ) -> Result<(), SpaceError> {
+    fn retract(&self, guest: GuestId, space: SpaceId, key: Key<Binding>) -> Result<(), SpaceError> {
         let found = {
             let mut books = self.books();
             let is_live = books.space(guest, space)?.state == SpaceState::Live;
@@ -431,11 +431,7 @@ impl<'p, P: Platform> Iommu<'p, P> {
 
     /// Ends the binding of a whole stream that nobody holds any more: its streams abort, and the
     /// device is not attached any more.
-    fn retract_whole(
-        &self,
-        space: SpaceId,
-        key: Key<Binding>,
-    ) -> Result<(), SpaceError> {
+    fn retract_whole(&self, space: SpaceId, key: Key<Binding>) -> Result<(), SpaceError> {
         let device = {
             let mut books = self.books();
             let binding = books.bindings.get(key).ok_or(SpaceError::NoSuchHandle)?;

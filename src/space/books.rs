@@ -59,6 +59,8 @@ pub(super) struct Books<'p, P: Platform> {
     /// SMMUs that stopped, or were stopped as a fence.
     pub(super) down: SmmuSet,
     pub(super) is_discovery_over: bool,
+    /// Goes up with each recovery that begins: what was lost before is covered by it.
+    pub(super) recoveries: u64,
 }
 
 /// Where a space is in its life.
@@ -93,6 +95,8 @@ pub(super) struct Space {
     pub(super) live_on: SmmuSet,
     /// SMMUs that did not confirm something of it.
     pub(super) unproven: SmmuSet,
+    /// How many recoveries had begun when one of them did not, last.
+    pub(super) lost_at: u64,
     /// Its bindings whose devices kept translations.
     pub(super) kept_caches: u32,
     pub(super) bindings: List<Binding, OfSpace>,
@@ -143,6 +147,20 @@ pub(super) struct Held {
 linked!(Held, OfBinding, in_binding);
 
 impl<'p, P: Platform> Books<'p, P> {
+    /// Gives all memory back. There are no records any more, save in slabs that keep theirs.
+    pub(super) fn free(self) {
+        let _ = self.guests.free();
+        let _ = self.groups.free();
+        let _ = self.devices.free();
+        let _ = self.spaces.free();
+        let _ = self.bindings.free();
+        let _ = self.handles.free();
+        let _ = self.stalls.free();
+        let _ = self.leftovers.free();
+        self.vmids.free();
+        self.streams.free();
+    }
+
     pub(super) fn guest(&mut self, id: GuestId) -> Result<&mut Guest<'p, P>, SpaceError> {
         self.guests.get_mut(id.key()).ok_or(SpaceError::NoSuchGuest)
     }
@@ -161,7 +179,9 @@ impl<'p, P: Platform> Books<'p, P> {
     }
 
     pub(super) fn device(&mut self, id: DeviceId) -> Result<&mut Device<'p, P>, SpaceError> {
-        self.devices.get_mut(id.key()).ok_or(SpaceError::NoSuchDevice)
+        self.devices
+            .get_mut(id.key())
+            .ok_or(SpaceError::NoSuchDevice)
     }
 
     /// The device, if it is attached to the guest.
@@ -186,7 +206,10 @@ impl<'p, P: Platform> Books<'p, P> {
 
     /// The guest's space, in whatever state, save those that only their number remembers.
     pub(super) fn space(&mut self, guest: GuestId, id: SpaceId) -> Result<&mut Space, SpaceError> {
-        let space = self.spaces.get_mut(id.key()).ok_or(SpaceError::NoSuchSpace)?;
+        let space = self
+            .spaces
+            .get_mut(id.key())
+            .ok_or(SpaceError::NoSuchSpace)?;
         if space.guest != guest {
             return Err(SpaceError::ForeignSpace);
         }
@@ -237,6 +260,7 @@ impl<'p, P: Platform> Books<'p, P> {
             was_bound: false,
             live_on: SmmuSet::EMPTY,
             unproven: SmmuSet::EMPTY,
+            lost_at: 0,
             kept_caches: 0,
             bindings: List::default(),
             handles: 0,
@@ -247,7 +271,9 @@ impl<'p, P: Platform> Books<'p, P> {
         let key = self.spaces.insert(record).map_err(|(_, why)| why)?;
         if let Some(guest) = self.guests.get_mut(guest.key()) {
             guest.spaces.push(&mut self.spaces, key);
-            guest.pasids.set_note(space.pasid.as_u32(), key.slot().into());
+            guest
+                .pasids
+                .set_note(space.pasid.as_u32(), key.slot().into());
         }
         Ok(SpaceId::of(key))
     }

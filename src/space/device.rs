@@ -147,7 +147,11 @@ impl<'p, P: Platform> Books<'p, P> {
         }
         if let Some(smmu) = description.smmu {
             for (i, &stream) in description.streams.iter().enumerate() {
-                let is_twice = description.streams.iter().take(i).any(|other| *other == stream);
+                let is_twice = description
+                    .streams
+                    .iter()
+                    .take(i)
+                    .any(|other| *other == stream);
                 if is_twice || self.streams.get(smmu.as_u8(), stream).is_some() {
                     return Err(SpaceError::StreamTaken { stream });
                 }

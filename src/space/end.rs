@@ -8,13 +8,14 @@
 //!
 //! Every stream aborts first; then its guest's translations go; then memory and numbers come back.
 
-use super::books::{Books, SpaceState};
+use super::books::Books;
 use super::error::SpaceError;
 use super::guest::GuestLife;
 use super::ids::{DeviceId, GuestId, SmmuSet};
 use super::iommu::Iommu;
 use super::stop::Unstopped;
 use crate::hw::Platform;
+use crate::spec::ste::Ats;
 
 impl<'p, P: Platform> Iommu<'p, P> {
     /// Ends a guest: every stream of it aborts, everything of its VMID is flushed once, then all of
@@ -57,6 +58,8 @@ impl<'p, P: Platform> Iommu<'p, P> {
                 let record = books.guest(guest)?;
                 record.life = GuestLife::Lost;
                 record.unproven.absorb(unconfirmed);
+                let recoveries = books.recoveries;
+                books.guest(guest)?.lost_at = recoveries;
                 Err(error)
             }
         }
@@ -102,20 +105,23 @@ impl<'p, P: Platform> Iommu<'p, P> {
     /// Takes a device out that went away, or is about to: its streams abort, all of its bindings
     /// end, and it leaves its group. Handles stay, and can be dropped at any time.
     ///
-    /// The device itself is not waited for.
+    /// The device itself is not waited for: what it cached went with it, and should it still be
+    /// there, its entry aborts what it translated before (CR0.ATSCHK, §3.9.2).
     ///
     /// # Errors
     ///
-    /// [`NoSuchDevice`](SpaceError::NoSuchDevice), [`Busy`](SpaceError::Busy).
-    /// [`NotConfirmed`](SpaceError::NotConfirmed): it is fenced and stays in the books;
-    /// [`CachesKept`](SpaceError::CachesKept): it did not answer, as one that is gone does, and its
-    /// bindings are lost until it was reset.
+    /// [`NoSuchDevice`](SpaceError::NoSuchDevice), [`NoFrames`](SpaceError::NoFrames),
+    /// [`Busy`](SpaceError::Busy).
+    /// [`NotConfirmed`](SpaceError::NotConfirmed): it is fenced and stays in the books.
     pub fn remove_device(&self, device: DeviceId) -> Result<(), SpaceError> {
         let guest = self.books().device(device)?.guest;
         if let Some(guest) = guest {
             let (smmus, _visit) = self.alone(guest, |books| {
                 books.leftovers.reserve()?;
-                Ok(books.device(device)?.smmus())
+                let record = books.device(device)?;
+                // Nobody asks it to forget.
+                record.ats_now = Ats::Off;
+                Ok(record.smmus())
             })?;
             self.end_device(device, smmus)?;
         }
@@ -180,19 +186,16 @@ impl<'p, P: Platform> Iommu<'p, P> {
 impl<P: Platform> Books<'_, P> {
     /// Forgets all spaces, bindings and handles of a guest of which nothing is in hardware.
     pub(super) fn drop_spaces_of(&mut self, guest: GuestId) {
-        while let Some(key) = self.guests.get(guest.key()).and_then(|it| it.spaces.first()) {
+        while let Some(key) = self
+            .guests
+            .get(guest.key())
+            .and_then(|it| it.spaces.first())
+        {
             while let Some(binding) = self.spaces.get(key).and_then(|it| it.bindings.first()) {
                 self.drop_handles_of(binding);
                 self.remove_binding(binding);
             }
             self.remove_space(super::SpaceId::of(key));
         }
-    }
-
-    /// Whether a space is on its way out, or there.
-    pub(super) fn is_released(&self, space: super::SpaceId) -> bool {
-        self.spaces
-            .get(space.key())
-            .is_none_or(|space| space.state != SpaceState::Live)
     }
 }

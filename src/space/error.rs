@@ -3,11 +3,11 @@
 use core::fmt;
 
 use super::ids::{DeviceId, SmmuId};
+use super::numbers::NoNumber;
 use super::stage2::Stage2Error;
 use super::window::WindowError;
-use crate::id::{Pasid, StreamId};
-use super::numbers::NoNumber;
 use crate::hw::NoRoom;
+use crate::id::{Pasid, StreamId};
 use crate::smmu::{CommandError, ContextsError, Misfit, RecoverError, StreamError, Unwalkable};
 
 /// Why a call of this room did not do what it was asked.
@@ -230,7 +230,11 @@ pub enum Fence {
 impl Fence {
     /// The weaker of both: what can be said of two things that were fenced each so.
     pub(super) const fn and(self, other: Self) -> Self {
-        if self as u8 > other as u8 { self } else { other }
+        if self as u8 > other as u8 {
+            self
+        } else {
+            other
+        }
     }
 }
 
@@ -291,7 +295,11 @@ impl fmt::Display for SpaceError {
             Self::AlreadyReleased => f.write_str("the space was released before"),
             Self::NoPasids => f.write_str("the device has no PASIDs"),
             Self::PasidTooWide { pasid, bits } => {
-                write!(f, "PASID {:#x} is wider than the device's {bits} bits", pasid.as_u32())
+                write!(
+                    f,
+                    "PASID {:#x} is wider than the device's {bits} bits",
+                    pasid.as_u32()
+                )
             }
             Self::BoundOtherwise => f.write_str("the device is bound in the other way"),
             Self::PublishOverLive => f.write_str("the CD was not retracted"),
@@ -319,7 +327,10 @@ impl fmt::Display for SpaceError {
                 write!(f, "SMMU {smmu} did not confirm, {fence}: {error}")
             }
             Self::NotHeld { smmu, fence } => {
-                write!(f, "entries of SMMU {smmu} do not hold what was stored, {fence}")
+                write!(
+                    f,
+                    "entries of SMMU {smmu} do not hold what was stored, {fence}"
+                )
             }
             Self::NotRecovered { smmu, error } => {
                 write!(f, "SMMU {smmu} was not recovered: {error}")

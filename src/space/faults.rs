@@ -145,20 +145,20 @@ impl<'p, P: Platform> Iommu<'p, P> {
     /// [`NoSuchFault`](SpaceError::NoSuchFault).
     /// [`NotConfirmed`](SpaceError::NotConfirmed): the SMMU takes no command; the transaction stays
     /// stalled, and reaches nothing.
-    pub fn answer(
-        &self,
-        guest: GuestId,
-        fault: FaultId,
-        answer: Answer,
-    ) -> Result<(), SpaceError> {
+    pub fn answer(&self, guest: GuestId, fault: FaultId, answer: Answer) -> Result<(), SpaceError> {
         let stall = {
             let mut books = self.books();
             books.guest(guest)?;
-            let stall = books.stalls.get(fault.key()).ok_or(SpaceError::NoSuchFault)?;
+            let stall = books
+                .stalls
+                .get(fault.key())
+                .ok_or(SpaceError::NoSuchFault)?;
             if stall.guest != guest {
                 return Err(SpaceError::ForeignFault);
             }
-            books.take_stall(fault.key()).ok_or(SpaceError::NoSuchFault)?
+            books
+                .take_stall(fault.key())
+                .ok_or(SpaceError::NoSuchFault)?
         };
         let action = match answer {
             Answer::Retry => ResumeAction::Retry,
@@ -432,7 +432,11 @@ impl<'p, P: Platform> Books<'p, P> {
             let Some(key) = self.guests.key_at(slot) else {
                 continue;
             };
-            if self.guests.get(key).is_some_and(|guest| guest.live_on.has(smmu)) {
+            if self
+                .guests
+                .get(key)
+                .is_some_and(|guest| guest.live_on.has(smmu))
+            {
                 let fault = Fault {
                     kind: FaultKind::SmmuStopped(smmu),
                     ..Fault::NOTHING
@@ -473,7 +477,9 @@ impl Fault {
             EventKind::AddrSize(fault) => of_fault(FaultKind::AddressSize, fault),
             EventKind::Access(fault) => of_fault(FaultKind::AccessFlag, fault),
             EventKind::Permission { fault, .. } => of_fault(FaultKind::Permission, fault),
-            EventKind::WalkEabt { access, address, .. } => Self {
+            EventKind::WalkEabt {
+                access, address, ..
+            } => Self {
                 access: Some(*access),
                 ..at(FaultKind::TableUnreadable, Some(*address))
             },
@@ -482,7 +488,9 @@ impl Fault {
             EventKind::BadAtsTreq { address } | EventKind::TranslForbidden { address, .. } => {
                 at(FaultKind::AtsRefused, Some(*address))
             }
-            EventKind::Uut { access, address, .. } => Self {
+            EventKind::Uut {
+                access, address, ..
+            } => Self {
                 access: Some(*access),
                 ..at(FaultKind::Unsupported, Some(*address))
             },

@@ -106,14 +106,23 @@ impl<P: Platform> Iommu<'_, P> {
                     break;
                 }
                 let key = books.devices.key_at(slot);
-                key.filter(|key| books.devices.get(*key).is_some_and(|it| it.smmu == Some(id)))
-                    .map(DeviceId::of)
+                key.filter(|key| {
+                    books
+                        .devices
+                        .get(*key)
+                        .is_some_and(|it| it.smmu == Some(id))
+                })
+                .map(DeviceId::of)
             };
             if let Some(device) = device {
                 are_all_closed &= self.close_port(device);
             }
             slot += 1;
         }
-        if are_all_closed { Fence::Port } else { Fence::Failed }
+        if are_all_closed {
+            Fence::Port
+        } else {
+            Fence::Failed
+        }
     }
 }

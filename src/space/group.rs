@@ -178,11 +178,7 @@ impl<'p, P: Platform> Iommu<'p, P> {
     /// [`Unprotected`](SpaceError::Unprotected) for a guest, [`NeverCame`](SpaceError::NeverCame),
     /// [`Fenced`](SpaceError::Fenced). [`NotReset`](SpaceError::NotReset): nobody owns the group,
     /// the device is fenced, its streams abort.
-    pub fn acquire(
-        &self,
-        group: GroupId,
-        owner: Owner,
-    ) -> Result<Acquired<'_, 'p, P>, SpaceError> {
+    pub fn acquire(&self, group: GroupId, owner: Owner) -> Result<Acquired<'_, 'p, P>, SpaceError> {
         let generation = {
             let mut books = self.books();
             let lack = self.check_acquire(&mut books, group, owner)?;
@@ -206,7 +202,8 @@ impl<'p, P: Platform> Iommu<'p, P> {
                 }
             }
         };
-        self.make_owned(group, generation, owner).map(Acquired::Owned)
+        self.make_owned(group, generation, owner)
+            .map(Acquired::Owned)
     }
 
     /// The group is marked as the new owner's, and as changing: resets what another one used.
@@ -329,10 +326,11 @@ impl<'p, P: Platform> Iommu<'p, P> {
         let mut books = self.books();
         let state = books.group(group)?.state;
         let members = books.members(group);
-        let is_unprotected = members
-            .into_iter()
-            .flatten()
-            .any(|device| books.device(device).is_ok_and(|device| device.smmu.is_none()));
+        let is_unprotected = members.into_iter().flatten().any(|device| {
+            books
+                .device(device)
+                .is_ok_and(|device| device.smmu.is_none())
+        });
         Ok(match state {
             State::Owned(owner) => GroupState::Owned(owner),
             _ if is_unprotected => GroupState::Unprotected,
@@ -414,7 +412,9 @@ impl<'a, 'p, P: Platform> Claim<'a, 'p, P> {
             record.state = State::Owned(owner);
             record.is_changing = true;
         }
-        iommu.make_owned(group, generation, owner).map(Settled::Owned)
+        iommu
+            .make_owned(group, generation, owner)
+            .map(Settled::Owned)
     }
 }
 

@@ -60,6 +60,8 @@ pub(super) struct Guest<'p, P: Platform> {
     pub(super) live_on: SmmuSet,
     /// SMMUs that did not confirm that they forgot something of its memory.
     pub(super) unproven: SmmuSet,
+    /// How many recoveries had begun when one of them did not, last.
+    pub(super) lost_at: u64,
 }
 
 impl<'p, P: Platform> Guest<'p, P> {
@@ -117,6 +119,7 @@ impl<'p, P: Platform> Guest<'p, P> {
             lost_faults: 0,
             live_on: SmmuSet::EMPTY,
             unproven: SmmuSet::EMPTY,
+            lost_at: 0,
         })
     }
 
@@ -181,10 +184,13 @@ impl<'p, P: Platform> Iommu<'p, P> {
     ///
     /// # Errors
     ///
-    /// [`NoSuchGuest`](SpaceError::NoSuchGuest).
+    /// [`NoSuchGuest`](SpaceError::NoSuchGuest), [`GuestEnding`](SpaceError::GuestEnding),
+    /// [`Busy`](SpaceError::Busy).
     pub fn stage2_of(&self, guest: GuestId) -> Result<Stage2Walk, SpaceError> {
-        let mut books = self.books();
-        let walk = books.guest(guest)?.memory.lock(self.platform()).walk();
+        let (memory, _visit) = self.join(guest, None, |books| {
+            Ok(books.running(guest)?.memory.clone())
+        })?;
+        let walk = memory.lock(self.platform()).walk();
         Ok(walk)
     }
 

@@ -8,7 +8,7 @@ use super::ids::{GuestId, MAX_SMMUS, SmmuId, SmmuSet, SpaceId};
 use super::numbers::Numbers;
 use super::settings::IommuSettings;
 use super::streams::StreamMap;
-use crate::hw::{Lock, Guard, Platform, Slab, TimedOut, wait_until};
+use crate::hw::{Guard, Lock, Platform, Slab, TimedOut, wait_until};
 use crate::smmu::{Features, Smmu};
 
 /// VMID 0 is nobody's.
@@ -51,6 +51,7 @@ impl<'p, P: Platform> Iommu<'p, P> {
                 streams: StreamMap::new(platform),
                 down: SmmuSet::EMPTY,
                 is_discovery_over: false,
+                recoveries: 0,
             }),
         })
     }
@@ -67,12 +68,20 @@ impl<'p, P: Platform> Iommu<'p, P> {
             is_new = true;
             smmu
         });
-        if is_new { Ok(()) } else { Err(SpaceError::SmmuTaken) }
+        if is_new {
+            Ok(())
+        } else {
+            Err(SpaceError::SmmuTaken)
+        }
     }
 
     /// Says that no SMMU will be added any more: who waits for one is refused from now on.
     pub fn end_discovery(&self) {
         self.books().is_discovery_over = true;
+    }
+
+    pub(super) fn into_books(self) -> Books<'p, P> {
+        self.books.into_inner()
     }
 
     pub(super) const fn platform(&self) -> &'p P {

@@ -103,9 +103,10 @@ impl<'p, P: Platform> Books<'p, P> {
     ) -> Option<(DeviceId, SmmuId, SharedContexts<'p, P>)> {
         let binding = self.bindings.get(key)?;
         let (device, state) = (binding.device, binding.state);
-        let found = self.devices.get(device.key()).and_then(|record| {
-            Some((device, record.smmu?, record.contexts.clone()?))
-        });
+        let found = self
+            .devices
+            .get(device.key())
+            .and_then(|record| Some((device, record.smmu?, record.contexts.clone()?)));
         match (state, found) {
             (BindingState::Bound, Some(found)) => {
                 self.bindings.get_mut(key)?.state = BindingState::Unbinding;
@@ -124,10 +125,16 @@ impl<'p, P: Platform> Books<'p, P> {
         let binding = self.bindings.get_mut(key)?;
         binding.state = BindingState::Lost;
         let (space, device) = (binding.space, binding.device);
+        self.lose_space(space, smmu);
+        Some(device)
+    }
+
+    /// An SMMU did not confirm something of a space.
+    pub(super) fn lose_space(&mut self, space: SpaceId, smmu: SmmuId) {
         if let Some(space) = self.spaces.get_mut(space.key()) {
             space.unproven.insert(smmu);
+            space.lost_at = self.recoveries;
         }
-        Some(device)
     }
 
     /// The binding's device kept translations that it was told to drop; its CD is retracted, or
@@ -158,7 +165,10 @@ impl<'p, P: Platform> Books<'p, P> {
         device: DeviceId,
         mut with: impl FnMut(&mut Self, Key<Binding>),
     ) {
-        let mut next = self.devices.get(device.key()).and_then(|it| it.bindings.first());
+        let mut next = self
+            .devices
+            .get(device.key())
+            .and_then(|it| it.bindings.first());
         while let Some(key) = next {
             next = self.bindings.get(key).and_then(Linked::<OfDevice>::next);
             with(self, key);
@@ -261,7 +271,10 @@ impl<'p, P: Platform> Books<'p, P> {
     /// All of a guest's spaces were released, their CDs retracted: their handles and bindings go,
     /// save what hardware did not confirm.
     pub(super) fn end_release_all(&mut self, guest: GuestId, now_us: u64) {
-        let mut next = self.guests.get(guest.key()).and_then(|it| it.spaces.first());
+        let mut next = self
+            .guests
+            .get(guest.key())
+            .and_then(|it| it.spaces.first());
         while let Some(key) = next {
             let Some(space) = self.spaces.get_mut(key) else {
                 return;

@@ -3,7 +3,7 @@
 use super::error::{Fence, SpaceError};
 use super::ids::{GuestId, MAX_SMMUS, SmmuId, SmmuSet, SpaceId};
 use super::iommu::Iommu;
-use super::stage2::PageSizes;
+use super::stage2::{PageSizes, Stage2Error};
 use super::walk::Spaces;
 use crate::addr::{Iova, Ipa, Pa};
 use crate::hw::Platform;
@@ -33,8 +33,9 @@ impl<'p, P: Platform> Iommu<'p, P> {
         attributes: Attributes,
         sizes: PageSizes,
     ) -> Result<(), SpaceError> {
-        let (memory, _visit) =
-            self.join(guest, None, |books| Ok(books.running(guest)?.memory.clone()))?;
+        let (memory, _visit) = self.join(guest, None, |books| {
+            Ok(books.running(guest)?.memory.clone())
+        })?;
         let mut memory = memory.lock(self.platform());
         memory
             .stage2
@@ -45,7 +46,8 @@ impl<'p, P: Platform> Iommu<'p, P> {
     /// Takes memory away from a guest: on return no device reaches it, by whatever it cached.
     ///
     /// 1 SYNC on each SMMU on which the guest's tag is live, 2 where streams of it nest, one more
-    /// with ATS, for any range; all at once.
+    /// with ATS, for any range; all at once. Where it ends within a block, at BBML 1, the block is
+    /// split first, which takes as many again twice; nothing that stays mapped faults.
     ///
     /// # Errors
     ///
@@ -53,20 +55,53 @@ impl<'p, P: Platform> Iommu<'p, P> {
     /// [`CachesKept`](SpaceError::CachesKept): it is unmapped in memory, the tables that led to it
     /// stay out of use, and what could still reach it is fenced as it says.
     pub fn unmap(&self, guest: GuestId, ipa: Ipa, size_bytes: u64) -> Result<(), SpaceError> {
-        let (memory, _visit) =
-            self.join(guest, None, |books| Ok(books.running(guest)?.memory.clone()))?;
-        let change = memory
-            .lock(self.platform())
-            .stage2
-            .unmap(ipa, size_bytes)
-            .map_err(SpaceError::of_stage2)?;
+        let (memory, visit) = self.join(guest, None, |books| {
+            Ok(books.running(guest)?.memory.clone())
+        })?;
+        let unmapped = memory.lock(self.platform()).stage2.unmap(ipa, size_bytes);
+        let change = match unmapped {
+            Ok(change) => change,
+            Err(Stage2Error::SplitNeeded { .. }) => {
+                drop(visit);
+                drop(memory);
+                self.split(guest, ipa, size_bytes)?;
+                return self.unmap(guest, ipa, size_bytes);
+            }
+            Err(why) => return Err(SpaceError::of_stage2(why)),
+        };
         match self.confirm(guest, change) {
             Ok(tables) => {
                 memory.lock(self.platform()).reclaim(tables);
+                drop(visit);
                 Ok(())
             }
             Err((error, change)) => {
                 memory.lock(self.platform()).lose(change);
+                drop(visit);
+                Err(error)
+            }
+        }
+    }
+
+    /// Makes the ends of a range ends of leaves, while devices use them: two invalidations, between
+    /// which nothing else of the guest's memory changes (§3.21.1, BBML 1).
+    fn split(&self, guest: GuestId, ipa: Ipa, size_bytes: u64) -> Result<(), SpaceError> {
+        let (memory, _visit) =
+            self.alone(guest, |books| Ok(books.running(guest)?.memory.clone()))?;
+        let mut memory = memory.lock(self.platform());
+        let splitting = memory
+            .stage2
+            .split(ipa, size_bytes)
+            .map_err(SpaceError::of_stage2)?;
+        // An abandoned split leaves blocks that are slow, and as they were mapped.
+        let splitting = self.confirm(guest, splitting).map_err(|(error, _)| error)?;
+        match self.confirm(guest, splitting.finish()) {
+            Ok(tables) => {
+                memory.reclaim(tables);
+                Ok(())
+            }
+            Err((error, change)) => {
+                memory.lose(change);
                 Err(error)
             }
         }
@@ -86,8 +121,9 @@ impl<'p, P: Platform> Iommu<'p, P> {
         size_bytes: u64,
         permissions: Permissions,
     ) -> Result<(), SpaceError> {
-        let (memory, _visit) =
-            self.join(guest, None, |books| Ok(books.running(guest)?.memory.clone()))?;
+        let (memory, _visit) = self.join(guest, None, |books| {
+            Ok(books.running(guest)?.memory.clone())
+        })?;
         let change = memory
             .lock(self.platform())
             .stage2

@@ -66,10 +66,7 @@ impl<'p, P: Platform> Memory<'p, P> {
     }
 
     /// Takes memory out of the window that no SMMU looks at as configuration.
-    pub(super) fn unseal(
-        &mut self,
-        sealed: Sealed,
-    ) -> Result<Unsynced<Unsealed<'p, P>>, Sealed> {
+    pub(super) fn unseal(&mut self, sealed: Sealed) -> Result<Unsynced<Unsealed<'p, P>>, Sealed> {
         self.window.unseal(&mut self.stage2, sealed)
     }
 

@@ -43,6 +43,7 @@ mod ids;
 mod iommu;
 mod list;
 mod lives;
+mod look;
 mod map;
 mod memory;
 pub mod nesting;
@@ -64,12 +65,11 @@ pub use error::{Fence, Quantity, SpaceError};
 pub use faults::{Answer, Fault, FaultKind};
 pub use group::{Acquired, Claim, GroupState, Kept, MAX_GROUP_DEVICES, Ownership, Settled};
 pub use guest::GuestLife;
-pub use ids::{
-    DeviceId, FaultId, GroupId, GuestId, Handle, MAX_SMMUS, SmmuId, SmmuSet, SpaceId,
-};
+pub use ids::{DeviceId, FaultId, GroupId, GuestId, Handle, MAX_SMMUS, SmmuId, SmmuSet, SpaceId};
 pub use iommu::Iommu;
+pub use look::{Counts, DeviceState};
 pub use map::MAX_RANGES;
-pub use numbers::Ask;
+pub use numbers::{Ask, NoNumber};
 pub use release::PendingRelease;
 pub use settings::{
     By, DeviceDescription, GuestConfig, IommuSettings, Owner, Quota, ResetPolicy, SpaceConfig,

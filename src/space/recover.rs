@@ -1,15 +1,16 @@
 //! Recovery: what was lost is given back on proof, and nothing else is.
 
-use super::books::BindingState;
+use super::books::{Binding, BindingState, Books};
+use super::device::Reach;
 use super::error::{Fence, SpaceError};
 use super::guest::GuestLife;
 use super::ids::{SmmuId, SpaceId};
 use super::iommu::Iommu;
 use super::settings::By;
-use crate::hw::Platform;
-use crate::smmu::{Context, RecoverError};
+use crate::hw::{Key, Platform};
+use crate::smmu::{Context, Proof};
 
-impl<P: Platform> Iommu<'_, P> {
+impl<'p, P: Platform> Iommu<'p, P> {
     /// Brings an SMMU back that did not confirm something, or was stopped.
     ///
     /// The proof is the SMMU's: every entry in memory is one that somebody owns or one that aborts,
@@ -17,92 +18,146 @@ impl<P: Platform> Iommu<'_, P> {
     /// or, if that was dead, by one that was initialised anew while the gate was shut. Other guests
     /// behind it lose what was cached of them, and find it again.
     ///
-    /// Then what was lost on it is given back: spaces go on to drain, guests that ended give back
-    /// their memory. What a device kept, and what is fenced, waits for
-    /// [`restore`](Self::restore) of that device.
+    /// Then what was lost on it before is given back: spaces go on to drain, guests that ended give
+    /// back their memory. What a device kept, and what is fenced, waits for
+    /// [`restore`](Self::restore) of that device. Bounded as [`Smmu::recover`](crate::smmu::Smmu::recover).
     ///
     /// # Errors
     ///
-    /// [`NoSuchSmmu`](SpaceError::NoSuchSmmu). [`NotConfirmed`](SpaceError::NotConfirmed): nothing is
-    /// given back; call it again later.
+    /// [`NoSuchSmmu`](SpaceError::NoSuchSmmu). [`NotRecovered`](SpaceError::NotRecovered): nothing is
+    /// given back. A queue that lives and never completes can only be set up anew after
+    /// [`halt`](Self::halt), which stops every guest behind it.
     pub fn recover(&self, id: SmmuId) -> Result<(), SpaceError> {
         let smmu = self.smmu(id)?;
-        smmu.recover().map_err(|error| self.not_recovered(id, error))?;
-        self.books().down.remove(id);
-        self.settle_lost_bindings(id);
-        let now_us = self.now_us();
-        let mut slot = 0;
-        loop {
+        let begun = {
             let mut books = self.books();
-            if slot >= books.spaces.slots() {
-                break;
-            }
+            books.recoveries += 1;
+            books.recoveries
+        };
+        let proof = smmu
+            .recover()
+            .map_err(|error| SpaceError::NotRecovered { smmu: id, error })?;
+        self.books().down.remove(id);
+        self.reclaim_bindings(id, &proof);
+        let now_us = self.now_us();
+        for slot in 0..self.books().spaces.slots() {
+            let mut books = self.books();
             if let Some(key) = books.spaces.key_at(slot) {
-                if let Some(space) = books.spaces.get_mut(key) {
-                    space.unproven.remove(id);
-                }
-                books.settle_space(SpaceId::of(key), now_us);
+                books.prove_space(SpaceId::of(key), id, begun, now_us);
             }
-            slot += 1;
         }
         let mut slot = 0;
         while let Some(guest) = self.guest_from(&mut slot) {
-            if let Ok(record) = self.books().guest(guest) {
-                record.unproven.remove(id);
-                if record.life != GuestLife::Lost {
+            let is_lost = {
+                let mut books = self.books();
+                let Ok(record) = books.guest(guest) else {
                     continue;
+                };
+                if record.lost_at < begun {
+                    record.unproven.remove(id);
                 }
+                record.life == GuestLife::Lost
+            };
+            if is_lost {
+                self.bury_if_proven(guest);
             }
-            self.bury_if_proven(guest);
         }
         Ok(())
     }
 
-    fn not_recovered(&self, smmu: SmmuId, error: RecoverError) -> SpaceError {
-        let mut books = self.books();
-        books.down.insert(smmu);
-        SpaceError::NotRecovered { smmu, error }
+    /// Stops an SMMU, with every guest behind it, each of which is told: nothing translates there
+    /// until [`recover`](Self::recover), and every waiter fails at its next look.
+    ///
+    /// # Errors
+    ///
+    /// [`NoSuchSmmu`](SpaceError::NoSuchSmmu).
+    pub fn halt(&self, id: SmmuId) -> Result<Fence, SpaceError> {
+        self.smmu(id)?;
+        Ok(self.stop_smmu(id))
     }
 
-    /// CDs that were lost are not valid in memory, and no SMMU has anything of them: they are free.
-    fn settle_lost_bindings(&self, id: SmmuId) {
-        let mut slot = 0;
-        loop {
-            let lost = {
-                let books = self.books();
-                if slot >= books.bindings.slots() {
-                    return;
-                }
-                let key = books.bindings.key_at(slot);
-                slot += 1;
-                key.and_then(|key| {
-                    let binding = books.bindings.get(key)?;
-                    let device = books.devices.get(binding.device.key())?;
-                    let space = books.spaces.get(binding.space.key())?;
-                    let is_meant =
-                        binding.state == BindingState::Lost && device.smmu == Some(id);
-                    let context = match binding.by {
-                        By::Pasid => Context::Substream(space.pasid.substream()),
-                        By::WholeStream => Context::WholeStream,
-                    };
-                    is_meant.then(|| (key, binding.space, device.contexts.clone(), context))
-                })
-            };
-            let Some((key, space, contexts, context)) = lost else {
+    /// CDs that were lost are not valid in memory, and the SMMU has nothing of them: they are free.
+    fn reclaim_bindings(&self, id: SmmuId, proof: &Proof) {
+        let Ok(smmu) = self.smmu(id) else { return };
+        for slot in 0..self.books().bindings.slots() {
+            let Some((key, contexts, context)) = self.books().lost_binding(slot, id) else {
                 continue;
             };
-            if let (Some(contexts), Ok(smmu)) = (contexts, self.smmu(id)) {
-                smmu.settle_context(&contexts, context);
-            }
-            let now_us = self.now_us();
-            let mut books = self.books();
-            if let Some(binding) = books.bindings.get_mut(key) {
-                binding.state = BindingState::Ended;
-                if binding.handles.is_empty() && !binding.kept_caches {
-                    books.remove_binding(key);
+            let is_free = match (contexts, context) {
+                (Some(contexts), Context::Substream(_)) => {
+                    smmu.reclaim_context(&contexts, context, proof).is_ok()
                 }
+                // Its streams were lost with it, and are free.
+                (_, Context::WholeStream) | (None, _) => true,
+            };
+            if is_free {
+                let now_us = self.now_us();
+                self.books().free_lost_binding(key, now_us);
             }
-            books.settle_space(space, now_us);
         }
+    }
+}
+
+impl<'p, P: Platform> Books<'p, P> {
+    /// The binding in a place, if it was lost on an SMMU.
+    #[expect(
+        clippy::type_complexity,
+        reason = "three parts that belong together for one step"
+    )]
+    fn lost_binding(
+        &self,
+        slot: u32,
+        smmu: SmmuId,
+    ) -> Option<(
+        Key<Binding>,
+        Option<super::attach::SharedContexts<'p, P>>,
+        Context,
+    )> {
+        let key = self.bindings.key_at(slot)?;
+        let binding = self.bindings.get(key)?;
+        let device = self.devices.get(binding.device.key())?;
+        let space = self.spaces.get(binding.space.key())?;
+        if binding.state != BindingState::Lost || device.smmu != Some(smmu) {
+            return None;
+        }
+        let context = match binding.by {
+            By::Pasid => Context::Substream(space.pasid.substream()),
+            By::WholeStream => Context::WholeStream,
+        };
+        Some((key, device.contexts.clone(), context))
+    }
+
+    /// A binding that was lost is proven to be gone.
+    fn free_lost_binding(&mut self, key: Key<Binding>, now_us: u64) {
+        let Some(binding) = self.bindings.get_mut(key) else {
+            return;
+        };
+        binding.state = BindingState::Ended;
+        let (space, device) = (binding.space, binding.device);
+        let is_over = binding.handles.is_empty() && !binding.kept_caches;
+        let is_whole = self
+            .devices
+            .get(device.key())
+            .is_some_and(|it| it.reach == Reach::Whole);
+        if is_whole {
+            self.take_from_guest(device);
+        }
+        if is_over {
+            self.remove_binding(key);
+        }
+        self.settle_space(space, now_us);
+    }
+
+    /// An SMMU has proven that it holds nothing of what was lost before its recovery `begun`.
+    fn prove_space(&mut self, space: SpaceId, smmu: SmmuId, begun: u64, now_us: u64) {
+        if let Some(record) = self.spaces.get_mut(space.key())
+            && record.lost_at < begun
+        {
+            record.unproven.remove(smmu);
+            if record.state != super::SpaceState::Live {
+                record.live_on.remove(smmu);
+            }
+        }
+        self.settle_space(space, now_us);
     }
 }

@@ -187,10 +187,13 @@ impl<'p, P: Platform> Iommu<'p, P> {
     /// them is fenced.
     fn lose_spaces(&self, spaces: Spaces, id: SmmuId) -> Fence {
         for space in self.spaces(spaces) {
-            if let Some(space) = self.books().spaces.get_mut(space.key())
-                && space.live_on.has(id)
+            let mut books = self.books();
+            if books
+                .spaces
+                .get(space.key())
+                .is_some_and(|it| it.live_on.has(id))
             {
-                space.unproven.insert(id);
+                books.lose_space(space, id);
             }
         }
         // Where no CD leads to the tag, what is cached under it serves nobody.
@@ -204,7 +207,9 @@ impl<'p, P: Platform> Iommu<'p, P> {
         let mut trains = self.submit_release(spaces, live_on, flush);
         let mut outcome = self.finish_release(spaces, &mut trains);
         for (id, smmu) in self.each(live_on) {
-            let by_pasid = self.cds(spaces, id).filter(|cd| cd.context != Context::WholeStream);
+            let by_pasid = self
+                .cds(spaces, id)
+                .filter(|cd| cd.context != Context::WholeStream);
             let retracted = smmu.retract_all(by_pasid.map(BoundCd::releasing));
             if let Err(error) = retracted {
                 let fence = self.lose_spaces(spaces, id);
@@ -217,7 +222,9 @@ impl<'p, P: Platform> Iommu<'p, P> {
         }
         let whole = self.devices_of_guest(guest).filter(|device| {
             let mut books = self.books();
-            books.device(*device).is_ok_and(|it| it.reach == Reach::Whole)
+            books
+                .device(*device)
+                .is_ok_and(|it| it.reach == Reach::Whole)
         });
         if let Err(unstopped) = self.stop(live_on, whole.clone(), None) {
             outcome = outcome.and(Err(unstopped.error));

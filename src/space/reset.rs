@@ -72,7 +72,15 @@ impl<P: Platform> Iommu<'_, P> {
             return Err(SpaceError::NotReset { device, because });
         }
         let now_us = self.now_us();
-        self.books().forgive_caches_of(device, now_us);
+        let (smmu, streams) = {
+            let mut books = self.books();
+            books.forgive_caches_of(device, now_us);
+            let record = books.device(device)?;
+            (record.smmu, record.streams)
+        };
+        if let Some(smmu) = smmu.and_then(|smmu| self.smmu(smmu).ok()) {
+            smmu.devices_were_reset(streams.into_iter());
+        }
         if is_port_fenced && let Err(NotDone { because }) = self.platform().unfence_port(tag) {
             return Err(SpaceError::NotReset { device, because });
         }

@@ -6,8 +6,8 @@ use crate::addr::Ipa;
 use crate::hw::{DeviceTag, PoolShape};
 use crate::id::StreamId;
 use crate::spec::stage1::Stage1Walk;
-use crate::spec::vmsa::{BbmLevel, Granule, WalkCoherency};
 use crate::spec::ste::Ats;
+use crate::spec::vmsa::{BbmLevel, Granule, WalkCoherency};
 
 /// What the host chooses for all.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

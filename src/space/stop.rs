@@ -129,15 +129,13 @@ impl<'p, P: Platform> Iommu<'p, P> {
                 let can_stall = it.can_stall && it.reach != Reach::Nothing;
                 (it.streams, it.ats_now != Ats::Off, can_stall)
             });
-            found
-                .into_iter()
-                .flat_map(|(streams, has_ats, can_stall)| {
-                    streams.into_iter().map(move |stream| Stopping {
-                        stream,
-                        has_ats,
-                        can_stall,
-                    })
+            found.into_iter().flat_map(|(streams, has_ats, can_stall)| {
+                streams.into_iter().map(move |stream| Stopping {
+                    stream,
+                    has_ats,
+                    can_stall,
                 })
+            })
         })
     }
 
