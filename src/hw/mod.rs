@@ -18,6 +18,7 @@
 mod atomic;
 mod cpu_tlb;
 mod frame;
+mod lock;
 mod mmio;
 mod platform;
 mod pool;
@@ -37,6 +38,7 @@ mod wait;
 pub use cpu_tlb::{CpuTlb, CpuWalk};
 pub use frame::Frames;
 pub(crate) use frame::NoFrames;
+pub(crate) use lock::{Guard, Lock};
 pub use mmio::{Mmio, Registers};
 pub use platform::{Barrier, Clock, Platform};
 pub(crate) use pool::Chain;

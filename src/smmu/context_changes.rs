@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | publish | all words but the first; then the first | 2 |
 //! | publish, first of its leaf | a whole CD; then the L1CD that leads to it | 1 |
-//! | quiet | the first word | 1, for any number |
+//! | quiet, or park | the first word | 1, for any number |
 //! | retract | the first word | 1 |
 //! | give a leaf back | the L1CD | 1 |
 //!
@@ -14,16 +14,15 @@
 
 use core::sync::atomic::AtomicU64;
 
-use spin::MutexGuard;
-
 use super::Smmu;
 use super::cd_table::{Found, Table, read, state};
 use super::command_queue::Ticket;
 use super::contexts::{Context, Contexts};
-use super::entry::{Step, next_step};
+use super::entry::{self, next_step};
 use super::error::{CommandError, ContextError};
 use super::sealed::Sealed;
-use crate::hw::{Barrier, Platform};
+use super::steps::{Step, Steps, Stopped};
+use crate::hw::{Barrier, Guard, Platform};
 use crate::spec::cd::{Cd, CdState, Faults};
 use crate::spec::command::Command;
 use crate::spec::stage1::Stage1Walk;
@@ -36,6 +35,13 @@ pub struct ContextOf<'a, 'p, P> {
     pub context: Context,
 }
 
+impl<P> Clone for ContextOf<'_, '_, P> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<P> Copy for ContextOf<'_, '_, P> {}
+
 /// A change of a context that is under way, from [`Smmu::begin_publish_context`] or
 /// [`Smmu::begin_retract_context`].
 ///
@@ -47,7 +53,7 @@ pub struct PendingContext<'a, 'p, P: Platform> {
     index: u32,
     /// What is still to be stored.
     next: Option<Cd>,
-    ticket: Result<Ticket, CommandError>,
+    steps: Steps,
 }
 
 /// Contexts that are quiet in memory, while the SMMU may still use what it cached.
@@ -80,6 +86,9 @@ impl<'p, P: Platform> Smmu<'p, P> {
     /// Makes each of `list` quiet: its traffic aborts without an event, and no translation of a
     /// live context serves it. 1 SYNC, whatever their number.
     ///
+    /// Where stalls are forced there is no such thing ([`can_quiet`](super::Features::can_quiet)): it is parked, and
+    /// its traffic aborts with an event.
+    ///
     /// To be done only when every context of the ASID goes, those of other devices too. What the
     /// SMMU cached under the ASID stays until it is invalidated. A context that is quiet already
     /// stays so.
@@ -93,21 +102,23 @@ impl<'p, P: Platform> Smmu<'p, P> {
         self.begin_quiet(list)?.finish()
     }
 
-    /// Ends `context`, live or quiet: 1 SYNC.
+    /// Ends `context`, live or quiet: 1 SYNC. Its device has no ATS, or has forgotten what it cached
+    /// of it since it was made quiet; else [`begin_retract_context`](Self::begin_retract_context).
     ///
     /// On success its traffic aborts with an event, no CD of it is cached, and its memory is zeros.
     /// Translations that the SMMU cached under its ASID stay, and serve the ASID's other contexts.
     ///
     /// # Errors
     ///
-    /// Every [`ContextError`] but [`ContextError::InUse`], [`ContextError::Misfit`] and
-    /// [`ContextError::NoLeaf`].
+    /// Every [`ContextError`] but [`ContextError::InUse`], [`ContextError::Misfit`],
+    /// [`ContextError::NoLeaf`] and [`ContextError::DeviceCaches`].
     pub fn retract_context(
         &self,
         contexts: &Contexts<'p, P>,
         context: Context,
     ) -> Result<(), ContextError> {
-        self.begin_retract_context(contexts, context)?.finish()
+        self.begin_retract_context(contexts, context, false)?
+            .finish()
     }
 
     /// Takes the leaf that `context` lies in out of the table, if no context of it is in use:
@@ -125,13 +136,13 @@ impl<'p, P: Platform> Smmu<'p, P> {
         context: Context,
     ) -> Result<Sealed, ContextError> {
         let index = self.index(contexts, context)?;
-        contexts.table.lock().unlink(index)?;
+        contexts.lock().unlink(index)?;
         let streams = contexts.streams().iter();
         let train = streams.map(|&stream| Command::cfgi_cd_all(stream));
         self.submit_then_sync(train)
             .and_then(|ticket| self.wait(ticket))
             .map_err(ContextError::NotConfirmed)?;
-        let leaf = contexts.table.lock().take_leaf(index);
+        let leaf = contexts.lock().take_leaf(index);
         leaf.ok_or(ContextError::NotHeld)
     }
 
@@ -154,7 +165,7 @@ impl<'p, P: Platform> Smmu<'p, P> {
             .features
             .cd(walk, faults)
             .map_err(ContextError::Misfit)?;
-        let mut table = contexts.table.lock();
+        let mut table = contexts.lock();
         let next = match table.find(index) {
             Found::Cd(words) => {
                 self.prepare(words, cd)?;
@@ -177,13 +188,17 @@ impl<'p, P: Platform> Smmu<'p, P> {
     fn prepare(&self, words: &[AtomicU64], cd: Cd) -> Result<(), ContextError> {
         match state(self.io.platform(), words) {
             CdState::Free => {}
-            CdState::Live | CdState::Quiet => return Err(ContextError::InUse),
+            CdState::Live | CdState::Quiet | CdState::Parked => {
+                return Err(ContextError::InUse);
+            }
             CdState::Changing => return Err(ContextError::Changing),
             CdState::Lost => return Err(ContextError::Lost),
         }
         self.io
             .store(&words[0], Cd::invalid_word(CdState::Changing));
-        if let Step::Prepare { words: new, mask } = next_step(read(self.io.platform(), words), cd) {
+        if let entry::Step::Prepare { words: new, mask } =
+            next_step(read(self.io.platform(), words), cd)
+        {
             for (i, word) in words.iter().enumerate().filter(|(i, _)| mask & 1 << i != 0) {
                 self.io.store(word, new[i]);
             }
@@ -194,7 +209,7 @@ impl<'p, P: Platform> Smmu<'p, P> {
     /// Stores `cd` whole into a leaf that nobody sees, and lets the SMMU see it.
     fn fill_leaf(
         &self,
-        table: &MutexGuard<'_, Table<'p, P>>,
+        table: &Guard<'_, Table<'p, P>>,
         index: u32,
         cd: Cd,
     ) -> Result<(), ContextError> {
@@ -220,14 +235,14 @@ impl<'p, P: Platform> Smmu<'p, P> {
     ) -> Result<PendingQuiet<'a, 'p, P>, ContextError> {
         for ContextOf { contexts, context } in list {
             let index = self.index(contexts, *context)?;
-            self.in_use(&contexts.table.lock(), index)?;
+            self.in_use(&contexts.lock(), index)?;
         }
         for ContextOf { contexts, context } in list {
             let index = self.index(contexts, *context)?;
-            let table = contexts.table.lock();
+            let table = contexts.lock();
             // Who ended it meanwhile has done more than was asked.
             if let Ok((words, cd)) = self.in_use(&table, index) {
-                self.io.store(&words[0], cd.quieted().words()[0]);
+                self.silence(words, cd);
             }
         }
         let train = list.iter().flat_map(|ContextOf { contexts, context }| {
@@ -240,28 +255,55 @@ impl<'p, P: Platform> Smmu<'p, P> {
         })
     }
 
-    /// The first phase of [`retract_context`](Self::retract_context): up to the wait for its SYNC.
+    /// Makes a live `cd`, which lies in `words`, quiet, or parks it: one store either way.
+    pub(super) fn silence(&self, words: &[AtomicU64], cd: Cd) {
+        if cd.state() != CdState::Live {
+            return;
+        }
+        let word = if self.features.can_quiet() {
+            cd.quieted().words()[0]
+        } else {
+            Cd::invalid_word(CdState::Parked)
+        };
+        self.io.store(&words[0], word);
+    }
+
+    /// The first phase of [`retract_context`](Self::retract_context): up to the wait for its SYNC,
+    /// or for its two if the device `has_ats`, which is then told to forget what it cached of the
+    /// context, behind the first.
     ///
     /// # Errors
     ///
-    /// As [`retract_context`](Self::retract_context), save [`ContextError::NotConfirmed`], which
-    /// [`PendingContext::finish`] tells.
+    /// As [`retract_context`](Self::retract_context), save [`ContextError::NotConfirmed`] and
+    /// [`ContextError::DeviceCaches`], which [`PendingContext::finish`] tells.
     pub fn begin_retract_context<'a>(
         &'a self,
         contexts: &'a Contexts<'p, P>,
         context: Context,
+        has_ats: bool,
     ) -> Result<PendingContext<'a, 'p, P>, ContextError> {
         let index = self.index(contexts, context)?;
-        let table = contexts.table.lock();
+        let table = contexts.lock();
         let (words, _) = self.in_use(&table, index)?;
         self.io
             .store(&words[0], Cd::invalid_word(CdState::Changing));
         drop(table);
-        Ok(self.pending(contexts, index, Some(Cd::invalid())))
+        let devices = contexts
+            .streams()
+            .iter()
+            .filter(|_| has_ats)
+            .filter_map(|&stream| self.forget_atc(stream, context));
+        Ok(PendingContext {
+            smmu: self,
+            contexts,
+            index,
+            next: Some(Cd::invalid()),
+            steps: self.begin_steps(contexts.forget(index), [].into_iter(), devices),
+        })
     }
 
-    /// CD `index`, if it is valid.
-    fn in_use<'t>(
+    /// CD `index`, if it is somebody's.
+    pub(super) fn in_use<'t>(
         &self,
         table: &'t Table<'p, P>,
         index: u32,
@@ -272,14 +314,20 @@ impl<'p, P: Platform> Smmu<'p, P> {
             Found::LeafGoing => return Err(ContextError::Changing),
         };
         match state(self.io.platform(), words) {
-            CdState::Live | CdState::Quiet => Ok((words, read(self.io.platform(), words))),
+            CdState::Live | CdState::Quiet | CdState::Parked => {
+                Ok((words, read(self.io.platform(), words)))
+            }
             CdState::Free => Err(ContextError::NotInUse),
             CdState::Changing => Err(ContextError::Changing),
             CdState::Lost => Err(ContextError::Lost),
         }
     }
 
-    fn index(&self, contexts: &Contexts<'p, P>, context: Context) -> Result<u32, ContextError> {
+    pub(super) fn index(
+        &self,
+        contexts: &Contexts<'p, P>,
+        context: Context,
+    ) -> Result<u32, ContextError> {
         if contexts.smmu != self.streams.base() {
             return Err(ContextError::Foreign);
         }
@@ -297,17 +345,8 @@ impl<'p, P: Platform> Smmu<'p, P> {
             contexts,
             index,
             next,
-            ticket: self.submit_then_sync(contexts.forget(index)),
+            steps: self.begin_steps(contexts.forget(index), [].into_iter(), [].into_iter()),
         }
-    }
-
-    fn submit_then_sync(
-        &self,
-        commands: impl Iterator<Item = Command>,
-    ) -> Result<Ticket, CommandError> {
-        let train = commands.chain([Command::sync()]);
-        self.commands
-            .submit(&self.io, train, self.settings.sync_timeout_us)
     }
 }
 
@@ -319,26 +358,36 @@ impl<P: Platform> PendingContext<'_, '_, P> {
     /// # Errors
     ///
     /// [`ContextError::NotConfirmed`], [`ContextError::NotHeld`]: the context is lost.
+    /// [`ContextError::DeviceCaches`]: it is free.
     pub fn finish(self) -> Result<(), ContextError> {
         let Self {
             smmu,
             contexts,
             index,
             next,
-            ticket,
+            steps,
         } = self;
-        let outcome = ticket
-            .and_then(|ticket| smmu.wait(ticket))
-            .map_err(ContextError::NotConfirmed)
-            .and_then(|()| match next {
-                Some(cd) if cd == Cd::invalid() => smmu.clear(contexts, index),
-                Some(cd) => smmu.switch(contexts, index, cd),
-                None => Ok(()),
-            });
-        if outcome.is_err() {
+        // Of devices alone nothing is known then: the SMMU has forgotten the context.
+        let devices = match smmu.finish_steps(steps) {
+            Ok(()) => Ok(()),
+            Err(Stopped {
+                at: Step::DeviceCaches,
+                error,
+            }) => Err(ContextError::DeviceCaches(error)),
+            Err(Stopped { error, .. }) => {
+                smmu.lose(contexts, index);
+                return Err(ContextError::NotConfirmed(error));
+            }
+        };
+        let stored = match next {
+            Some(cd) if cd == Cd::invalid() => smmu.clear(contexts, index),
+            Some(cd) => smmu.switch(contexts, index, cd),
+            None => Ok(()),
+        };
+        if stored.is_err() {
             smmu.lose(contexts, index);
         }
-        outcome
+        stored.and(devices)
     }
 }
 
@@ -358,9 +407,10 @@ impl<P: Platform> PendingQuiet<'_, '_, P> {
 impl<'p, P: Platform> Smmu<'p, P> {
     /// Makes a prepared CD valid, and waits until the SMMU has seen that.
     fn switch(&self, contexts: &Contexts<'p, P>, index: u32, cd: Cd) -> Result<(), ContextError> {
-        let table = contexts.table.lock();
+        let table = contexts.lock();
         let words = table.words(index).ok_or(ContextError::NotHeld)?;
-        let Step::Switch { index: 0, value } = next_step(read(self.io.platform(), words), cd)
+        let entry::Step::Switch { index: 0, value } =
+            next_step(read(self.io.platform(), words), cd)
         else {
             return Err(ContextError::NotHeld);
         };
@@ -373,7 +423,7 @@ impl<'p, P: Platform> Smmu<'p, P> {
 
     /// Zeros a CD that the SMMU has forgotten. It is free from then on.
     fn clear(&self, contexts: &Contexts<'p, P>, index: u32) -> Result<(), ContextError> {
-        let mut table = contexts.table.lock();
+        let mut table = contexts.lock();
         let words = table.words(index).ok_or(ContextError::NotHeld)?;
         // The first at last: it says that the others are nobody's.
         for word in words.iter().rev() {
@@ -385,7 +435,7 @@ impl<'p, P: Platform> Smmu<'p, P> {
 
     /// Leaves a CD not valid, and out of use.
     fn lose(&self, contexts: &Contexts<'p, P>, index: u32) {
-        let table = contexts.table.lock();
+        let table = contexts.lock();
         let words = table.words(index);
         if let Some(first) = words.and_then(<[_]>::first) {
             self.io.store(first, Cd::invalid_word(CdState::Lost));

@@ -17,9 +17,9 @@ pub struct HandshakeTimeout {
     pub waited_us: u64,
 }
 
-/// Why a command queue will take no more commands.
+/// Why a command queue takes no commands, until [`Smmu::recover`](super::Smmu::recover).
 ///
-/// What the SMMU caches is unknown from then on: nothing that it may have reached can be freed.
+/// What the SMMU caches is unknown meanwhile: nothing that it may have reached can be freed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Death {
     /// The SMMU could not read the queue's memory (CERROR_ABT).
@@ -36,6 +36,11 @@ pub enum Death {
     },
     /// The SMMU stopped for good (GERROR.SFM_ERR).
     ServiceFailure,
+    /// The gate was let fall ([`Smmu::slam`](super::Smmu::slam)): nothing gets through.
+    GateClosed,
+    /// Another CPU is setting the queue up anew at this moment
+    /// ([`Smmu::recover`](super::Smmu::recover)).
+    Recovering,
 }
 
 /// Why a train of commands was not confirmed.
@@ -69,6 +74,11 @@ pub enum CommandError {
         /// How long it was waited for, in microseconds.
         waited_us: u64,
     },
+    /// The queue was set up anew since the train was submitted, or while it was.
+    ///
+    /// What of it took effect is unknown, and will stay so: the recovery's own proof, if there was
+    /// one, is what counts.
+    Restarted,
     /// The ticket is another SMMU's. Nothing is known of its train here.
     ForeignTicket,
     /// The queue is dead.
@@ -112,6 +122,14 @@ pub enum StreamError {
     },
     /// This SMMU cannot walk that stage 2. Nothing was changed.
     Unwalkable(Unwalkable),
+    /// This SMMU has not that kind of ATS. Nothing was changed.
+    Misfit(Misfit),
+    /// ATS goes from split stages to full ones, or back, by way of none, with the device's cache
+    /// emptied in between (§5.2, `EATS`). Nothing was changed.
+    AtsAtOnce {
+        /// The stream.
+        stream: StreamId,
+    },
     /// The contexts are another SMMU's, or their memory is in another VM's stage 2. Nothing was
     /// changed.
     ForeignContexts,
@@ -195,6 +213,12 @@ pub enum ContextError {
     /// The context is not valid in memory, save one that was being quieted, which is quiet; to the
     /// SMMU it may be what it was, or what it was to be.
     NotConfirmed(CommandError),
+    /// The context is free, and the SMMU has forgotten it; devices are not confirmed to have.
+    ///
+    /// With [`CommandError::AtcTimeout`] ask each alone
+    /// ([`Smmu::atc_invalidate_singly`](super::Smmu::atc_invalidate_singly)). Its number is not to be
+    /// used again before they have.
+    DeviceCaches(CommandError),
 }
 
 impl fmt::Display for ContextError {
@@ -210,6 +234,12 @@ impl fmt::Display for ContextError {
             Self::NoLeaf { log2_bytes } => write!(f, "no memory for a leaf: 2^{log2_bytes} bytes"),
             Self::NotHeld => f.write_str("the context does not hold what was stored"),
             Self::NotConfirmed(error) => write!(f, "not confirmed: {error}"),
+            Self::DeviceCaches(error) => {
+                write!(
+                    f,
+                    "translations in devices are not confirmed to be gone: {error}"
+                )
+            }
         }
     }
 }
@@ -267,8 +297,6 @@ pub enum Refusal {
     No4KiBGranule,
     /// It does not snoop caches, and nothing here cleans them.
     NotCoherent,
-    /// Everything that faults stalls (IDR0.STALL_MODEL), and nothing here answers stalls.
-    StallForced,
     /// Firmware has fixed where its queues or tables are (IDR1.QUEUES_PRESET, TABLES_PRESET).
     Preset,
     /// A size or model field has a reserved value.
@@ -355,6 +383,8 @@ impl fmt::Display for Death {
                 write!(f, "CMDQ_CONS {cons:#x} is past what was written")
             }
             Self::ServiceFailure => f.write_str("the SMMU stopped (SFM_ERR)"),
+            Self::GateClosed => f.write_str("the gate is closed"),
+            Self::Recovering => f.write_str("it is being set up anew"),
         }
     }
 }
@@ -373,6 +403,7 @@ impl fmt::Display for CommandError {
             Self::NoRoom { waited_us } => {
                 write!(f, "the command queue stayed full for {waited_us} us")
             }
+            Self::Restarted => f.write_str("the command queue was set up anew since"),
             Self::ForeignTicket => f.write_str("the ticket is another SMMU's"),
             Self::Dead(death) => write!(f, "the command queue is dead: {death}"),
         }
@@ -410,6 +441,13 @@ impl fmt::Display for StreamError {
             }
             Self::NamedTwice { stream } => write!(f, "stream {stream} is named twice"),
             Self::Unwalkable(why) => why.fmt(f),
+            Self::Misfit(misfit) => misfit.fmt(f),
+            Self::AtsAtOnce { stream } => {
+                write!(
+                    f,
+                    "stream {stream} has another kind of ATS, which is to be off before"
+                )
+            }
             Self::ForeignContexts => f.write_str("the contexts are of another SMMU or another VM"),
             Self::NoFrames { log2_bytes } => write!(f, "no memory: 2^{log2_bytes} bytes"),
             Self::TooManyArrays { limit } => {
@@ -430,7 +468,6 @@ impl fmt::Display for Refusal {
             Self::BigEndianTables => f.write_str("big-endian tables alone"),
             Self::No4KiBGranule => f.write_str("no 4 KiB granule"),
             Self::NotCoherent => f.write_str("table walks are not coherent"),
-            Self::StallForced => f.write_str("faults always stall"),
             Self::Preset => f.write_str("queues or tables are fixed by firmware"),
             Self::Reserved { field, value } => {
                 write!(f, "{field} has the reserved value {value:#x}")

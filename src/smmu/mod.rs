@@ -23,6 +23,8 @@ mod cd_table;
 mod command_queue;
 mod context_changes;
 mod contexts;
+mod device_caches;
+mod each;
 mod entry;
 mod error;
 mod event_queue;
@@ -37,16 +39,20 @@ mod knocks;
 mod misfit;
 mod nested;
 mod probe;
+mod queue_state;
+mod release;
 mod sealed;
+mod stalls;
+mod steps;
+mod stop;
 mod stream_table;
 mod streams;
-
-use spin::Mutex;
 
 pub use bringup::{Settings, Unpublished};
 pub use command_queue::Ticket;
 pub use context_changes::{ContextOf, PendingContext, PendingQuiet};
 pub use contexts::{Context, ContextShape, Contexts, Detached, MAX_DEVICE_STREAMS};
+pub use each::{AssignmentOf, PendingEach};
 pub use entry::Path;
 pub use error::{
     CommandError, ContextError, ContextsError, Death, HandshakeTimeout, Refusal, ShutDownError,
@@ -64,14 +70,16 @@ pub use invalidate::{MAX_SMMUS, NotConfirmed, invalidate};
 pub use knocks::{Knock, Knocks, MAX_KNOCKS};
 pub use misfit::Misfit;
 pub use probe::{Features, Firmware, Implementation, QueueIndices, StallModel, probe};
+pub use release::{Flush, PendingRelease, ReleaseError, Releasing};
 pub use sealed::Sealed;
+pub use stop::{NotStopped, PendingStop, Stopping};
 pub use streams::{Assignment, PendingChange};
 
-use crate::hw::Platform;
+use crate::hw::{Lock, Platform};
 use crate::spec::command::Command;
 use crate::spec::event::{Event, EventKind};
 use crate::spec::registers::GERROR;
-use command_queue::CommandQueue;
+use command_queue::{CommandQueue, Unconfirmed};
 use event_queue::EventQueue;
 use io::Io;
 use nested::NestedVmids;
@@ -90,7 +98,7 @@ pub struct Smmu<'p, P: Platform> {
     events: EventQueue,
     streams: StreamTable,
     nested: NestedVmids,
-    knocks: Mutex<Knocks>,
+    knocks: Lock<Knocks>,
 }
 
 /// What one [`Smmu::service`] found.
@@ -115,7 +123,7 @@ impl<P: Platform> Smmu<'_, P> {
     pub fn size_bytes(&self) -> u64 {
         self.commands.frames().size_bytes()
             + self.events.frames().size_bytes()
-            + self.streams.size_bytes()
+            + self.streams.size_bytes(self.io.platform())
     }
 
     /// Puts groups of commands into the queue, a CMD_SYNC behind each group.
@@ -142,6 +150,12 @@ impl<P: Platform> Smmu<'_, P> {
     ///
     /// Every [`CommandError`] but [`CommandError::NoRoom`].
     pub fn wait(&self, ticket: Ticket) -> Result<(), CommandError> {
+        self.wait_for(&ticket)
+            .map_err(|Unconfirmed { error, .. }| error)
+    }
+
+    /// As [`wait`](Self::wait), saying how far it is confirmed.
+    fn wait_for(&self, ticket: &Ticket) -> Result<(), Unconfirmed> {
         self.commands
             .wait(&self.io, ticket, self.settings.sync_timeout_us)
     }
@@ -158,7 +172,7 @@ impl<P: Platform> Smmu<'_, P> {
         }
         let events = self.events.drain(&self.io, budget, |event| {
             if self.is_knock(&event) {
-                self.knocks.lock().note(event.stream);
+                self.knocks.lock(self.io.platform()).note(event.stream);
             }
             sink(event);
         });
@@ -195,6 +209,6 @@ impl<P: Platform> Smmu<'_, P> {
     /// Who tried to get through without an entry, as far as events told
     /// ([`Unpublished::Recorded`]).
     pub fn knocks(&self) -> Knocks {
-        *self.knocks.lock()
+        *self.knocks.lock(self.io.platform())
     }
 }
