@@ -129,7 +129,8 @@ impl<'p, P: Platform> Smmu<'p, P> {
     /// [`ContextError::Foreign`]; [`ContextError::NoSuchContext`] too where there are no leaves;
     /// [`ContextError::NotInUse`] if the leaf has no memory; [`ContextError::InUse`] if one of its
     /// contexts is, or is lost; [`ContextError::Changing`] if it is on its way already.
-    /// [`ContextError::NotConfirmed`]: the leaf stays out of use.
+    /// [`ContextError::NotConfirmed`]: the leaf stays out of use, until
+    /// [`reclaim_leaf`](Self::reclaim_leaf).
     pub fn give_back_leaf(
         &self,
         contexts: &Contexts<'p, P>,
@@ -139,11 +140,15 @@ impl<'p, P: Platform> Smmu<'p, P> {
         contexts.lock().unlink(index)?;
         let streams = contexts.streams().iter();
         let train = streams.map(|&stream| Command::cfgi_cd_all(stream));
-        self.submit_then_sync(train)
-            .and_then(|ticket| self.wait(ticket))
-            .map_err(ContextError::NotConfirmed)?;
-        let leaf = contexts.lock().take_leaf(index);
-        leaf.ok_or(ContextError::NotHeld)
+        let steps = self.begin_steps(train, [].into_iter(), [].into_iter());
+        let confirmed = self.finish_steps(steps);
+        let mut table = contexts.lock();
+        if let Err(Stopped { error, .. }) = confirmed {
+            table.lose_leaf(index);
+            contexts.note_loss(self.loss());
+            return Err(ContextError::NotConfirmed(error));
+        }
+        table.take_leaf(index).ok_or(ContextError::NotHeld)
     }
 
     /// The first phase of [`publish_context`](Self::publish_context): up to the wait for its first
@@ -422,7 +427,7 @@ impl<'p, P: Platform> Smmu<'p, P> {
     }
 
     /// Zeros a CD that the SMMU has forgotten. It is free from then on.
-    fn clear(&self, contexts: &Contexts<'p, P>, index: u32) -> Result<(), ContextError> {
+    pub(super) fn clear(&self, contexts: &Contexts<'p, P>, index: u32) -> Result<(), ContextError> {
         let mut table = contexts.lock();
         let words = table.words(index).ok_or(ContextError::NotHeld)?;
         // The first at last: it says that the others are nobody's.
@@ -440,5 +445,7 @@ impl<'p, P: Platform> Smmu<'p, P> {
         if let Some(first) = words.and_then(<[_]>::first) {
             self.io.store(first, Cd::invalid_word(CdState::Lost));
         }
+        // Behind the store, so that a proof that covers it began when it was there.
+        contexts.note_loss(self.loss());
     }
 }

@@ -5,9 +5,12 @@
 //! A device's `table` is held while its CDs are looked at and stored, never across a wait. No other
 //! lock is taken inside it but those of the caller's memory, when a leaf is asked for.
 
+use core::sync::atomic::{AtomicU64, Ordering};
+
 use super::Smmu;
 use super::cd_table::{Found, Layout, Table, state};
 use super::error::{ContextError, ContextsError, Unmade};
+use super::recovery::Loss;
 use super::release::forget_cd;
 use super::sealed::Sealed;
 use crate::addr::{Ipa, Pa};
@@ -102,6 +105,8 @@ pub struct Contexts<'p, P> {
     described: CdTable,
     platform: &'p P,
     table: Lock<Table<'p, P>>,
+    /// When something of them was lost last.
+    lost_at: AtomicU64,
 }
 
 impl<'p, P: Platform> Contexts<'p, P> {
@@ -134,6 +139,17 @@ impl<'p, P: Platform> Contexts<'p, P> {
     /// The table, for as long as nobody else looks at it.
     pub(super) fn lock(&self) -> Guard<'_, Table<'p, P>> {
         self.table.lock(self.platform)
+    }
+
+    /// Notes that something of them was lost: what lies in memory then stays so until it is
+    /// reclaimed.
+    pub(super) fn note_loss(&self, loss: Loss) {
+        self.lost_at.fetch_max(loss.number(), Ordering::SeqCst);
+    }
+
+    /// When something of them was lost last.
+    pub(super) fn lost_at(&self) -> Loss {
+        Loss::of(self.lost_at.load(Ordering::SeqCst))
     }
 
     pub(super) fn belong_to(&self, smmu: &Smmu<'_, P>, vmid: Vmid) -> bool {
@@ -207,6 +223,7 @@ impl<'p, P: Platform> Smmu<'p, P> {
             described,
             platform,
             table: Lock::new(table),
+            lost_at: AtomicU64::new(0),
         })
     }
 

@@ -3,9 +3,14 @@
 //! | level | verbs |
 //! |---|---|
 //! | the SMMU | [`Smmu::take_over`] and [`Smmu::shut_down`]; [`close_gate`] needs nothing |
+//! | | [`Smmu::slam`], and [`Smmu::recover`] from that and from whatever was lost |
 //! | a stream's entry | [`Smmu::publish`], [`Smmu::publish_all`], [`Smmu::amend`], [`Smmu::retract`] |
+//! | many streams at once | [`Smmu::begin_publish_each`], [`Smmu::begin_stop`] |
 //! | a context of a device | [`Smmu::publish_context`], [`Smmu::quiet`], [`Smmu::retract_context`] |
+//! | all contexts of a space | [`Smmu::quiet_stores`], [`Smmu::begin_release`] |
 //! | commands | [`Smmu::submit`] and [`Smmu::wait`] |
+//! | stalled transactions | [`Smmu::resume`] |
+//! | what devices cached | [`Smmu::atc_inv_everything`], [`Smmu::atc_invalidate_singly`] |
 //! | events | [`Smmu::service`] |
 //!
 //! Nothing here knows of guests or devices: that is `space`. Every wait is bounded, by
@@ -40,6 +45,7 @@ mod misfit;
 mod nested;
 mod probe;
 mod queue_state;
+mod recovery;
 mod release;
 mod sealed;
 mod stalls;
@@ -70,6 +76,7 @@ pub use invalidate::{MAX_SMMUS, NotConfirmed, invalidate};
 pub use knocks::{Knock, Knocks, MAX_KNOCKS};
 pub use misfit::Misfit;
 pub use probe::{Features, Firmware, Implementation, QueueIndices, StallModel, probe};
+pub use recovery::{Loss, Proof, RecoverError};
 pub use release::{Flush, PendingRelease, ReleaseError, Releasing};
 pub use sealed::Sealed;
 pub use stop::{NotStopped, PendingStop, Stopping};
@@ -83,6 +90,7 @@ use command_queue::{CommandQueue, Unconfirmed};
 use event_queue::EventQueue;
 use io::Io;
 use nested::NestedVmids;
+use recovery::Recoveries;
 use stream_table::StreamTable;
 
 /// One SMMU that was taken over.
@@ -98,6 +106,7 @@ pub struct Smmu<'p, P: Platform> {
     events: EventQueue,
     streams: StreamTable,
     nested: NestedVmids,
+    recoveries: Recoveries,
     knocks: Lock<Knocks>,
 }
 
