@@ -161,6 +161,14 @@ impl<'p, P: Platform> Books<'p, P> {
         self.streams.free();
     }
 
+    /// What guests take beside their records and their stage 2.
+    pub(super) fn guests_bytes(&self) -> u64 {
+        let guests = self.guests.iter();
+        guests
+            .map(|(_, it)| it.pasids.size_bytes() + it.asids.size_bytes() + it.faults.size_bytes())
+            .sum()
+    }
+
     pub(super) fn guest(&mut self, id: GuestId) -> Result<&mut Guest<'p, P>, SpaceError> {
         self.guests.get_mut(id.key()).ok_or(SpaceError::NoSuchGuest)
     }

@@ -65,6 +65,10 @@ pub(super) struct Guest<'p, P: Platform> {
 }
 
 impl<'p, P: Platform> Guest<'p, P> {
+    #[expect(
+        clippy::result_large_err,
+        reason = "the memory comes back, and there is no heap to put it on"
+    )]
     fn new(
         platform: &'p P,
         config: &GuestConfig,

@@ -26,6 +26,12 @@ pub struct Counts {
     pub devices: u32,
     /// Transactions that are stalled, and wait for the guest.
     pub stalls: u32,
+    /// Faults that the guest has not read yet.
+    pub faults: u32,
+    /// PASIDs that are not free: live, parked, draining or lost.
+    pub pasids: u32,
+    /// ASIDs that are not free.
+    pub asids: u32,
 }
 
 /// Where a device stands.
@@ -55,6 +61,9 @@ impl<'p, P: Platform> Iommu<'p, P> {
             handles: record.handles,
             devices: record.devices.count(),
             stalls: record.stalls.count(),
+            faults: record.faults.len() as u32,
+            pasids: record.pasids.taken(),
+            asids: record.asids.taken(),
             ..Counts::default()
         };
         let Some(record) = books.guests.get(guest.key()) else {
@@ -109,7 +118,8 @@ impl<'p, P: Platform> Iommu<'p, P> {
         Ok(bytes)
     }
 
-    /// Bytes of memory that the books take: records of everything there is.
+    /// Bytes of memory that the books take: records of everything there is, and the number spaces and
+    /// fault rings of guests; their stage 2 and their windows not.
     pub fn size_bytes(&self) -> u64 {
         let books = self.books();
         books.guests.size_bytes()
@@ -122,6 +132,7 @@ impl<'p, P: Platform> Iommu<'p, P> {
             + books.leftovers.size_bytes()
             + books.vmids.size_bytes()
             + books.streams.size_bytes()
+            + books.guests_bytes()
     }
 
     /// Gives the memory of the books back, when there are no guests any more. The SMMUs go on with

@@ -100,10 +100,6 @@ impl<'p, P: Platform> Iommu<'p, P> {
 
 impl<'p, P: Platform> Books<'p, P> {
     /// The binding in a place, if it was lost on an SMMU.
-    #[expect(
-        clippy::type_complexity,
-        reason = "three parts that belong together for one step"
-    )]
     fn lost_binding(
         &self,
         slot: u32,

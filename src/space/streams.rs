@@ -141,6 +141,7 @@ impl<'p, P: Platform> StreamMap<'p, P> {
         Some(slot)
     }
 
+    #[cfg(test)]
     /// How many streams are in.
     pub(crate) const fn len(&self) -> u32 {
         self.len
