@@ -16,10 +16,12 @@
 #![expect(unsafe_code, reason = "the room whose purpose it is")]
 
 mod atomic;
+mod carve;
 mod cpu_tlb;
 mod frame;
 mod lock;
 mod mmio;
+mod page_map;
 mod platform;
 mod pool;
 mod ring;
@@ -32,11 +34,13 @@ pub mod testing;
 mod tree;
 mod wait;
 
+pub(crate) use carve::Carve;
 pub use cpu_tlb::{CpuTlb, CpuWalk};
 pub use frame::Frames;
 pub(crate) use frame::NoFrames;
 pub(crate) use lock::{Guard, Lock};
 pub use mmio::{Mmio, Registers};
+pub(crate) use page_map::{MAX_PAGES, PageMap};
 pub use platform::{Barrier, Clock, DeviceTag, NotDone, Platform};
 pub(crate) use pool::Chain;
 pub use pool::{NoTables, PoolShape};

@@ -105,6 +105,7 @@ impl<'p, P: Platform> Iommu<'p, P> {
     /// [`NotOwner`](SpaceError::NotOwner), [`Attached`](SpaceError::Attached),
     /// [`Fenced`](SpaceError::Fenced), [`SmmuDown`](SpaceError::SmmuDown),
     /// [`NotYet`](SpaceError::NotYet), [`Unwalkable`](SpaceError::Unwalkable),
+    /// [`WindowNotMapped`](SpaceError::WindowNotMapped),
     /// [`Misfit`](SpaceError::Misfit) if the SMMU has not the ATS that the device is to have,
     /// [`Contexts`](SpaceError::Contexts), [`Window`](SpaceError::Window),
     /// [`NoFrames`](SpaceError::NoFrames), [`Quota`](SpaceError::Quota),
@@ -139,7 +140,11 @@ impl<'p, P: Platform> Iommu<'p, P> {
             Ok((plans, books.guest(guest)?.memory.clone()))
         })?;
         plans.sort_unstable_by_key(|plan| plan.as_ref().map_or(u8::MAX, |plan| plan.smmu.as_u8()));
-        let walk = memory.lock(self.platform()).walk();
+        let walk = {
+            let memory = memory.lock(self.platform());
+            memory.expect_window()?;
+            memory.walk()
+        };
         let outcome = self
             .make_contexts(guest, &mut plans)
             .and_then(|()| self.publish(guest, &mut plans, walk));
@@ -448,7 +453,7 @@ impl<'p, P: Platform> Iommu<'p, P> {
         let Ok(memory) = self.memory_of(guest) else {
             return;
         };
-        let Ok(change) = memory.lock(self.platform()).unseal_all(detached) else {
+        let Some(change) = memory.lock(self.platform()).unseal_all(detached) else {
             return;
         };
         if let Ok(unsealed) = self.confirm(guest, change) {
@@ -461,7 +466,7 @@ impl<'p, P: Platform> Iommu<'p, P> {
         let Ok(memory) = self.memory_of(guest) else {
             return;
         };
-        let Ok(change) = memory.lock(self.platform()).unseal(sealed) else {
+        let Some(change) = memory.lock(self.platform()).unseal(sealed) else {
             return;
         };
         if let Ok(unsealed) = self.confirm(guest, change) {

@@ -83,7 +83,7 @@ impl<'p, P: Platform> Iommu<'p, P> {
                 && let Ok(detached) = smmu.dismantle(contexts)
             {
                 let mut memory = memory.lock(self.platform());
-                if let Ok(change) = memory.unseal_all(detached) {
+                if let Some(change) = memory.unseal_all(detached) {
                     // The VMID was flushed as a whole after the streams were stopped.
                     memory.give_back(change.open());
                 }
@@ -96,7 +96,7 @@ impl<'p, P: Platform> Iommu<'p, P> {
             smmu.forget_nesting(vmid);
         }
         if let Some(record) = books.guests.remove(guest.key()) {
-            record.free();
+            record.free(self.platform());
             // It was taken when the guest was made.
             let _ = books.vmids.put_back(vmid.as_u16().into());
         }

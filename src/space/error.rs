@@ -2,10 +2,12 @@
 
 use core::fmt;
 
+use super::hosted::WindowFault;
 use super::ids::{DeviceId, SmmuId};
 use super::numbers::NoNumber;
 use super::stage2::Stage2Error;
 use super::window::WindowError;
+use crate::addr::Ipa;
 use crate::hw::NoRoom;
 use crate::id::{Pasid, StreamId};
 use crate::smmu::{CommandError, ContextsError, Misfit, RecoverError, StreamError, Unwalkable};
@@ -133,6 +135,19 @@ pub enum SpaceError {
     Window(WindowError),
     /// The guest's tables are the host's own, who maps and unmaps there.
     HostsTables,
+    /// The guest's tables are ours: there is no change of the host's.
+    NotHosts,
+    /// The window is not aligned to its size, or not within the guest's addresses.
+    NoSuchWindow,
+    /// The host's tables do not show the window as they must.
+    WindowNotMapped {
+        /// The first page of which that is so.
+        ipa: Ipa,
+        /// What is wrong with it.
+        why: WindowFault,
+    },
+    /// The VMID is another guest's.
+    VmidTaken,
     /// Every PASID that was asked for is taken: live, parked, draining or lost.
     NoPasid,
     /// The PASID that was asked for is taken.
@@ -250,6 +265,19 @@ impl fmt::Display for Fence {
     }
 }
 
+impl fmt::Display for WindowFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotMapped => f.write_str("nothing is mapped"),
+            Self::OtherMemory { pa } => write!(f, "other memory is mapped, {pa}"),
+            Self::Writable => f.write_str("it can be written"),
+            Self::Attributes => f.write_str("it is not readable write-back memory"),
+            Self::Block => f.write_str("it is part of a block"),
+            Self::Unreadable { at } => write!(f, "a table at {at} cannot be read"),
+        }
+    }
+}
+
 impl fmt::Display for Quantity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -312,6 +340,12 @@ impl fmt::Display for SpaceError {
             Self::Stage2(why) => why.fmt(f),
             Self::Window(why) => why.fmt(f),
             Self::HostsTables => f.write_str("the tables are the host's own"),
+            Self::NotHosts => f.write_str("the tables are not the host's"),
+            Self::NoSuchWindow => f.write_str("the window cannot be there"),
+            Self::WindowNotMapped { ipa, why } => {
+                write!(f, "the window is not mapped as it must be at {ipa}: {why}")
+            }
+            Self::VmidTaken => f.write_str("the VMID is another guest's"),
             Self::NoPasid => f.write_str("all PASIDs are taken"),
             Self::PasidTaken => f.write_str("the PASID is taken"),
             Self::PasidOutOfRange => f.write_str("the guest has no such PASID"),

@@ -34,6 +34,9 @@ pub enum GuestLife {
     Lost,
 }
 
+/// A guest's PASIDs, its ASIDs, and its faults.
+type Parts<'p, P> = (Numbers<'p, P>, Numbers<'p, P>, Ring<'p, P, Fault>);
+
 /// A guest's memory, for whoever is at work on it.
 pub(super) type SharedMemory<'p, P> = Shared<'p, P, Lock<Memory<'p, P>>>;
 
@@ -65,77 +68,82 @@ pub(super) struct Guest<'p, P: Platform> {
 }
 
 impl<'p, P: Platform> Guest<'p, P> {
-    #[expect(
-        clippy::result_large_err,
-        reason = "the memory comes back, and there is no heap to put it on"
-    )]
-    fn new(
+    /// A guest with nothing but its memory, which is given back if there is no room for the rest.
+    pub(super) fn new(
         platform: &'p P,
-        config: &GuestConfig,
-        vmid: Vmid,
+        (pasid_bits, quota, vmid): (u8, Quota, Vmid),
         memory: Memory<'p, P>,
-    ) -> Result<Self, (Memory<'p, P>, SpaceError)> {
-        let pasids = match Numbers::new(platform, FIRST_NUMBER, config.pasid_bits) {
-            Ok(pasids) => pasids,
-            Err(why) => return Err((memory, SpaceError::of_pasid(why))),
-        };
+    ) -> Result<Self, SpaceError> {
+        match Self::parts(platform, pasid_bits) {
+            Ok((pasids, asids, faults)) => match Shared::new(platform, Lock::new(memory)) {
+                Ok(memory) => Ok(Self {
+                    memory,
+                    vmid,
+                    life: GuestLife::Running,
+                    gate: Gate::default(),
+                    quota,
+                    pasid_bits,
+                    pasids,
+                    asids,
+                    spaces: List::default(),
+                    draining: List::default(),
+                    devices: List::default(),
+                    stalls: List::default(),
+                    leftovers: List::default(),
+                    bindings: 0,
+                    handles: 0,
+                    faults,
+                    lost_faults: 0,
+                    live_on: SmmuSet::EMPTY,
+                    unproven: SmmuSet::EMPTY,
+                    lost_at: 0,
+                }),
+                Err((memory, NoFrames { log2_bytes })) => {
+                    pasids.free();
+                    asids.free();
+                    faults.free();
+                    memory.into_inner().free(platform);
+                    Err(SpaceError::NoFrames { log2_bytes })
+                }
+            },
+            Err(error) => {
+                memory.free(platform);
+                Err(error)
+            }
+        }
+    }
+
+    fn parts(platform: &'p P, pasid_bits: u8) -> Result<Parts<'p, P>, SpaceError> {
+        if !(1..=PASID_BITS_MAX).contains(&pasid_bits) {
+            return Err(SpaceError::PasidOutOfRange);
+        }
+        let pasids =
+            Numbers::new(platform, FIRST_NUMBER, pasid_bits).map_err(SpaceError::of_pasid)?;
         let asids = match Numbers::new(platform, FIRST_NUMBER, ASID_BITS) {
             Ok(asids) => asids,
             Err(why) => {
                 pasids.free();
-                return Err((memory, SpaceError::of_asid(why)));
+                return Err(SpaceError::of_asid(why));
             }
         };
-        let faults = match Ring::new(platform, LOG2_FAULT_BYTES) {
-            Ok(faults) => faults,
+        match Ring::new(platform, LOG2_FAULT_BYTES) {
+            Ok(faults) => Ok((pasids, asids, faults)),
             Err(NoFrames { log2_bytes }) => {
                 pasids.free();
                 asids.free();
-                return Err((memory, SpaceError::NoFrames { log2_bytes }));
+                Err(SpaceError::NoFrames { log2_bytes })
             }
-        };
-        let memory = match Shared::new(platform, Lock::new(memory)) {
-            Ok(memory) => memory,
-            Err((memory, NoFrames { log2_bytes })) => {
-                pasids.free();
-                asids.free();
-                faults.free();
-                return Err((memory.into_inner(), SpaceError::NoFrames { log2_bytes }));
-            }
-        };
-        Ok(Self {
-            memory,
-            vmid,
-            life: GuestLife::Running,
-            gate: Gate::default(),
-            quota: config.quota,
-            pasid_bits: config.pasid_bits,
-            pasids,
-            asids,
-            spaces: List::default(),
-            draining: List::default(),
-            devices: List::default(),
-            stalls: List::default(),
-            leftovers: List::default(),
-            bindings: 0,
-            handles: 0,
-            faults,
-            lost_faults: 0,
-            live_on: SmmuSet::EMPTY,
-            unproven: SmmuSet::EMPTY,
-            lost_at: 0,
-        })
+        }
     }
 
     /// Gives all of its memory back: nothing of it is in hardware, and nobody is at work on it.
-    pub(super) fn free(self) -> Vmid {
+    pub(super) fn free(self, platform: &P) {
         self.pasids.free();
         self.asids.free();
         self.faults.free();
         if let Ok(memory) = self.memory.try_into_inner() {
-            memory.into_inner().free();
+            memory.into_inner().free(platform);
         }
-        self.vmid
     }
 }
 
@@ -152,9 +160,6 @@ impl<'p, P: Platform> Iommu<'p, P> {
     /// [`Window`](SpaceError::Window); [`PasidOutOfRange`](SpaceError::PasidOutOfRange) if
     /// `pasid_bits` is not 1 to 20.
     pub fn create_guest(&self, config: &GuestConfig) -> Result<GuestId, SpaceError> {
-        if !(1..=PASID_BITS_MAX).contains(&config.pasid_bits) {
-            return Err(SpaceError::PasidOutOfRange);
-        }
         let bits = self.least(|features| features.vmid_bits).min(16);
         let number = self
             .books()
@@ -165,15 +170,13 @@ impl<'p, P: Platform> Iommu<'p, P> {
         let vmid = Vmid::new(number as u16);
         let features = self.all().map(|(id, smmu)| (id, smmu.features()));
         let made = Memory::new(self.platform(), config, vmid, features).and_then(|memory| {
-            Guest::new(self.platform(), config, vmid, memory).map_err(|(memory, why)| {
-                memory.free();
-                why
-            })
+            let parts = (config.pasid_bits, config.quota, vmid);
+            Guest::new(self.platform(), parts, memory)
         });
         let mut books = self.books();
         let inserted = made.and_then(|guest| {
             books.guests.insert(guest).map_err(|(guest, why)| {
-                guest.free();
+                guest.free(self.platform());
                 why.into()
             })
         });

@@ -22,8 +22,8 @@ impl<'p, P: Platform> Iommu<'p, P> {
     /// # Errors
     ///
     /// [`NoSuchGuest`](SpaceError::NoSuchGuest), [`GuestEnding`](SpaceError::GuestEnding),
-    /// [`Stage2`](SpaceError::Stage2), [`NoFrames`](SpaceError::NoFrames),
-    /// [`Quota`](SpaceError::Quota), [`Busy`](SpaceError::Busy).
+    /// [`HostsTables`](SpaceError::HostsTables), [`Stage2`](SpaceError::Stage2),
+    /// [`NoFrames`](SpaceError::NoFrames), [`Quota`](SpaceError::Quota), [`Busy`](SpaceError::Busy).
     pub fn map(
         &self,
         guest: GuestId,
@@ -38,7 +38,7 @@ impl<'p, P: Platform> Iommu<'p, P> {
         })?;
         let mut memory = memory.lock(self.platform());
         memory
-            .stage2
+            .stage2()?
             .map(ipa, pa, size_bytes, attributes, sizes)
             .map_err(SpaceError::of_stage2)
     }
@@ -58,7 +58,10 @@ impl<'p, P: Platform> Iommu<'p, P> {
         let (memory, visit) = self.join(guest, None, |books| {
             Ok(books.running(guest)?.memory.clone())
         })?;
-        let unmapped = memory.lock(self.platform()).stage2.unmap(ipa, size_bytes);
+        let unmapped = memory
+            .lock(self.platform())
+            .stage2()?
+            .unmap(ipa, size_bytes);
         let change = match unmapped {
             Ok(change) => change,
             Err(Stage2Error::SplitNeeded { .. }) => {
@@ -90,7 +93,7 @@ impl<'p, P: Platform> Iommu<'p, P> {
             self.alone(guest, |books| Ok(books.running(guest)?.memory.clone()))?;
         let mut memory = memory.lock(self.platform());
         let splitting = memory
-            .stage2
+            .stage2()?
             .split(ipa, size_bytes)
             .map_err(SpaceError::of_stage2)?;
         // An abandoned split leaves blocks that are slow, and as they were mapped.
@@ -126,7 +129,7 @@ impl<'p, P: Platform> Iommu<'p, P> {
         })?;
         let change = memory
             .lock(self.platform())
-            .stage2
+            .stage2()?
             .protect(ipa, size_bytes, permissions)
             .map_err(SpaceError::of_stage2)?;
         self.confirm(guest, change).map_err(|(error, _)| error)

@@ -1,23 +1,50 @@
 //! What a guest's memory is to devices: its stage 2, and the window of CDs in it.
 //!
+//! The tables are ours ([`Stage2`]), or the host's own ([`Hosted`](super::hosted::Hosted)).
+//!
 //! # Locks
 //!
-//! A guest's memory is locked while its tables are changed, never across a wait. It may be locked
-//! inside a device's contexts, for a leaf; nothing is locked inside it.
+//! A guest's memory is locked while its tables are changed, never across a wait, save while a block
+//! of it is split. It may be locked inside a device's contexts, for a leaf; nothing is locked inside
+//! it.
 
 use super::error::{Quantity, SpaceError};
+use super::hosted::Hosted;
+use super::ids::SmmuId;
 use super::settings::GuestConfig;
 use super::stage2::{Reclaim, Stage2, Stage2Config, Stage2Error};
 use super::window::{Unsealed, Window, WindowError};
 use crate::hw::{NoTables, Platform};
 use crate::id::Vmid;
-use crate::smmu::{Detached, Features, Sealed, Unsynced};
+use crate::smmu::{Detached, Features, Gathered, Sealed, Unsynced};
 use crate::spec::vmsa::Stage2Walk;
 
 /// The stage 2 of one guest, and its window.
-pub(super) struct Memory<'p, P: Platform> {
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one for each guest, in a frame of its own"
+)]
+pub(super) enum Memory<'p, P: Platform> {
+    /// Tables of ours.
+    Own(Own<'p, P>),
+    /// Tables of the host's.
+    Hosts(Hosted<'p, P>),
+}
+
+/// Tables of ours, and the window in them.
+pub(super) struct Own<'p, P: Platform> {
     pub(super) stage2: Stage2<'p, P>,
     window: Window<'p, P>,
+}
+
+/// Memory that is on its way out of the window.
+pub(super) enum Leaving<'p, P: Platform> {
+    /// Out of tables of ours: SMMUs may have cached the way to it.
+    Own(Unsealed<'p, P>),
+    /// Out of a window that stays mapped as it is: nobody has to forget anything.
+    One(Sealed),
+    /// As [`One`](Self::One), for all memory of a device's contexts.
+    All(Detached<'p, P>),
 }
 
 impl<'p, P: Platform> Memory<'p, P> {
@@ -26,7 +53,7 @@ impl<'p, P: Platform> Memory<'p, P> {
         platform: &'p P,
         config: &GuestConfig,
         vmid: Vmid,
-        features: impl Iterator<Item = (super::SmmuId, &'f Features)>,
+        features: impl Iterator<Item = (SmmuId, &'f Features)>,
     ) -> Result<Self, SpaceError> {
         let mut stage2 = Stage2Config {
             granule: config.granule,
@@ -45,7 +72,7 @@ impl<'p, P: Platform> Memory<'p, P> {
         let mut stage2 = Stage2::new(platform, stage2).map_err(SpaceError::of_stage2)?;
         let made = Window::new(platform, &mut stage2, config.window, config.window_bytes);
         match made {
-            Ok(window) => Ok(Self { stage2, window }),
+            Ok(window) => Ok(Self::Own(Own { stage2, window })),
             Err(why) => {
                 // Nobody ever walked it.
                 stage2.dismantle().open().free();
@@ -55,56 +82,128 @@ impl<'p, P: Platform> Memory<'p, P> {
     }
 
     pub(super) const fn walk(&self) -> Stage2Walk {
-        self.stage2.walk()
+        match self {
+            Self::Own(own) => own.stage2.walk(),
+            Self::Hosts(hosted) => hosted.walk(),
+        }
+    }
+
+    /// The tables, if they are ours to change.
+    pub(super) const fn stage2(&mut self) -> Result<&mut Stage2<'p, P>, SpaceError> {
+        match self {
+            Self::Own(own) => Ok(&mut own.stage2),
+            Self::Hosts(_) => Err(SpaceError::HostsTables),
+        }
+    }
+
+    /// Refuses a window that the host did not map as it must be.
+    pub(super) fn expect_window(&self) -> Result<(), SpaceError> {
+        match self {
+            Self::Own(_) => Ok(()),
+            Self::Hosts(hosted) => hosted.expect_mapped(),
+        }
     }
 
     /// Takes memory and shows it in the window.
     pub(super) fn seal(&mut self, log2_bytes: u8) -> Result<Sealed, SpaceError> {
-        self.window
-            .seal(&mut self.stage2, log2_bytes)
-            .map_err(SpaceError::of_window)
+        match self {
+            Self::Own(own) => own
+                .window
+                .seal(&mut own.stage2, log2_bytes)
+                .map_err(SpaceError::of_window),
+            Self::Hosts(hosted) => hosted.seal(log2_bytes),
+        }
     }
 
     /// Takes memory out of the window that no SMMU looks at as configuration.
-    pub(super) fn unseal(&mut self, sealed: Sealed) -> Result<Unsynced<Unsealed<'p, P>>, Sealed> {
-        self.window.unseal(&mut self.stage2, sealed)
+    pub(super) fn unseal(&mut self, sealed: Sealed) -> Option<Unsynced<Leaving<'p, P>>> {
+        match self {
+            Self::Own(own) => {
+                let change = own.window.unseal(&mut own.stage2, sealed).ok()?;
+                Some(change.map(Leaving::Own))
+            }
+            Self::Hosts(hosted) => Some(hosted.nothing_owed(Leaving::One(sealed))),
+        }
     }
 
     /// As [`unseal`](Self::unseal), for all memory of a device's contexts.
     pub(super) fn unseal_all(
         &mut self,
         contexts: Detached<'p, P>,
-    ) -> Result<Unsynced<Unsealed<'p, P>>, Detached<'p, P>> {
-        self.window.unseal_all(&mut self.stage2, contexts)
+    ) -> Option<Unsynced<Leaving<'p, P>>> {
+        match self {
+            Self::Own(own) => {
+                let change = own.window.unseal_all(&mut own.stage2, contexts).ok()?;
+                Some(change.map(Leaving::Own))
+            }
+            Self::Hosts(hosted) => Some(hosted.nothing_owed(Leaving::All(contexts))),
+        }
     }
 
     /// Makes memory again of what left the window, and that every SMMU has forgotten.
-    pub(super) fn give_back(&mut self, unsealed: Unsealed<'p, P>) {
-        // It is of this window: `unseal` would have refused it otherwise.
-        let _ = self.window.give_back(&mut self.stage2, unsealed);
+    pub(super) fn give_back(&mut self, leaving: Leaving<'p, P>) {
+        match (self, leaving) {
+            (Self::Own(own), Leaving::Own(unsealed)) => {
+                // It is of this window: `unseal` would have refused it otherwise.
+                let _ = own.window.give_back(&mut own.stage2, unsealed);
+            }
+            (Self::Hosts(hosted), Leaving::One(sealed)) => hosted.give_back(sealed),
+            (Self::Hosts(hosted), Leaving::All(mut contexts)) => {
+                while let Some(leaf) = contexts.pop_leaf() {
+                    hosted.give_back(leaf);
+                }
+                hosted.give_back(contexts.into_root());
+            }
+            // Another guest's: nothing is given back that nobody can vouch for.
+            (Self::Own(_), Leaving::One(_) | Leaving::All(_))
+            | (Self::Hosts(_), Leaving::Own(_)) => {}
+        }
     }
 
     /// Takes back tables that every SMMU has forgotten.
     pub(super) fn reclaim(&mut self, tables: Reclaim<'p, P>) {
-        let _ = self.stage2.reclaim(tables);
+        if let Self::Own(own) = self {
+            let _ = own.stage2.reclaim(tables);
+        }
     }
 
     /// Keeps tables that an SMMU may still walk.
     pub(super) fn lose(&mut self, change: Unsynced<Reclaim<'p, P>>) {
-        let _ = self.stage2.lose(change);
+        if let Self::Own(own) = self {
+            let _ = own.stage2.lose(change);
+        }
+    }
+
+    /// What must be invalidated for all that the host took away in a range of its own tables.
+    pub(super) fn host_changed(&self, ipa: crate::addr::Ipa, size_bytes: u64) -> Option<Gathered> {
+        match self {
+            Self::Own(_) => None,
+            Self::Hosts(hosted) => Some(hosted.changed(ipa, size_bytes)),
+        }
     }
 
     /// Gives everything back. No SMMU has anything of the VMID any more, and no CPU.
-    pub(super) fn free(self) {
-        let Self { mut stage2, window } = self;
-        // Contexts that were lost are still sealed; the window's books stay out of use with them.
-        let _ = window.close(&mut stage2);
-        stage2.dismantle().open().free();
+    pub(super) fn free(self, platform: &P) {
+        match self {
+            Self::Own(Own { mut stage2, window }) => {
+                // Contexts that were lost are still sealed; the window's books stay out of use with
+                // them.
+                let _ = window.close(&mut stage2);
+                stage2.dismantle().open().free();
+            }
+            Self::Hosts(hosted) => hosted.free(platform),
+        }
     }
 
     /// How many bytes are sealed in the window.
     pub(super) fn sealed_bytes(&self) -> u64 {
-        self.window.sealed_pages() << self.stage2.geometry().granule().log2_bytes()
+        match self {
+            Self::Own(own) => {
+                let log2_page = own.stage2.geometry().granule().log2_bytes();
+                own.window.sealed_pages() << log2_page
+            }
+            Self::Hosts(hosted) => hosted.sealed_bytes(),
+        }
     }
 }
 

@@ -11,17 +11,12 @@
 //! in the types ([`Unsynced`]).
 
 use core::fmt;
-use core::sync::atomic::{AtomicU64, Ordering};
 
 use super::stage2::{Reclaim, Stage2, Stage2Error};
 use crate::addr::Ipa;
-use crate::hw::{Frames, Platform};
+use crate::hw::{MAX_PAGES, NoFrames, PageMap, Platform};
 use crate::id::Vmid;
 use crate::smmu::{Detached, Sealed, Unsynced};
-
-const LOG2_BOOKS_BYTES: u8 = 12;
-/// One bit for each page, in one frame of 4 KiB.
-const MAX_PAGES: u64 = 8 << LOG2_BOOKS_BYTES;
 
 /// Why memory was not sealed, or a window not made. Nothing was changed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -76,9 +71,7 @@ pub struct Window<'p, P> {
     vmid: Vmid,
     base: Ipa,
     log2_page: u8,
-    pages: u64,
-    /// A bit for each page that is taken.
-    books: Frames,
+    pages: PageMap<'p, P>,
 }
 
 impl<'p, P: Platform> Window<'p, P> {
@@ -104,15 +97,10 @@ impl<'p, P: Platform> Window<'p, P> {
                 at_most: MAX_PAGES,
             });
         }
-        let log2_bytes = LOG2_BOOKS_BYTES;
-        let books = platform
-            .allocate(log2_bytes)
-            .ok_or(WindowError::NoFrames { log2_bytes })?;
-        for word in books.words(platform) {
-            word.store(0, Ordering::Relaxed);
-        }
+        let pages = PageMap::new(platform, pages)
+            .map_err(|NoFrames { log2_bytes }| WindowError::NoFrames { log2_bytes })?;
         if let Err(error) = stage2.set_window(base, size_bytes) {
-            platform.free(books);
+            pages.free();
             return Err(WindowError::Stage2(error));
         }
         Ok(Self {
@@ -121,7 +109,6 @@ impl<'p, P: Platform> Window<'p, P> {
             base,
             log2_page,
             pages,
-            books,
         })
     }
 
@@ -143,7 +130,8 @@ impl<'p, P: Platform> Window<'p, P> {
         let log2_bytes = log2_bytes.max(self.log2_page);
         let log2_pages = log2_bytes - self.log2_page;
         let first = self
-            .find(log2_pages)
+            .pages
+            .find(self.base.as_u64() >> self.log2_page, log2_pages)
             .ok_or(WindowError::Full { log2_bytes })?;
         let frames = self
             .platform
@@ -155,7 +143,7 @@ impl<'p, P: Platform> Window<'p, P> {
             self.platform.free(frames);
             return Err(WindowError::Stage2(error));
         }
-        self.mark(first, log2_pages, |word, bit| word | bit);
+        self.pages.take(first, log2_pages);
         Ok(Sealed::new(frames, ipa, self.vmid))
     }
 
@@ -251,14 +239,13 @@ impl<'p, P: Platform> Window<'p, P> {
             return Err(self);
         }
         stage2.clear_window();
-        self.platform.free(self.books);
+        self.pages.free();
         Ok(())
     }
 
     /// How many pages are sealed, in use or not yet given back.
     pub fn sealed_pages(&self) -> u64 {
-        let words = self.books.words(self.platform).iter();
-        words.map(|word| u64::from(get(word).count_ones())).sum()
+        self.pages.taken()
     }
 
     /// Where it begins.
@@ -268,7 +255,7 @@ impl<'p, P: Platform> Window<'p, P> {
 
     /// How many bytes it has.
     pub const fn size_bytes(&self) -> u64 {
-        self.pages << self.log2_page
+        self.pages.pages() << self.log2_page
     }
 
     fn expect_own(&self, stage2: &Stage2<'p, P>) -> Result<(), WindowError> {
@@ -287,45 +274,9 @@ impl<'p, P: Platform> Window<'p, P> {
     fn free(&mut self, sealed: Sealed) {
         let first = (sealed.ipa().as_u64() - self.base.as_u64()) >> self.log2_page;
         let log2_pages = sealed.log2_bytes() - self.log2_page;
-        self.mark(first, log2_pages, |word, bit| word & !bit);
+        self.pages.give_back(first, log2_pages);
         self.platform.free(sealed.into_frames());
     }
-
-    /// The first page of `2^log2_pages` free ones that are aligned to that as an IPA.
-    fn find(&self, log2_pages: u8) -> Option<u64> {
-        let count = 1_u64.checked_shl(log2_pages.into())?;
-        let base = self.base.as_u64() >> self.log2_page;
-        let aligned = base.checked_next_multiple_of(count)?;
-        let mut first = aligned - base;
-        while first.checked_add(count)? <= self.pages {
-            if (first..first + count).all(|page| !self.is_taken(page)) {
-                return Some(first);
-            }
-            first += count;
-        }
-        None
-    }
-
-    fn word(&self, page: u64) -> Option<&AtomicU64> {
-        self.books.words(self.platform).get((page / 64) as usize)
-    }
-
-    fn is_taken(&self, page: u64) -> bool {
-        self.word(page)
-            .is_none_or(|word| get(word) >> (page % 64) & 1 != 0)
-    }
-
-    fn mark(&mut self, first: u64, log2_pages: u8, change: impl Fn(u64, u64) -> u64) {
-        for page in first..first + (1 << log2_pages) {
-            if let Some(word) = self.word(page) {
-                word.store(change(get(word), 1 << (page % 64)), Ordering::Relaxed);
-            }
-        }
-    }
-}
-
-fn get(word: &AtomicU64) -> u64 {
-    word.load(Ordering::Relaxed)
 }
 
 /// Unmaps memory that was mapped in pages, in a range that nobody else changes.

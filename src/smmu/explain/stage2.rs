@@ -6,7 +6,7 @@ use super::{
 };
 use crate::addr::Pa;
 use crate::spec::bits::Field;
-use crate::spec::vmsa::{Access, Decoded, Descriptor, Geometry, Granule, Level, MemoryType};
+use crate::spec::vmsa::{Decoded, Descriptor, Geometry, Granule, Level, MemoryType};
 
 const T0SZ: Field = Field::bits(165, 160);
 const SL0: Field = Field::bits(167, 166);
@@ -153,8 +153,7 @@ impl View<'_> {
             return stops(Stop::AccessFlag(found));
         }
         let access = attributes.permissions.access;
-        let can_read = matches!(access, Access::ReadOnly | Access::ReadWrite);
-        let can_write = matches!(access, Access::WriteOnly | Access::ReadWrite);
+        let (can_read, can_write) = (access.can_read(), access.can_write());
         if !can_read && (!can_write || purpose != Purpose::Input) {
             return stops(Stop::Permission(found));
         }

@@ -37,6 +37,18 @@ pub enum Access {
     ReadWrite = 0b11,
 }
 
+impl Access {
+    /// Whether it may read.
+    pub const fn can_read(self) -> bool {
+        matches!(self, Self::ReadOnly | Self::ReadWrite)
+    }
+
+    /// Whether it may write.
+    pub const fn can_write(self) -> bool {
+        matches!(self, Self::WriteOnly | Self::ReadWrite)
+    }
+}
+
 /// Whether instructions may be fetched: `XN`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[repr(u8)]
