@@ -5,6 +5,8 @@ use core::ops::Deref;
 use super::Smmu;
 use super::contexts::{Context, Contexts};
 use super::error::CommandError;
+use super::gather::Gathered;
+use super::invalidate::Train;
 use super::misfit::Misfit;
 use super::probe::Features;
 use super::release::{Releasing, forget_cd, streams_of};
@@ -12,6 +14,7 @@ use super::steps::Stopped;
 use crate::hw::Platform;
 use crate::id::{StreamId, SubstreamId, Vmid};
 use crate::spec::cd::{Cd, CdState, Faults};
+use crate::spec::command::Command;
 use crate::spec::stage1::Stage1Walk;
 use crate::spec::ste::CdTable;
 
@@ -70,6 +73,30 @@ impl<'p, P: Platform> Smmu<'p, P> {
         let streams = contexts.streams().iter();
         let commands = streams.filter_map(|&stream| self.forget_atc(stream, context));
         self.atc_invalidate_singly(commands, failed)
+    }
+
+    /// The first phase of [`invalidate_with`](super::invalidate_with), on this SMMU alone.
+    pub(crate) fn begin_invalidate(
+        &self,
+        gathered: &Gathered,
+        devices: impl Iterator<Item = Command> + Clone,
+    ) -> Train {
+        Train::submit(self, gathered, devices)
+    }
+
+    /// What has devices of this SMMU forget what they cached of `contexts`.
+    pub(crate) fn atc_invalidations<'s, C>(
+        &'s self,
+        contexts: impl Iterator<Item = Releasing<C>> + Clone + 's,
+    ) -> impl Iterator<Item = Command> + Clone + 's
+    where
+        'p: 's,
+        C: Deref<Target = Contexts<'p, P>> + Clone + 's,
+    {
+        contexts.filter(|it| it.has_ats).flat_map(move |it| {
+            let context = it.context;
+            streams_of(it.contexts).filter_map(move |stream| self.forget_atc(stream, context))
+        })
     }
 
     /// Ends all of `contexts`, live or quiet, of which no translation is cached any more, here or by

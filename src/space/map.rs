@@ -4,12 +4,12 @@ use super::error::{Fence, SpaceError};
 use super::ids::{GuestId, MAX_SMMUS, SmmuId, SmmuSet, SpaceId};
 use super::iommu::Iommu;
 use super::stage2::{PageSizes, Stage2Error};
-use super::walk::Spaces;
+use super::walk::{BoundCd, Spaces};
 use crate::addr::{Iova, Ipa, Pa};
 use crate::hw::Platform;
-use crate::id::StreamId;
-use crate::smmu::{CommandError, Smmu, Stage1Stale, Unsynced};
-use crate::spec::vmsa::{Attributes, Permissions};
+use crate::smmu::{CommandError, Smmu, Stage1Error, Stage1Stale, Unsynced};
+use crate::spec::command::{Command, TlbiScope};
+use crate::spec::vmsa::{Attributes, Granule, Permissions};
 
 /// How many ranges one [`Iommu::invalidate_list`] takes.
 pub const MAX_RANGES: usize = 64;
@@ -149,16 +149,15 @@ impl<'p, P: Platform> Iommu<'p, P> {
         }
         let mut trains = [const { None }; MAX_SMMUS];
         for (id, smmu) in self.each(live_on) {
-            let caches = self.caching_streams(guest, id);
-            trains[id.index()] = Some(smmu.begin_invalidate(change.gathered(), caches));
+            let devices = self.device_caches(guest, id, smmu);
+            trains[id.index()] = Some(smmu.begin_invalidate(change.gathered(), devices));
         }
         let mut failed = None;
         for (id, smmu) in self.each(live_on) {
-            let outcome = match trains[id.index()].take() {
-                Some(train) => train.and_then(|train| train.finish()),
-                None => Ok(()),
+            let Some(train) = trains[id.index()].take() else {
+                continue;
             };
-            let outcome = match outcome {
+            let outcome = match train.wait(smmu, || self.device_caches(guest, id, smmu)) {
                 Ok(()) => Ok(()),
                 Err(CommandError::AtcTimeout) => self.ask_guest_singly(guest, id, smmu),
                 Err(error) => Err(self.lose_guest_on(guest, id, error)),
@@ -173,16 +172,17 @@ impl<'p, P: Platform> Iommu<'p, P> {
         }
     }
 
-    /// The streams of a guest's devices behind an SMMU that may cache translations.
-    fn caching_streams(
+    /// What has a guest's devices behind an SMMU drop what they cached.
+    fn device_caches(
         &self,
         guest: GuestId,
         id: SmmuId,
-    ) -> impl Iterator<Item = StreamId> + Clone + use<'_, 'p, P> {
+        smmu: &'p Smmu<'p, P>,
+    ) -> impl Iterator<Item = Command> + Clone + use<'_, 'p, P> {
         let devices = self.devices_of_guest(guest);
         self.stopping(id, devices)
             .filter(|it| it.has_ats)
-            .map(|it| it.stream)
+            .flat_map(|it| smmu.atc_inv_everything(it.stream))
     }
 
     /// A device did not drop its translations: who is silent again is fenced.
@@ -261,31 +261,40 @@ impl<'p, P: Platform> Iommu<'p, P> {
         let ((stale, live_on), _visit) = self.join(guest, Some(space), |books| {
             let vmid = books.running(guest)?.vmid;
             let space = books.live(guest, space)?;
-            let granule = space.walk.halves().next().map(|half| half.granule);
+            // Of two halves with granules of their own, the smaller one reaches both.
+            let granules = space.walk.halves().map(|half| half.granule);
             let stale = Stage1Stale {
                 vmid,
                 asid: space.walk.asid,
-                promises_no_global: space.promises_no_global,
-                granule,
+                ranges: ranges.iter().copied(),
+                granule: granules
+                    .min_by_key(|granule| granule.log2_bytes())
+                    .unwrap_or(Granule::Kib4),
+                // The guest does not say whether tables went.
+                scope: TlbiScope::Walk,
+                has_globals: !space.promises_no_global,
             };
             Ok((stale, space.live_on))
         })?;
         let spaces = Spaces::One(space);
         let mut trains = [const { None }; MAX_SMMUS];
         for (id, smmu) in self.each(live_on) {
-            let caches = self.cds(spaces, id).filter(|cd| cd.has_ats);
-            let caches = caches.map(|cd| (cd.contexts, cd.context));
-            trains[id.index()] = Some(smmu.begin_invalidate_stage1(&stale, ranges, caches));
+            let devices = smmu.atc_invalidations(self.cds(spaces, id).map(BoundCd::releasing));
+            trains[id.index()] = Some(smmu.begin_invalidate_stage1(&stale, devices));
         }
         let mut outcome = Ok(());
         for (id, _) in self.each(live_on) {
             let Some(train) = trains[id.index()].take() else {
                 continue;
             };
-            let found = match train.and_then(|train| train.finish()) {
+            let found = match train.finish() {
                 Ok(()) => continue,
-                Err(CommandError::AtcTimeout) => self.find_silent(spaces, id),
-                Err(error) => Err(error),
+                Err(Stage1Error::DeviceCaches(CommandError::AtcTimeout)) => {
+                    self.find_silent(spaces, id)
+                }
+                Err(Stage1Error::Translations(error) | Stage1Error::DeviceCaches(error)) => {
+                    Err(error)
+                }
             };
             let error = match found {
                 Ok(None) => continue,
