@@ -1,5 +1,7 @@
 //! The machines, and what the probe must say of each. A new case is a new row.
 
+use super::start::Start;
+
 /// One machine.
 pub(super) struct Case {
     pub(super) name: &'static str,
@@ -15,14 +17,6 @@ pub(super) struct Case {
     pub(super) has: &'static [&'static str],
     /// What the report has not.
     pub(super) lacks: &'static [&'static str],
-}
-
-/// Who starts the application.
-pub(super) enum Start {
-    /// Firmware, as the kernel that QEMU hands over. It comes from no disk.
-    Kernel,
-    /// UEFI's shell, from a disk that can be written.
-    Shell,
 }
 
 /// QEMU's `virt` with an SMMU and one device.
@@ -66,6 +60,12 @@ pub(super) const PLAIN: Case = Case {
         "0000:00:00.0: yes",
     ],
 };
+
+/// The report of whoever came from a disk.
+const FROM_A_DISK: &[&str] = &[
+    "USABLE: it would take all SMMUs over",
+    "This report is saved as \\EFI\\tools\\portcullis-probe.txt",
+];
 
 /// A device where Kunpeng 920's SEC engine is, and one on a bridge that bypasses the SMMU.
 const KUNPENG_BUSES: &[&str] = &[
@@ -149,10 +149,23 @@ pub(super) const CASES: &[Case] = &[
         name: "shell",
         about: "from UEFI's shell, the report saved beside the application",
         start: Start::Shell,
-        has: &[
-            "USABLE: it would take all SMMUs over",
-            "This report is saved as \\EFI\\portcullis-probe.txt",
-        ],
+        has: FROM_A_DISK,
+        lacks: &["NOT saved"],
+        ..PLAIN
+    },
+    Case {
+        name: "grub",
+        about: "from GRUB's `chainloader`",
+        start: Start::Grub,
+        has: FROM_A_DISK,
+        lacks: &["NOT saved"],
+        ..PLAIN
+    },
+    Case {
+        name: "boot-entry",
+        about: "from a boot entry: page by page, and firmware goes on afterwards",
+        start: Start::BootEntry,
+        has: FROM_A_DISK,
         lacks: &["NOT saved"],
         ..PLAIN
     },
