@@ -32,7 +32,7 @@ pub use device_tree::{DeviceTree, FoundSmmu, Search, smmus, tree_bytes};
 pub use list::{Full, List, Text};
 pub use machine::{
     Conduit, Console, ConsoleKind, Cpu, Device, Gic, Interrupt, Kept, Machine, Mpidr, Reserved,
-    Smmu, SmmuIndex, SmmuInterrupts, Start, Stream, StreamsOf, Trigger,
+    Smmu, SmmuIndex, SmmuInterrupts, Start, Stream, Streams, StreamsOf, Trigger,
 };
 pub use quirks::Quirks;
 pub use refusal::{Block, Fault, NodeName, Refusal};

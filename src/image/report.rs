@@ -3,7 +3,7 @@
 use core::fmt;
 
 use portcullis::arch::{board, cpu, image, println, psci};
-use portcullis::discover::{Bridge, Device, Machine, StreamsOf};
+use portcullis::discover::{Bridge, Device, Machine, Stream, StreamsOf};
 use portcullis::pci::Kind;
 use portcullis::smmu::{Features, StallModel, probe};
 
@@ -87,11 +87,10 @@ pub(crate) fn devices(machine: &Machine, functions: &Functions) {
             Kind::Endpoint => "",
             Kind::Bridge { .. } | Kind::Closed => ", a bridge",
         };
-        match machine.streams_of(function.segment, rid) {
-            StreamsOf::Behind(stream) => println!(
-                "pci {rid} {vendor:04x}:{device:04x} class {class}{kind}: smmu {} stream {}",
-                stream.smmu.as_usize(),
-                stream.id,
+        match function.streams(machine) {
+            StreamsOf::Behind(streams) => println!(
+                "pci {rid} {vendor:04x}:{device:04x} class {class}{kind}: {}",
+                Through(&streams),
             ),
             StreamsOf::Unprotected => println!(
                 "pci {rid} {vendor:04x}:{device:04x} class {class}{kind}: UNPROTECTED, behind no SMMU"
@@ -117,6 +116,24 @@ pub(crate) fn devices(machine: &Machine, functions: &Functions) {
             "{}: not ECAM, nothing behind it was looked at",
             Name(bridge)
         );
+    }
+}
+
+/// The SMMU and the stream of what a function does, or all of them.
+struct Through<'a>(&'a [Stream]);
+
+impl fmt::Display for Through<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (place, stream) in self.0.iter().enumerate() {
+            let or = if place > 0 { " or " } else { "" };
+            write!(
+                f,
+                "{or}smmu {} stream {}",
+                stream.smmu.as_usize(),
+                stream.id
+            )?;
+        }
+        Ok(())
     }
 }
 

@@ -5,7 +5,8 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use portcullis::discover::{
-    Conduit, ConsoleKind, Device, Interrupt, Machine, Quirks, SmmuInterrupts, Stream, StreamsOf,
+    Conduit, ConsoleKind, Device, Interrupt, Machine, Quirks, SmmuInterrupts, Stream, Streams,
+    StreamsOf,
 };
 
 use crate::cpu::ExceptionLevel;
@@ -267,7 +268,7 @@ fn devices(out: &mut Layout, survey: &Survey<'_>, machine: &Machine) {
     out.section("DEVICES, THE UNPROTECTED ONES FIRST");
     let functions = survey.functions.iter();
     let (open, behind): (Vec<_>, Vec<_>) =
-        functions.partition(|it| stream_of(machine, it).is_none());
+        functions.partition(|it| streams_of(machine, it).is_none());
     let components = machine.devices.iter();
     let (open_components, components): (Vec<_>, Vec<_>) =
         components.partition(|it| is_unprotected(machine, it));
@@ -299,10 +300,10 @@ fn devices(out: &mut Layout, survey: &Survey<'_>, machine: &Machine) {
     }
 }
 
-/// The stream of a function that goes through an SMMU.
-pub(crate) fn stream_of(machine: &Machine, function: &Function) -> Option<Stream> {
-    match machine.streams_of(function.segment, function.rid) {
-        StreamsOf::Behind(stream) => Some(stream),
+/// The streams of a function all of whose traffic goes through an SMMU.
+pub(crate) fn streams_of(machine: &Machine, function: &Function) -> Option<Streams> {
+    match machine.streams_of_all(function.segment, function.rids()) {
+        StreamsOf::Behind(streams) => Some(streams),
         StreamsOf::Unprotected => None,
     }
 }
@@ -316,7 +317,18 @@ fn place_of(stream: Stream) -> String {
 }
 
 fn function(out: &mut Layout, machine: &Machine, function: &Function) {
-    let place = stream_of(machine, function).map_or_else(|| "UNPROTECTED".into(), place_of);
+    let place = streams_of(machine, function).map_or_else(
+        || "UNPROTECTED".into(),
+        |streams| {
+            let places: Vec<_> = streams.iter().copied().map(place_of).collect();
+            places.join(" or ")
+        },
+    );
+    let aliases: String = function
+        .aliases
+        .iter()
+        .map(|alias| format!(", may come as {alias}"))
+        .collect();
     let Function {
         segment,
         rid,
@@ -330,6 +342,7 @@ fn function(out: &mut Layout, machine: &Machine, function: &Function) {
         FunctionKind::Bridge {
             secondary,
             subordinate,
+            ..
         } => {
             format!(", bridge to buses {secondary:02x}-{subordinate:02x}")
         }
@@ -339,7 +352,7 @@ fn function(out: &mut Layout, machine: &Machine, function: &Function) {
         format!(", MSIs to ITS {} as {:#x}", msis.its, msis.device_id)
     });
     out.line(format_args!(
-        "{segment:04x}:{rid} {place}: {vendor:04x}:{device:04x} class {class}{kind}{msis}"
+        "{segment:04x}:{rid} {place}: {vendor:04x}:{device:04x} class {class}{kind}{aliases}{msis}"
     ));
 }
 

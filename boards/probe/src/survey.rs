@@ -134,10 +134,10 @@ impl<'t> Survey<'t> {
 
     fn ask_for_msis(&mut self, tables: &AcpiTables<'_>) {
         for function in &mut self.functions {
+            // An ITS sees the RID that the outermost bridge puts there.
+            let rid = function.aliases.last().unwrap_or(&function.rid);
             // A senseless IORT was noted already.
-            function.msis = tables
-                .msis_of(function.segment, function.rid)
-                .unwrap_or(None);
+            function.msis = tables.msis_of(function.segment, *rid).unwrap_or(None);
         }
     }
 }

@@ -10,7 +10,7 @@ use portcullis::smmu::{Features, StallModel};
 use crate::cpu::ExceptionLevel;
 use crate::functions::{Function, FunctionKind};
 use crate::layout::Layout;
-use crate::report::{is_unprotected, stream_of};
+use crate::report::{is_unprotected, streams_of};
 use crate::survey::Survey;
 
 /// What has a name, and how it could be given to a guest, or why not.
@@ -162,11 +162,14 @@ fn function(survey: &Survey<'_>, machine: &Machine, function: &Function) -> Opti
         return None;
     }
     let name = format!("{:04x}:{}", function.segment, function.rid);
-    let Some(stream) = stream_of(machine, function) else {
+    let Some(streams) = streams_of(machine, function) else {
         return Some((name, Err("its DMA goes through no SMMU".into())));
     };
-    let how = may_be_given(survey, machine, stream).map(|()| {
-        let substreams = survey.smmus.get(stream.smmu.as_usize());
+    let mut all = streams.iter();
+    let how = all.try_for_each(|stream| may_be_given(survey, machine, *stream));
+    let how = how.map(|()| {
+        let smmu = streams.first().map(|stream| stream.smmu.as_usize());
+        let substreams = smmu.and_then(|smmu| survey.smmus.get(smmu));
         let has_substreams = substreams
             .and_then(|seen| seen.features?.ok())
             .is_some_and(|features| features.substream_bits > 0);
@@ -180,9 +183,24 @@ fn function(survey: &Survey<'_>, machine: &Machine, function: &Function) -> Opti
         } else {
             "no FLR: changes owners only where the board allows it"
         };
-        format!("{by}, {reset}{ats}")
+        let together = together(survey, function);
+        format!("{by}, {reset}{ats}{together}")
     });
     Some((name, how))
+}
+
+/// The functions that are not told from this one.
+fn together(survey: &Survey<'_>, function: &Function) -> String {
+    let others = survey.functions.iter();
+    let others = others.filter(|it| it.rid != function.rid && it.is_like(function));
+    let names: Vec<_> = others
+        .filter(|it| it.kind == FunctionKind::Endpoint)
+        .map(|it| it.rid.to_string())
+        .collect();
+    match names.is_empty() {
+        true => String::new(),
+        false => format!(", only together with {}", names.join(" and ")),
+    }
 }
 
 /// Whether what this stream does can be held.

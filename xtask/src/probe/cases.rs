@@ -101,6 +101,26 @@ pub(super) const CASES: &[Case] = &[
         ..PLAIN
     },
     Case {
+        name: "aliases",
+        about: "two devices behind a bridge to PCI, which answers for both",
+        devices: &[
+            "pcie-pci-bridge,id=pci,addr=2.0",
+            "edu,bus=pci,addr=1.0",
+            "edu,bus=pci,addr=2.0",
+        ],
+        has: &[
+            "0000:00:02.0 SMMU 0 stream 0x10: 1b36:000e class 060400, bridge to buses 01-01",
+            "0000:01:01.0 SMMU 0 stream 0x108 or SMMU 0 stream 0x100: 1234:11e8 class 00ff00, may \
+             come as 01:00.0, MSIs to ITS 0 as 0x100",
+            "USABLE: it would take all SMMUs over",
+            "0000:01:01.0: yes, whole, no FLR: changes owners only where the board allows it, only \
+             together with 01:02.0",
+            "0000:01:02.0: yes, ",
+        ],
+        lacks: &["NOT USABLE", "UNPROTECTED:", "MAKES NO SENSE"],
+        ..PLAIN
+    },
+    Case {
         name: "hip08",
         about: "the OEM ids of a Kunpeng 920, a CPU like its own",
         machine: "virt,virtualization=on,iommu=smmuv3,gic-version=3,x-oem-id=HISI  ,\
