@@ -120,8 +120,15 @@ fn cpu(out: &mut Layout, survey: &Survey<'_>, machine: &Machine) {
 
 fn smmus(out: &mut Layout, survey: &Survey<'_>, machine: &Machine) {
     out.section("SMMUS");
-    if machine.smmus.is_empty() {
+    if machine.smmus.is_empty() && survey.only_found.is_empty() {
         out.line(format_args!("none in the tables"));
+    }
+    for found in &survey.only_found {
+        out.line(format_args!(
+            "an SMMU at {} ({}), of which the tables make no more sense: not looked at",
+            found.registers.base(),
+            found.name,
+        ));
     }
     for (place, (smmu, seen)) in machine.smmus.iter().zip(&survey.smmus).enumerate() {
         let coherent = if smmu.is_coherent {

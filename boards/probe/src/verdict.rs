@@ -26,7 +26,7 @@ pub(crate) fn write(out: &mut Layout, survey: &Survey<'_>, machine: &Machine) {
     for reason in &reasons {
         out.line(format_args!("NOT USABLE: {reason}"));
     }
-    if machine.smmus.is_empty() {
+    if machine.smmus.is_empty() && survey.only_found.is_empty() {
         out.line(format_args!(
             "Look in firmware's menus for `SMMU` or `IOMMU`, often under Advanced, Chipset or MISC \
              Config: it can be switched off there, and then IORT does not name it."
@@ -100,7 +100,7 @@ fn reasons(survey: &Survey<'_>, machine: &Machine) -> Vec<String> {
     if survey.tables.is_none() {
         reasons.push("no ACPI tables".into());
     }
-    if machine.smmus.is_empty() {
+    if machine.smmus.is_empty() && survey.only_found.is_empty() {
         reasons.push("no SMMUv3 in the tables".into());
     }
     for (place, seen) in survey.smmus.iter().enumerate() {

@@ -388,6 +388,28 @@ fn a_damaged_table_is_named_and_the_rest_is_reported() {
 }
 
 #[test]
+fn an_smmu_of_an_iort_that_makes_no_sense_is_named_all_the_same() {
+    let mut firmware = tables::qemu();
+    let nodes = [
+        builder::smmu(4, 0x905_0000, [0; 4], &[]),
+        // It leads back to itself.
+        builder::root_complex(0, &[builder::range(0, 0xffff, 0, 1)]),
+    ];
+    *firmware.table(b"IORT") = builder::iort(&nodes);
+    let report = Stage::of(firmware).report();
+    assert_has(
+        &report,
+        &[
+            "MAKES NO SENSE: root complex at 0x78 of IORT leads to 0x78, which leads nowhere",
+            "an SMMU at 0x9050000 (SMMUv3 at 0x34 of IORT), of which the tables make no more sense",
+            "NOT USABLE: tables that make no sense are refused",
+        ],
+    );
+    assert!(!report.contains("no SMMUv3 in the tables"), "{report}");
+    assert!(!report.contains("Look in firmware's menus"), "{report}");
+}
+
+#[test]
 fn a_cpu_that_lacks_what_is_needed_is_told() {
     let mut stage = d06();
     stage.cpu.level = ExceptionLevel::El1;
