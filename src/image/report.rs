@@ -68,10 +68,11 @@ pub(crate) fn smmus(machine: &Machine) -> Result<(), Refusal> {
     for (place, smmu) in machine.smmus.iter().enumerate() {
         let at = smmu.registers.base();
         let registers = gates::registers(at).ok_or(Refusal::NoSmmu)?;
-        if smmu.quirks.needs_flush_of_new_tables {
+        let features = probe(registers, firmware(smmu)).map_err(|why| Refusal::Smmu { at, why })?;
+        let quirks = smmu.quirks.with_iidr(features.implementation.iidr());
+        if quirks.needs_flush_of_new_tables {
             return Err(Refusal::NewTables { at });
         }
-        let features = probe(registers, firmware(smmu)).map_err(|why| Refusal::Smmu { at, why })?;
         println!("smmu {place} at {at}: {}", Summary(&features));
         println!("  {}", Details(&features));
     }

@@ -48,6 +48,14 @@ pub struct Implementation {
     pub revision: u8,
 }
 
+impl Implementation {
+    /// The whole of SMMU_IIDR (§6.3.8), by which errata are known.
+    pub const fn iidr(self) -> u32 {
+        let part = (self.product as u32) << 20 | (self.variant as u32) << 16;
+        part | (self.revision as u32) << 12 | self.implementer as u32
+    }
+}
+
 /// How an SMMU treats a transaction that faults (IDR0.STALL_MODEL).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum StallModel {

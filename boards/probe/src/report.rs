@@ -155,9 +155,9 @@ fn one_smmu(out: &mut Layout, seen: &SurveyedSmmu) {
     let decoded = [
         (0, idr0, Some(words::idr0(idr0))),
         (1, idr1, Some(words::idr1(idr1))),
-        (2, idr2, None),
+        (2, idr2, Some(words::idr2(idr0, idr2))),
         (3, idr3, Some(words::idr3(idr3))),
-        (4, idr4, None),
+        (4, idr4, Some(words::idr4())),
         (5, idr5, Some(words::idr5(idr5))),
         (
             6,
@@ -228,7 +228,7 @@ fn state(out: &mut Layout, registers: &SmmuRegisters) {
 
 fn quirks(out: &mut Layout, board: Quirks, seen: &SurveyedSmmu) {
     let iidr = seen.registers.map_or(0, |registers| registers.iidr);
-    let quirks = board.and(Quirks::of_iidr(iidr));
+    let quirks = board.with_iidr(iidr);
     let names = [
         (
             quirks.has_broken_prefetch,
