@@ -11,8 +11,8 @@ pub struct Quirks {
     /// `GITS_TRANSLATER` must be mapped to itself (HiSilicon errata 161010801 and 161010803).
     pub needs_fixed_msi_address: bool,
     /// A table descriptor that was invalid and becomes valid at level 0, 1 or 2 must be followed by
-    /// an invalidation of its range (HiSilicon erratum 162100602): the stage 2 of such an SMMU is
-    /// [`flushing_new_tables`](crate::space::stage2::Stage2::flushing_new_tables).
+    /// an invalidation of its range (HiSilicon erratum 162100602). It is for the
+    /// [`Settings`](crate::smmu::Settings) of the SMMU.
     pub needs_flush_of_new_tables: bool,
 }
 

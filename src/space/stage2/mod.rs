@@ -147,6 +147,7 @@ impl<'p, P: Platform> Stage2<'p, P> {
             geometry: *self.tree.geometry(),
             vmid: self.vmid,
             coherency: self.tree.coherency(),
+            flushes_new_tables: self.flushes_new_tables,
         }
     }
 

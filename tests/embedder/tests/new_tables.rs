@@ -4,7 +4,8 @@ use portcullis::addr::{Ipa, Pa};
 use portcullis::hw::{Platform, PoolShape};
 use portcullis::id::{StreamId, Vmid};
 use portcullis::smmu::{
-    CommandError, ContextShape, Firmware, QueueIndices, Settings, Smmu, invalidate,
+    CommandError, ContextShape, Firmware, QueueIndices, Settings, Smmu, StreamError, Unwalkable,
+    invalidate,
 };
 use portcullis::space::nesting::{Nesting, NestingError};
 use portcullis::space::stage2::{PageSizes, Stage2, Stage2Config, Stage2Error, View};
@@ -31,7 +32,8 @@ fn take_over(host: &Hypervisor) -> Smmu<'_, Hypervisor> {
         is_coherent: true,
         queue_indices: QueueIndices::Page1,
     };
-    let settings = Settings::new(StreamId::new(0xffff));
+    let mut settings = Settings::new(StreamId::new(0xffff));
+    settings.needs_flush_of_new_tables = true;
     Smmu::take_over(host, host.registers(0), firmware, settings).expect("it is taken over")
 }
 
@@ -123,6 +125,18 @@ fn other_smmus_are_told_nothing() {
     let mut stage2 = stage2(&host, BbmLevel::Level0);
     let told = host.commands(0, || map(&mut stage2, &smmu, IPA, KIB4));
     assert_eq!(told, [[0; 2]; 0]);
+}
+
+#[test]
+fn such_an_smmu_walks_no_stage_2_that_does_not_tell_of_new_tables() {
+    let host = Hypervisor::new(Identity::kunpeng_920(), Mode::Polite);
+    let smmu = take_over(&host);
+    let silent = stage2(&host, BbmLevel::Level0);
+    let refused = smmu.publish(&[STREAM], &silent.walk());
+    let why = StreamError::Unwalkable(Unwalkable::NewTables);
+    assert_eq!(refused, Err(why));
+    let telling = silent.flushing_new_tables();
+    assert_eq!(smmu.publish(&[STREAM], &telling.walk()), Ok(()));
 }
 
 #[test]
