@@ -18,7 +18,6 @@ use portcullis::addr::Pa;
 use portcullis::hw::{Barrier, Clock, Frames, Platform, Registers};
 use smmu_model::{Claim, Identity, Machine, Mode, Settings};
 
-mod commands;
 mod lend;
 
 pub use lend::lend;

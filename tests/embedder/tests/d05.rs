@@ -1,5 +1,7 @@
 //! SMMUs of D05's kind (Kunpeng 916): StreamIDs of 19 bits, and no CMD_PREFETCH.
 
+mod sent;
+
 use portcullis::addr::Ipa;
 use portcullis::hw::{Platform, PoolShape};
 use portcullis::id::{StreamId, Vmid};
@@ -8,6 +10,8 @@ use portcullis::space::stage2::{PageSizes, Stage2, Stage2Config};
 use portcullis::spec::vmsa::{Attributes, BbmLevel, Granule, WalkCoherency};
 use portcullis_embedder::Hypervisor;
 use smmu_model::{Identity, Mode, Outcome, Transaction};
+
+use sent::commands;
 
 /// The last stream that D05's tables name, a SAS controller's, and one of a PCIe slot.
 const SAS0: StreamId = StreamId::new(0x4_0900);
@@ -93,7 +97,7 @@ fn without_a_second_level_so_many_streams_are_refused_for_want_of_memory() {
 fn no_prefetch_is_sent_in_a_whole_life() {
     let host = Hypervisor::new(D05, Mode::Polite);
     let smmu = take_over(&host).expect("it is taken over");
-    let sent = host.commands(0, || live(&host, &smmu));
+    let sent = commands(&host, || live(&host, &smmu));
     let opcodes: Vec<_> = sent.iter().map(|command| command[0] & 0xff).collect();
     // §4.1.1: CMD_PREFETCH_CONFIG and CMD_PREFETCH_ADDR.
     let prefetches = [0x01, 0x02];

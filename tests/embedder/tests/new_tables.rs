@@ -1,5 +1,7 @@
 //! SMMUs that must be told of new tables (HiSilicon erratum 162100602): the commands sent, by hand.
 
+mod sent;
+
 use portcullis::addr::{Ipa, Pa};
 use portcullis::hw::{Platform, PoolShape};
 use portcullis::id::{StreamId, Vmid};
@@ -14,6 +16,8 @@ use portcullis::spec::ste::{CdFormat, Untagged};
 use portcullis::spec::vmsa::{Attributes, BbmLevel, Granule, WalkCoherency};
 use portcullis_embedder::Hypervisor;
 use smmu_model::{Faults, Identity, Mode, Outcome, Transaction};
+
+use sent::commands;
 
 const STREAM: StreamId = StreamId::new(0x110);
 const IPA: u64 = 0x4_0000_3000;
@@ -81,7 +85,7 @@ fn a_new_table_is_followed_by_an_invalidation_of_its_range_and_walks() {
     let host = Hypervisor::new(Identity::kunpeng_920(), Mode::Polite);
     let smmu = take_over(&host);
     let mut stage2 = stage2(&host, BbmLevel::Level0).flushing_new_tables();
-    let mut told = |ipa, bytes| host.commands(0, || map(&mut stage2, &smmu, ipa, bytes));
+    let mut told = |ipa, bytes| commands(&host, || map(&mut stage2, &smmu, ipa, bytes));
     let table_of = |ipa: u64| [S2_IPA, ipa & !(MIB2 - 1)];
     // Two tables, both reached by an address that the last one covers.
     assert_told(&told(IPA, KIB4), &[table_of(IPA)]);
@@ -108,7 +112,7 @@ fn where_there_are_ranges_one_command_has_all_tables() {
     let smmu = take_over(&host);
     let mut stage2 = stage2(&host, BbmLevel::Level0).flushing_new_tables();
     let (memory, sizes) = (Attributes::MEMORY, PageSizes::PagesOnly);
-    let told = host.commands(0, || {
+    let told = commands(&host, || {
         let (ipa, bytes) = (Ipa::new(GIB), 16 * MIB2);
         let change = stage2.map_flushed(View::Both, ipa, Pa::new(GIB), bytes, memory, sizes);
         invalidate(&[&smmu], change.expect("it is mapped")).expect("it is confirmed");
@@ -123,7 +127,7 @@ fn other_smmus_are_told_nothing() {
     let host = Hypervisor::new(Identity::kunpeng_920(), Mode::Polite);
     let smmu = take_over(&host);
     let mut stage2 = stage2(&host, BbmLevel::Level0);
-    let told = host.commands(0, || map(&mut stage2, &smmu, IPA, KIB4));
+    let told = commands(&host, || map(&mut stage2, &smmu, IPA, KIB4));
     assert_eq!(told, [[0; 2]; 0]);
 }
 
@@ -170,13 +174,13 @@ fn of_a_cut(bbm: BbmLevel, flushes: bool) -> Vec<[u64; 2]> {
     if bbm == BbmLevel::Level1 {
         let splitting = stage2.split(Ipa::new(GIB), KIB4).expect("it can be split");
         let splitting = invalidate(&[&smmu], splitting).expect("it is confirmed");
-        return host.commands(0, || {
+        return commands(&host, || {
             let tables = invalidate(&[&smmu], splitting.finish());
             assert_eq!(tables.expect("it is confirmed").pages(), 0);
         });
     }
     let change = stage2.unmap(Ipa::new(GIB), KIB4).expect("it is unmapped");
-    host.commands(0, || {
+    commands(&host, || {
         let tables = invalidate(&[&smmu], change).expect("it is confirmed");
         stage2.reclaim(tables).expect("its own");
     })
@@ -250,14 +254,14 @@ fn the_window_of_cds_is_told_of_before_a_device_has_it() {
         window: &mut window,
         smmus: &[&smmu],
     };
-    let told = host.commands(0, || {
+    let told = commands(&host, || {
         let made = nesting.contexts(&smmu, &[STREAM], &SHAPE);
         assert!(made.is_ok());
     });
     assert_told(&told, &[[S2_IPA, WINDOW.as_u64()]]);
     // The window's table is there by now.
     let other = StreamId::new(0x111);
-    let told = host.commands(0, || {
+    let told = commands(&host, || {
         let made = nesting.contexts(&smmu, &[other], &SHAPE);
         assert!(made.is_ok());
     });
