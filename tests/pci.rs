@@ -1,5 +1,7 @@
 //! Functions are found, sized, placed and turned on, and those that lie are refused.
 
+#[path = "pci/aliases.rs"]
+mod aliases;
 #[path = "fixtures/fabric.rs"]
 mod fabric;
 #[path = "pci/reset.rs"]
@@ -13,6 +15,7 @@ use portcullis::discover::{Bridge, List, Rid, Window, WindowKind};
 use portcullis::hw::Registers;
 use portcullis::pci::{Ecam, Function, Kind, Msi, Refusal, scan};
 
+/// PCIe §7.5.3.2: device/port types.
 const ROOT_PORT: u32 = 4;
 const UPSTREAM_PORT: u32 = 5;
 const DOWNSTREAM_PORT: u32 = 6;

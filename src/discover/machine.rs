@@ -70,6 +70,9 @@ pub struct Stream {
     pub id: StreamId,
 }
 
+/// The streams of one PCI function: its own, and one for each bridge above that has another RID.
+pub type Streams = List<Stream, 17>;
+
 /// Memory that firmware keeps.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Reserved {
@@ -317,11 +320,36 @@ impl Machine {
 
     /// The stream of the PCI function `rid` of segment `segment`.
     ///
-    /// A function below no bridge we know is [`StreamsOf::Unprotected`]. A function behind a
-    /// bridge that changes RIDs (PCIe to PCI) has further ones; each is asked for by itself.
+    /// A function below no bridge we know is [`StreamsOf::Unprotected`]. What a function does may
+    /// come with other RIDs than its own: [`Machine::streams_of_all`].
     pub fn streams_of(&self, segment: u16, rid: Rid) -> StreamsOf<Stream> {
         self.bridge_of(segment, rid.bus())
             .map_or(StreamsOf::Unprotected, |bridge| bridge.stream_of(rid))
+    }
+
+    /// The streams of a function of segment `segment` that has all of `rids`, each once; the first
+    /// is that of the first RID.
+    ///
+    /// [`StreamsOf::Unprotected`] if any of them is behind no SMMU, if there is none, or if there are
+    /// more than a list of [`Streams`] holds.
+    pub fn streams_of_all(
+        &self,
+        segment: u16,
+        rids: impl IntoIterator<Item = Rid>,
+    ) -> StreamsOf<Streams> {
+        let mut streams = Streams::new();
+        for rid in rids {
+            let StreamsOf::Behind(stream) = self.streams_of(segment, rid) else {
+                return StreamsOf::Unprotected;
+            };
+            if !streams.contains(&stream) && streams.push(stream).is_err() {
+                return StreamsOf::Unprotected;
+            }
+        }
+        match streams.is_empty() {
+            true => StreamsOf::Unprotected,
+            false => StreamsOf::Behind(streams),
+        }
     }
 
     /// The streams of `device`, which is one of [`Machine::devices`].

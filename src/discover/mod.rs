@@ -11,8 +11,9 @@
 //! The way of an EFI application on a machine with ACPI:
 //!
 //! 1. [`AcpiTables::new`] finds the tables from the RSDP on;
-//! 2. [`Machine::read_acpi`] fills a [`Machine`] with them and with the memory that UEFI lists;
-//! 3. [`Machine::survey_acpi`] is for a report: it goes on behind what makes no sense, and names it.
+//! 2. [`AcpiTables::smmus`] says where the SMMUs are, so that they can be set to abort;
+//! 3. [`Machine::read_acpi`] fills a [`Machine`] with them and with the memory that UEFI lists;
+//! 4. [`Machine::survey_acpi`] is for a report: it goes on behind what makes no sense, and names it.
 //!
 //! All of it is hostile input: a damaged or senseless description is refused by a [`Refusal`] that
 //! says which node and why. Nothing here allocates, writes memory other than what it is given, or
@@ -21,18 +22,20 @@
 mod acpi;
 mod bridge;
 mod device_tree;
+mod found;
 mod list;
 mod machine;
 mod quirks;
 mod refusal;
 
-pub use acpi::{AcpiTables, ListedTable, Msis, Oem, ReadMemory, Timer, Timers};
+pub use acpi::{AcpiSearch, AcpiTables, ListedTable, Msis, Oem, ReadMemory, Timer, Timers};
 pub use bridge::{Bridge, Rid, StreamMap, Window, WindowKind};
-pub use device_tree::{DeviceTree, FoundSmmu, Search, smmus, tree_bytes};
+pub use device_tree::{DeviceTree, Search, smmus, tree_bytes};
+pub use found::FoundSmmu;
 pub use list::{Full, List, Text};
 pub use machine::{
     Conduit, Console, ConsoleKind, Cpu, Device, Gic, Interrupt, Kept, Machine, Mpidr, Reserved,
-    Smmu, SmmuIndex, SmmuInterrupts, Start, Stream, StreamsOf, Trigger,
+    Smmu, SmmuIndex, SmmuInterrupts, Start, Stream, Streams, StreamsOf, Trigger,
 };
 pub use quirks::Quirks;
 pub use refusal::{Block, Fault, NodeName, Refusal};

@@ -11,7 +11,8 @@ pub struct Quirks {
     /// `GITS_TRANSLATER` must be mapped to itself (HiSilicon errata 161010801 and 161010803).
     pub needs_fixed_msi_address: bool,
     /// A table descriptor that was invalid and becomes valid at level 0, 1 or 2 must be followed by
-    /// an invalidation of its range (HiSilicon erratum 162100602).
+    /// an invalidation of its range (HiSilicon erratum 162100602). It is for the
+    /// [`Settings`](crate::smmu::Settings) of the SMMU.
     pub needs_flush_of_new_tables: bool,
 }
 
@@ -55,15 +56,17 @@ impl Quirks {
         }
     }
 
-    /// Those of an SMMU whose SMMU_IIDR reads `iidr`, as far as that says.
+    /// These, which firmware says, and those of an SMMU whose SMMU_IIDR reads `iidr`.
     ///
     /// HiSilicon does not publish what its parts have there. One that is not known to be older than
-    /// HIP09 gets what HIP09 needs, which costs an invalidation and is never wrong.
-    pub const fn of_iidr(iidr: u32) -> Self {
-        if iidr & 0xfff == HISILICON && iidr != HIP08_IIDR {
-            Self::HIP09
+    /// HIP09, by its number or by what only older ones have, gets what HIP09 needs, which costs an
+    /// invalidation and is never wrong.
+    pub const fn with_iidr(self, iidr: u32) -> Self {
+        let is_older = iidr == HIP08_IIDR || self.has_broken_prefetch;
+        if iidr & 0xfff == HISILICON && !is_older {
+            self.and(Self::HIP09)
         } else {
-            Self::NONE
+            self
         }
     }
 

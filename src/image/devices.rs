@@ -60,12 +60,14 @@ pub(crate) fn bring_up<'m>(
             .position(|bridge| is_below(bridge, function));
         let ecam = ecams.iter().find(|(bridge, _)| Some(*bridge) == place);
         let registers = function.bars[0].and_then(|bar| bar.at);
-        let stream = machine.streams_of(function.segment, function.rid);
-        let (Some((_, ecam)), Some(registers), StreamsOf::Behind(stream), None) =
-            (ecam, registers, stream, function.refused)
+        let streams = function.streams(machine);
+        let (Some((_, ecam)), Some(registers), StreamsOf::Behind(streams), None) =
+            (ecam, registers, streams, function.refused)
         else {
             continue;
         };
+        // The checks know one stream a device: behind a bridge that has another RID there are two.
+        let [stream] = *streams else { continue };
         ecam.enable_memory(function.rid).map_err(Refusal::Pci)?;
         ecam.enable_bus_master(function.rid).map_err(Refusal::Pci)?;
         let more = driven.push(Driven {

@@ -25,7 +25,7 @@ pub(crate) enum Refusal {
     Gate { at: Pa, why: HandshakeTimeout },
     /// An SMMU cannot be driven.
     Smmu { at: Pa, why: smmu::Refusal },
-    /// An SMMU has an erratum about new tables that nothing here works round.
+    /// An SMMU has an erratum about new tables that the self-check does not work round.
     NewTables { at: Pa },
     /// Memory is in too many pieces.
     Memory(TooManyPieces),
@@ -52,7 +52,7 @@ impl fmt::Display for Refusal {
             Self::Smmu { at, why } => write!(f, "SMMU at {at}: {why}"),
             Self::NewTables { at } => write!(
                 f,
-                "SMMU at {at}: new tables must be invalidated (HiSilicon 162100602), which is not done"
+                "SMMU at {at}: the self-check does not flush new tables (HiSilicon 162100602)"
             ),
             Self::Memory(why) => why.fmt(f),
             Self::Host(why) => why.fmt(f),

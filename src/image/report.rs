@@ -3,7 +3,7 @@
 use core::fmt;
 
 use portcullis::arch::{board, cpu, image, println, psci};
-use portcullis::discover::{Bridge, Device, Machine, StreamsOf};
+use portcullis::discover::{Bridge, Device, Machine, Stream, StreamsOf};
 use portcullis::pci::Kind;
 use portcullis::smmu::{Features, StallModel, probe};
 
@@ -68,10 +68,11 @@ pub(crate) fn smmus(machine: &Machine) -> Result<(), Refusal> {
     for (place, smmu) in machine.smmus.iter().enumerate() {
         let at = smmu.registers.base();
         let registers = gates::registers(at).ok_or(Refusal::NoSmmu)?;
-        if smmu.quirks.needs_flush_of_new_tables {
+        let features = probe(registers, firmware(smmu)).map_err(|why| Refusal::Smmu { at, why })?;
+        let quirks = smmu.quirks.with_iidr(features.implementation.iidr());
+        if quirks.needs_flush_of_new_tables {
             return Err(Refusal::NewTables { at });
         }
-        let features = probe(registers, firmware(smmu)).map_err(|why| Refusal::Smmu { at, why })?;
         println!("smmu {place} at {at}: {}", Summary(&features));
         println!("  {}", Details(&features));
     }
@@ -87,11 +88,10 @@ pub(crate) fn devices(machine: &Machine, functions: &Functions) {
             Kind::Endpoint => "",
             Kind::Bridge { .. } | Kind::Closed => ", a bridge",
         };
-        match machine.streams_of(function.segment, rid) {
-            StreamsOf::Behind(stream) => println!(
-                "pci {rid} {vendor:04x}:{device:04x} class {class}{kind}: smmu {} stream {}",
-                stream.smmu.as_usize(),
-                stream.id,
+        match function.streams(machine) {
+            StreamsOf::Behind(streams) => println!(
+                "pci {rid} {vendor:04x}:{device:04x} class {class}{kind}: {}",
+                Through(&streams),
             ),
             StreamsOf::Unprotected => println!(
                 "pci {rid} {vendor:04x}:{device:04x} class {class}{kind}: UNPROTECTED, behind no SMMU"
@@ -117,6 +117,24 @@ pub(crate) fn devices(machine: &Machine, functions: &Functions) {
             "{}: not ECAM, nothing behind it was looked at",
             Name(bridge)
         );
+    }
+}
+
+/// The SMMU and the stream of what a function does, or all of them.
+struct Through<'a>(&'a [Stream]);
+
+impl fmt::Display for Through<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (place, stream) in self.0.iter().enumerate() {
+            let or = if place > 0 { " or " } else { "" };
+            write!(
+                f,
+                "{or}smmu {} stream {}",
+                stream.smmu.as_usize(),
+                stream.id
+            )?;
+        }
+        Ok(())
     }
 }
 

@@ -2,9 +2,10 @@
 
 use core::fmt;
 
+use super::aliases::Aliases;
 use super::refusal::Refusal;
 use crate::addr::{Extent, Pa};
-use crate::discover::Rid;
+use crate::discover::{Machine, Rid, Streams, StreamsOf};
 
 /// One function.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -13,6 +14,8 @@ pub struct Function {
     pub segment: u16,
     /// Where it is there.
     pub rid: Rid,
+    /// What bridges above put in the place of its RID.
+    pub aliases: Aliases,
     /// Who made it.
     pub vendor: u16,
     /// What its maker calls it.
@@ -28,6 +31,21 @@ pub struct Function {
     pub can_reset: bool,
     /// Why it, or what is behind it, cannot be used.
     pub refused: Option<Refusal>,
+}
+
+impl Function {
+    /// The RIDs that what it does may come with: its own first.
+    ///
+    /// Functions that have one in common cannot be told apart, and go to one owner together.
+    pub fn rids(&self) -> impl Iterator<Item = Rid> {
+        let aliases = self.aliases.as_slice().iter().copied();
+        core::iter::once(self.rid).chain(aliases.filter(|alias| *alias != self.rid))
+    }
+
+    /// The streams that what it does may come as: all of them are its owner's, or none.
+    pub fn streams(&self, machine: &Machine) -> StreamsOf<Streams> {
+        machine.streams_of_all(self.segment, self.rids())
+    }
 }
 
 /// Whether anything is behind a function.

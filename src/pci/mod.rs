@@ -8,7 +8,8 @@
 //!    to life, which is somebody else's decision;
 //! 4. [`Ecam::reset`] takes from one function all that its owner left in it.
 //!
-//! The stream of a function is [`Machine::streams_of`](crate::discover::Machine::streams_of).
+//! [`Function::streams`] says which streams what it does may come as: more than one behind a bridge
+//! that puts another RID in the place of its own.
 //!
 //! A function is hostile: every number it gives is checked, every walk through it is bounded, and
 //! one that lies stays off and is listed with its [`Refusal`], while the others go on.
@@ -22,6 +23,7 @@
 //! Sections are those of the PCI Local Bus Specification 3.0 ("PCI"), the PCI-to-PCI Bridge
 //! Architecture Specification 1.2 ("Bridge") and the PCI Express Base Specification 4.0 ("PCIe").
 
+mod aliases;
 mod assign;
 mod bar;
 mod config;
@@ -30,6 +32,7 @@ mod refusal;
 mod reset;
 mod scan;
 
+pub use aliases::Aliases;
 pub use config::{Ecam, Msi};
 pub use function::{Bar, BarWidth, Class, Function, Kind};
 pub use refusal::Refusal;

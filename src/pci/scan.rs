@@ -1,5 +1,6 @@
 //! Which functions there are.
 
+use super::aliases::Aliases;
 use super::assign;
 use super::bar;
 use super::config::Ecam;
@@ -9,7 +10,7 @@ use crate::discover::{Full, List, Rid, Window};
 use crate::hw::Registers;
 
 /// Behind how many bridges a bus may be; a switch is two, and few are cascaded.
-const MAX_DEPTH: usize = 16;
+pub(super) const MAX_DEPTH: usize = 16;
 
 const CLASS: u16 = 0x08;
 const HEADER: u16 = 0x0c;
@@ -20,8 +21,8 @@ const IS_MULTIFUNCTION: u8 = 0x80;
 /// PCIe §7.5.3.
 pub(super) const EXPRESS_CAPABILITY: u8 = 0x10;
 /// PCIe §7.5.3.2: device/port types of a port whose link has one device at its other end.
-const ROOT_PORT: u32 = 4;
-const DOWNSTREAM_PORT: u32 = 6;
+pub(super) const ROOT_PORT: u8 = 4;
+pub(super) const DOWNSTREAM_PORT: u8 = 6;
 
 /// Turns off and lists every function below a host bridge, and places its BARs in `windows`.
 ///
@@ -68,6 +69,8 @@ struct Bus {
     /// 1 below a port whose link has one device at its other end: a device that answered at
     /// others too would be seen many times.
     devices: u8,
+    /// What the bridges above put in the place of RIDs from here.
+    aliases: Aliases,
 }
 
 impl Bus {
@@ -76,6 +79,7 @@ impl Bus {
             number,
             depth: 0,
             devices: 32,
+            aliases: Aliases::NONE,
         }
     }
 
@@ -85,20 +89,15 @@ impl Bus {
         if depth > MAX_DEPTH {
             return Err(Refusal::TooDeep { rid });
         }
-        let port = match ecam.capability(rid, EXPRESS_CAPABILITY) {
-            Ok(at) => ecam.read(rid, at)? >> 20 & 0xf,
-            Err(Refusal::NoCapability { .. }) => 0,
-            Err(refusal) => return Err(refusal),
-        };
-        let devices = if port == ROOT_PORT || port == DOWNSTREAM_PORT {
-            1
-        } else {
-            32
+        let devices = match ecam.port_type(rid)? {
+            Some(ROOT_PORT | DOWNSTREAM_PORT) => 1,
+            _ => 32,
         };
         Ok(Self {
             number,
             depth,
             devices,
+            aliases: self.aliases.and(ecam.alias_behind(rid, number)?),
         })
     }
 
@@ -185,7 +184,7 @@ impl<R: Registers, const N: usize> Scan<'_, R, N> {
     fn bus(&mut self, bus: Bus, end: u8) -> Result<(), Refusal> {
         for (rid, header) in present(self.ecam, bus) {
             let place = self.found.len();
-            let mut function = self.function(rid)?;
+            let mut function = self.function(rid, bus.aliases)?;
             if function.refused.is_none() {
                 match self.facts(rid, header) {
                     Ok((bars, kind)) => (function.bars, function.kind) = (bars, kind),
@@ -212,12 +211,13 @@ impl<R: Registers, const N: usize> Scan<'_, R, N> {
     }
 
     /// Reads what the function is, and turns it off.
-    fn function(&self, rid: Rid) -> Result<Function, Refusal> {
+    fn function(&self, rid: Rid, aliases: Aliases) -> Result<Function, Refusal> {
         let ids = self.ecam.read(rid, 0)?;
         let [_, interface, sub, base] = self.ecam.read(rid, CLASS)?.to_le_bytes();
         Ok(Function {
             segment: self.ecam.segment(),
             rid,
+            aliases,
             vendor: ids as u16,
             device: (ids >> 16) as u16,
             class: Class {

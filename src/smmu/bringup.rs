@@ -39,10 +39,14 @@ pub struct Settings {
     pub unpublished: Unpublished,
     /// How long a CMD_SYNC may take, in microseconds.
     pub sync_timeout_us: u64,
+    /// Whether it must be told of new tables of stage 2, as HiSilicon's HIP09 and later must be
+    /// (erratum 162100602): other stage 2s are refused then.
+    pub needs_flush_of_new_tables: bool,
 }
 
 impl Settings {
-    /// 256 commands (4 KiB), 2048 events (64 KiB), a second for a CMD_SYNC, silent aborts.
+    /// 256 commands (4 KiB), 2048 events (64 KiB), a second for a CMD_SYNC, silent aborts, no
+    /// erratum.
     pub const fn new(last_stream: StreamId) -> Self {
         Self {
             log2_commands: 8,
@@ -50,6 +54,7 @@ impl Settings {
             last_stream,
             unpublished: Unpublished::Silent,
             sync_timeout_us: 1_000_000,
+            needs_flush_of_new_tables: false,
         }
     }
 }
@@ -138,7 +143,8 @@ impl<'p, P: Platform> Smmu<'p, P> {
         settings: Settings,
     ) -> Result<Self, TakeOverError> {
         close_gate(platform, &registers, REGISTER_TIMEOUT_US)?;
-        let features = probe(&registers, firmware).map_err(TakeOverError::Refused)?;
+        let mut features = probe(&registers, firmware).map_err(TakeOverError::Refused)?;
+        features.needs_flush_of_new_tables = settings.needs_flush_of_new_tables;
         let io = Io::new(platform, registers);
         if io.has_failed_for_good() {
             return Err(TakeOverError::ServiceFailure);

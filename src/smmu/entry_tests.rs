@@ -340,6 +340,7 @@ mod costs {
             geometry: Geometry::new(Granule::Kib4, 40, 44).expect("a legal geometry"),
             vmid: Vmid::new(vmid),
             coherency: WalkCoherency::Coherent,
+            flushes_new_tables: false,
         }
     }
 

@@ -277,6 +277,8 @@ pub enum Unwalkable {
     },
     /// The VMID has 16 bits and the SMMU's have 8.
     VmidSize,
+    /// The SMMU must be told of new tables (HiSilicon 162100602), and would not be.
+    NewTables,
 }
 
 /// Why an SMMU cannot be driven at all.
@@ -423,6 +425,9 @@ impl fmt::Display for Unwalkable {
                 )
             }
             Self::VmidSize => f.write_str("the VMID has 16 bits, the SMMU's have 8"),
+            Self::NewTables => {
+                f.write_str("the SMMU would not be told of the stage 2's new tables")
+            }
         }
     }
 }

@@ -3,6 +3,7 @@
 use core::ops::Deref;
 
 use super::Smmu;
+use super::cd_table::Found;
 use super::contexts::{Context, Contexts};
 use super::error::CommandError;
 use super::gather::Gathered;
@@ -35,6 +36,16 @@ impl<P: Platform> Contexts<'_, P> {
         match self.table() {
             CdTable::Single { .. } => 0,
             CdTable::BySubstream { log2_cds, .. } => log2_cds,
+        }
+    }
+
+    /// How many bytes of sealed memory the leaf of `context` takes, as a power of two, if it has none
+    /// yet.
+    pub fn lacks_leaf(&self, context: Context) -> Option<u8> {
+        let index = self.index(context).ok()?;
+        match self.lock().find(index) {
+            Found::NoLeaf { log2_bytes } => Some(log2_bytes),
+            Found::Cd(_) | Found::LeafGoing => None,
         }
     }
 

@@ -318,6 +318,7 @@ mod tests {
             log2_max_events: 8,
             bbm_level: 2,
             output_bits: 48,
+            needs_flush_of_new_tables: false,
             has_16k_granule: true,
             has_64k_granule: true,
             stall_max: 0,

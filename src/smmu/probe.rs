@@ -48,6 +48,14 @@ pub struct Implementation {
     pub revision: u8,
 }
 
+impl Implementation {
+    /// The whole of SMMU_IIDR (§6.3.8), by which errata are known.
+    pub const fn iidr(self) -> u32 {
+        let part = (self.product as u32) << 20 | (self.variant as u32) << 16;
+        part | (self.revision as u32) << 12 | self.implementer as u32
+    }
+}
+
 /// How an SMMU treats a transaction that faults (IDR0.STALL_MODEL).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum StallModel {
@@ -102,6 +110,9 @@ pub struct Features {
     pub bbm_level: u8,
     /// Bits of a physical address (IDR5.OAS).
     pub output_bits: u8,
+    /// Whether it must be told of new tables (HiSilicon 162100602); no register says it, but
+    /// [`Settings`](super::Settings).
+    pub needs_flush_of_new_tables: bool,
     /// The 16 KiB granule; 4 KiB is always there.
     pub has_16k_granule: bool,
     /// The 64 KiB granule.
@@ -156,6 +167,7 @@ pub fn probe<R: Registers>(registers: &R, firmware: Firmware) -> Result<Features
         log2_max_events: bounded("IDR1.EVENTQS", idr1.read(IDR1::EVENTQS), 19)?,
         bbm_level: bounded("IDR3.BBML", idr3.read(IDR3::BBML), 2)?,
         output_bits: output_bits(idr5.read(IDR5::OAS)),
+        needs_flush_of_new_tables: false,
         has_16k_granule: idr5.is_set(IDR5::GRAN16K),
         has_64k_granule: idr5.is_set(IDR5::GRAN64K),
         stall_max: idr5.read(IDR5::STALL_MAX) as u16,

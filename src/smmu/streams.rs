@@ -398,6 +398,9 @@ impl Features {
         if self.vmid_bits == 8 && walk.vmid.as_u16() > 0xff {
             return Err(Unwalkable::VmidSize);
         }
+        if self.needs_flush_of_new_tables && !walk.flushes_new_tables {
+            return Err(Unwalkable::NewTables);
+        }
         Ok(())
     }
 

@@ -248,8 +248,7 @@ impl<'p, P: Platform> Iommu<'p, P> {
         streams: &[StreamId],
         shape: &ContextShape,
     ) -> Result<SharedContexts<'p, P>, SpaceError> {
-        let memory = self.memory_of(guest)?;
-        let root = memory.lock(self.platform()).seal(shape.log2_root_bytes())?;
+        let root = self.seal(guest, shape.log2_root_bytes())?;
         let made = self.smmu(smmu)?.contexts(streams, shape, root);
         let contexts = match made {
             Ok(contexts) => contexts,
@@ -459,6 +458,14 @@ impl<'p, P: Platform> Iommu<'p, P> {
         if let Ok(unsealed) = self.confirm(guest, change) {
             memory.lock(self.platform()).give_back(unsealed);
         }
+    }
+
+    /// Memory of the window, the tables that lead there known to every SMMU.
+    pub(super) fn seal(&self, guest: GuestId, log2_bytes: u8) -> Result<Sealed, SpaceError> {
+        let memory = self.memory_of(guest)?;
+        let change = memory.lock(self.platform()).seal(log2_bytes)?;
+        // What is not confirmed stays sealed, and unused.
+        self.confirm(guest, change).map_err(|(error, _)| error)
     }
 
     /// Gives back memory of the window in which nothing is, and which devices may have read.

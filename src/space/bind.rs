@@ -146,7 +146,7 @@ impl<'p, P: Platform> Iommu<'p, P> {
                 let (plan, _visit) = self.join(guest, Some(space), |books| {
                     self.plan_bind(books, guest, space, device, by)
                 })?;
-                self.carry_out(guest, space, plan, |first| self.publish_pasid(first))
+                self.carry_out(guest, space, plan, |first| self.publish_pasid(guest, first))
             }
             By::WholeStream => {
                 let (plan, _visit) = self.alone(guest, |books| {
@@ -264,22 +264,25 @@ impl<'p, P: Platform> Iommu<'p, P> {
         }
     }
 
-    fn publish_pasid(&self, first: &First<'p, P>) -> Result<(), Failed> {
+    fn publish_pasid(&self, guest: GuestId, first: &First<'p, P>) -> Result<(), Failed> {
         let smmu = self.smmu(first.smmu).map_err(Failed::Refused)?;
         let Some(contexts) = &first.contexts else {
             return Err(Failed::Refused(SpaceError::NoPasids));
         };
-        let mut refused = None;
-        let seal = |log2_bytes| {
-            let sealed = first.memory.lock(self.platform()).seal(log2_bytes);
-            sealed.map_err(|error| refused = Some(error)).ok()
-        };
         let context = Context::Substream(first.pasid.substream());
-        smmu.publish_context(contexts, context, (&first.walk, first.faults), seal)
-            .map_err(|error| match (error, refused) {
-                (_, Some(error)) => Failed::Refused(error),
-                (error, None) => Failed::of_context(first.smmu, error),
-            })
+        let wanted = contexts.lacks_leaf(context);
+        let mut leaf = match wanted.map(|log2_bytes| self.seal(guest, log2_bytes)) {
+            Some(Ok(leaf)) => Some(leaf),
+            Some(Err(error)) => return Err(Failed::Refused(error)),
+            None => None,
+        };
+        let walk = (&first.walk, first.faults);
+        let outcome = smmu.publish_context(contexts, context, walk, |_| leaf.take());
+        if let Some(leaf) = leaf {
+            // Another CPU's bind brought one meanwhile.
+            self.unseal(guest, leaf);
+        }
+        outcome.map_err(|error| Failed::of_context(first.smmu, error))
     }
 
     /// Makes a context for all of a device's traffic, and leads its streams there.

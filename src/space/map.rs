@@ -3,7 +3,7 @@
 use super::error::{Fence, SpaceError};
 use super::ids::{GuestId, MAX_SMMUS, SmmuId, SmmuSet, SpaceId};
 use super::iommu::Iommu;
-use super::stage2::{PageSizes, Stage2Error};
+use super::stage2::{PageSizes, Stage2Error, View};
 use super::walk::{BoundCd, Spaces};
 use crate::addr::{Iova, Ipa, Pa};
 use crate::hw::Platform;
@@ -36,11 +36,13 @@ impl<'p, P: Platform> Iommu<'p, P> {
         let (memory, _visit) = self.join(guest, None, |books| {
             Ok(books.running(guest)?.memory.clone())
         })?;
-        let mut memory = memory.lock(self.platform());
-        memory
+        let change = memory
+            .lock(self.platform())
             .stage2()?
-            .map(ipa, pa, size_bytes, attributes, sizes)
-            .map_err(SpaceError::of_stage2)
+            .map_flushed(View::Both, ipa, pa, size_bytes, attributes, sizes)
+            .map_err(SpaceError::of_stage2)?;
+        // Nothing is owed, and nothing sent, save where SMMUs must be told of new tables.
+        self.confirm(guest, change).map_err(|(error, _)| error)
     }
 
     /// Takes memory away from a guest: on return no device reaches it, by whatever it cached.

@@ -5,8 +5,7 @@
 //! # Locks
 //!
 //! A guest's memory is locked while its tables are changed, never across a wait, save while a block
-//! of it is split. It may be locked inside a device's contexts, for a leaf; nothing is locked inside
-//! it.
+//! of it is split. Nothing is locked inside it.
 
 use super::error::{Quantity, SpaceError};
 use super::hosted::Hosted;
@@ -64,12 +63,17 @@ impl<'p, P: Platform> Memory<'p, P> {
             tables: config.tables,
             vmid,
         };
+        let mut needs_flush = false;
         for (smmu, features) in features {
             stage2
                 .fit(features)
                 .map_err(|why| SpaceError::Unwalkable { smmu, why })?;
+            needs_flush |= features.needs_flush_of_new_tables;
         }
         let mut stage2 = Stage2::new(platform, stage2).map_err(SpaceError::of_stage2)?;
+        if needs_flush {
+            stage2 = stage2.flushing_new_tables();
+        }
         let made = Window::new(platform, &mut stage2, config.window, config.window_bytes);
         match made {
             Ok(window) => Ok(Self::Own(Own { stage2, window })),
@@ -104,14 +108,18 @@ impl<'p, P: Platform> Memory<'p, P> {
         }
     }
 
-    /// Takes memory and shows it in the window.
-    pub(super) fn seal(&mut self, log2_bytes: u8) -> Result<Sealed, SpaceError> {
+    /// Takes memory and shows it in the window; it owes something only where SMMUs must be told of
+    /// new tables.
+    pub(super) fn seal(&mut self, log2_bytes: u8) -> Result<Unsynced<Sealed>, SpaceError> {
         match self {
             Self::Own(own) => own
                 .window
-                .seal(&mut own.stage2, log2_bytes)
+                .seal_flushed(&mut own.stage2, log2_bytes)
                 .map_err(SpaceError::of_window),
-            Self::Hosts(hosted) => hosted.seal(log2_bytes),
+            Self::Hosts(hosted) => {
+                let sealed = hosted.seal(log2_bytes)?;
+                Ok(hosted.nothing_owed(sealed))
+            }
         }
     }
 

@@ -21,8 +21,7 @@
 //!
 //! 1. an SMMU's event reader;
 //! 2. the books;
-//! 3. a device's contexts;
-//! 4. a guest's memory.
+//! 3. a device's contexts, or a guest's memory.
 //!
 //! What waits, waits with its objects marked as busy in the books: who wants one of them waits for
 //! it, within a bound, and for no other.

@@ -27,8 +27,8 @@ pub enum NestingError {
     Context(ContextError),
     /// The memory is another VM's, or another SMMU's. Nothing was changed.
     Foreign,
-    /// Memory left the window and an SMMU did not confirm that: it stays out of use, still counted
-    /// as sealed.
+    /// Memory left the window, or came to it by new tables that must be told of, and an SMMU did not
+    /// confirm that: it stays out of use, still counted as sealed.
     NotConfirmed(CommandError),
 }
 
@@ -40,7 +40,7 @@ impl fmt::Display for NestingError {
             Self::Stream(error) => error.fmt(f),
             Self::Context(error) => error.fmt(f),
             Self::Foreign => f.write_str("it is another VM's, or another SMMU's"),
-            Self::NotConfirmed(error) => write!(f, "memory that left the window is lost: {error}"),
+            Self::NotConfirmed(error) => write!(f, "memory of the window is lost: {error}"),
         }
     }
 }
@@ -101,10 +101,7 @@ impl<'p, P: Platform> Nesting<'_, 'p, P> {
         streams: &[StreamId],
         shape: &ContextShape,
     ) -> Result<Contexts<'p, P>, NestingError> {
-        let root = self
-            .window
-            .seal(self.stage2, shape.log2_root_bytes())
-            .map_err(NestingError::Window)?;
+        let root = self.seal(shape.log2_root_bytes())?;
         smmu.contexts(streams, shape, root)
             .map_err(|Unmade { why, root }| match self.unseal(root) {
                 Ok(()) => NestingError::Contexts(why),
@@ -134,7 +131,7 @@ impl<'p, P: Platform> Nesting<'_, 'p, P> {
     ///
     /// # Errors
     ///
-    /// [`NestingError::Window`], [`NestingError::Context`].
+    /// [`NestingError::Window`], [`NestingError::Context`], [`NestingError::NotConfirmed`].
     pub fn publish_context(
         &mut self,
         smmu: &Smmu<'p, P>,
@@ -144,11 +141,11 @@ impl<'p, P: Platform> Nesting<'_, 'p, P> {
     ) -> Result<(), NestingError> {
         let mut refused = None;
         let seal = |log2_bytes| {
-            let sealed = self.window.seal(self.stage2, log2_bytes);
+            let sealed = self.seal(log2_bytes);
             sealed.map_err(|error| refused = Some(error)).ok()
         };
         let outcome = smmu.publish_context(contexts, context, how, seal);
-        outcome.map_err(|error| refused.map_or(NestingError::Context(error), NestingError::Window))
+        outcome.map_err(|error| refused.unwrap_or(NestingError::Context(error)))
     }
 
     /// Makes memory again of the leaf that `context` lies in, if none of its contexts is in use:
@@ -167,6 +164,17 @@ impl<'p, P: Platform> Nesting<'_, 'p, P> {
             .give_back_leaf(contexts, context)
             .map_err(NestingError::Context)?;
         self.unseal(leaf)
+    }
+
+    /// Memory of the window, the tables that lead there known to every SMMU. It is lost where one does
+    /// not confirm that.
+    fn seal(&mut self, log2_bytes: u8) -> Result<Sealed, NestingError> {
+        let change = self
+            .window
+            .seal_flushed(self.stage2, log2_bytes)
+            .map_err(NestingError::Window)?;
+        invalidate(self.smmus, change)
+            .map_err(|NotConfirmed { error, .. }| NestingError::NotConfirmed(error))
     }
 
     fn end(&mut self, smmu: &Smmu<'p, P>, contexts: Contexts<'p, P>) -> Result<(), NestingError> {

@@ -120,12 +120,29 @@ impl<'p, P: Platform> Window<'p, P> {
     /// # Errors
     ///
     /// [`WindowError::Foreign`], [`WindowError::Full`], [`WindowError::NoFrames`],
-    /// [`WindowError::Stage2`].
+    /// [`WindowError::Stage2`]; that too if some SMMU must be told of new tables.
     pub fn seal(
         &mut self,
         stage2: &mut Stage2<'p, P>,
         log2_bytes: u8,
     ) -> Result<Sealed, WindowError> {
+        if stage2.may_owe() {
+            return Err(WindowError::Stage2(Stage2Error::FlushNeeded));
+        }
+        // Nothing is owed.
+        self.seal_flushed(stage2, log2_bytes).map(Unsynced::open)
+    }
+
+    /// As [`seal`](Self::seal), with what the new tables owe, as in [`Stage2::map_flushed`].
+    ///
+    /// # Errors
+    ///
+    /// As [`seal`](Self::seal), but the last.
+    pub fn seal_flushed(
+        &mut self,
+        stage2: &mut Stage2<'p, P>,
+        log2_bytes: u8,
+    ) -> Result<Unsynced<Sealed>, WindowError> {
         self.expect_own(stage2)?;
         let log2_bytes = log2_bytes.max(self.log2_page);
         let log2_pages = log2_bytes - self.log2_page;
@@ -139,12 +156,15 @@ impl<'p, P: Platform> Window<'p, P> {
             .ok_or(WindowError::NoFrames { log2_bytes })?;
         frames.fill(self.platform, 0);
         let ipa = Ipa::new(self.base.as_u64() + (first << self.log2_page));
-        if let Err(error) = stage2.map_in_window(ipa, frames.base(), frames.size_bytes()) {
-            self.platform.free(frames);
-            return Err(WindowError::Stage2(error));
-        }
+        let change = match stage2.map_in_window(ipa, frames.base(), frames.size_bytes()) {
+            Ok(change) => change,
+            Err(error) => {
+                self.platform.free(frames);
+                return Err(WindowError::Stage2(error));
+            }
+        };
         self.pages.take(first, log2_pages);
-        Ok(Sealed::new(frames, ipa, self.vmid))
+        Ok(change.map(|()| Sealed::new(frames, ipa, self.vmid)))
     }
 
     /// Takes `sealed` out of the stage 2; it is memory again once the change was invalidated and

@@ -377,6 +377,7 @@ mod tests {
             geometry: Geometry::new(Granule::Kib4, ipa_bits, 44).expect("a legal geometry"),
             vmid: Vmid::new(7),
             coherency,
+            flushes_new_tables: false,
         }
     }
 

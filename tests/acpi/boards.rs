@@ -347,8 +347,13 @@ fn an_smmu_of_hisilicon_that_is_not_known_to_be_old_has_what_hip09_needs() {
         needs_flush_of_new_tables: true,
         ..Quirks::default()
     };
-    assert_eq!(Quirks::of_iidr(0x0005_1736), flush);
-    assert_eq!(Quirks::of_iidr(0x0003_0736), Quirks::default(), "a HIP08");
-    assert_eq!(Quirks::of_iidr(0x4832_243b), Quirks::default(), "Arm's");
-    assert_eq!(Quirks::of_iidr(0), Quirks::default(), "QEMU's");
+    let of = |iidr| Quirks::default().with_iidr(iidr);
+    assert_eq!(of(0x0005_1736), flush);
+    assert_eq!(of(0x0003_0736), Quirks::default(), "a HIP08");
+    assert_eq!(of(0x4832_243b), Quirks::default(), "Arm's");
+    assert_eq!(of(0), Quirks::default(), "QEMU's");
+    // What firmware says is kept, and tells a HIP07 by what no later one has.
+    assert_eq!(flush.with_iidr(0), flush);
+    let hip07 = read(&tables::d05()).expect("sound tables").smmus[0].quirks;
+    assert_eq!(hip07.with_iidr(0x0005_1736), hip07);
 }

@@ -9,8 +9,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use portcullis::addr::Pa;
 use portcullis::discover::{AcpiTables, Machine, Rid, StreamsOf};
 
-use crate::builder::{Firmware, Memory, RSDP, sum_up};
-use crate::tables;
+use crate::builder::{self, Firmware, Memory, RSDP, range, single, sum_up};
+use crate::{tables, with_nodes};
 
 const MUTANTS: u64 = 40_000;
 
@@ -142,6 +142,33 @@ fn damaged(firmware: &Firmware, numbers: &mut Numbers) -> Memory {
     memory
 }
 
+/// What no board has all of: both layouts of RMR, ranges of a component, an older SMMU, revision 5,
+/// two segments, SPCR and DBG2.
+fn of_all_kinds() -> Firmware {
+    let all = [range(0, 0xffff, 0, 0)];
+    let kept = [(0xe640_0000, 0x10_0000), (0x27b0_0000, 0xc0_0000)];
+    let mut older = builder::smmu(1, 0x909_0000, [0; 4], &all);
+    older.bytes = older.bytes.byte(0, 3);
+    let newest = builder::smmu(5, 0x907_0000, [0; 4], &[all[0], single(0x9000, 0)]);
+    let ranges = [range(0, 2, 0x10, 1), range(2, 1, 0x20, 2), single(7, 1)];
+    let mut firmware = with_nodes(&[
+        builder::its_group(&[0, 1]),
+        builder::smmu(4, 0x905_0000, [74; 4], &all),
+        newest.change(|bytes| bytes.word(24, 0x11).word(64, 1)),
+        older,
+        builder::root_complex(0, &[range(0, 0x100, 0, 1), range(0x100, 0x100, 0x100, 2)]),
+        builder::root_complex(1, &[single(0x77, 2)]),
+        builder::component("\\_SB_.ACC0", &ranges),
+        builder::rmr(3, &kept, &[range(0, 3, 0x20, 1), single(0x11, 2)]),
+        builder::old_rmr(&kept, &[range(0, 0, 0x3000, 3)]),
+    ]);
+    let port = (0x8000, 0, builder::address(8, 1, 0x5000));
+    let iort = firmware.tables.pop().expect("the last is IORT");
+    firmware.tables.push(builder::dbg2(&[port]));
+    firmware.tables.push(iort);
+    firmware
+}
+
 fn mutant(number: u64) -> Memory {
     let mut numbers = Numbers((number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
     let boards = [
@@ -149,6 +176,7 @@ fn mutant(number: u64) -> Memory {
         tables::d06,
         tables::taishan_2280_v2,
         tables::d05,
+        of_all_kinds,
     ];
     let firmware = boards[numbers.below(boards.len())]();
     match numbers.below(8) {
@@ -188,6 +216,21 @@ fn assert_makes_sense(machine: &Machine) {
     }
 }
 
+/// The first look ends, and finds every SMMU that the whole reading does.
+fn assert_first_look(tables: &AcpiTables<'_>, machine: &Machine, is_taken: bool) {
+    let found: Vec<_> = tables.smmus().collect();
+    // The smallest node has 16 bytes.
+    assert!(found.len() <= (1 << 20) / 16);
+    let places: Vec<_> = found
+        .iter()
+        .flatten()
+        .map(|it| (it.registers, it.quirks))
+        .collect();
+    let of_machine = machine.smmus.iter();
+    let of_machine: Vec<_> = of_machine.map(|it| (it.registers, it.quirks)).collect();
+    assert!(!is_taken || places == of_machine && found.len() == places.len());
+}
+
 /// Reads a mutant in every way; says whether it was taken.
 fn is_taken(memory: &Memory) -> bool {
     let read = |at: Pa, size_bytes: usize| memory.read(at, size_bytes);
@@ -203,6 +246,7 @@ fn is_taken(memory: &Memory) -> bool {
     assert_makes_sense(&survey);
     assert_eq!(odd == 0, is_taken, "a survey finds what is refused");
     assert!(!is_taken || survey == machine);
+    assert_first_look(&tables, &machine, is_taken);
     let _ = tables.timers();
     for place in 0..survey.smmus.len() {
         let _ = tables.msis_of_smmu(place);
@@ -224,6 +268,12 @@ fn is_taken(memory: &Memory) -> bool {
 fn number_of(name: &str, otherwise: u64) -> u64 {
     let given = env::var(name).ok();
     given.map_or(otherwise, |text| text.parse().expect("a number"))
+}
+
+#[test]
+fn what_is_mutated_makes_sense_before() {
+    let memory = of_all_kinds().memory();
+    assert!(is_taken(&memory));
 }
 
 #[test]

@@ -5,6 +5,7 @@ mod builder;
 #[path = "../fixtures/dts.rs"]
 #[expect(dead_code, reason = "one tree is read here, and none changed")]
 mod dts;
+mod first;
 mod fuzz;
 mod refusals;
 mod rules;

@@ -1,7 +1,7 @@
 //! One run of QEMU, from its start to the verdict.
 
 use std::io::{Read, Write};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -22,6 +22,41 @@ pub(crate) enum Echo {
     Live,
     /// Nobody.
     Quiet,
+    /// Nobody, but somebody answers.
+    Typed(&'static Typist),
+}
+
+/// Who answers what the console asks.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Typist {
+    /// Questions with the keys that answer them, in the order in which they are to come.
+    pub(crate) answers: &'static [(&'static str, &'static [u8])],
+}
+
+/// A typist at work.
+struct Hands {
+    keyboard: ChildStdin,
+    left: &'static [(&'static str, &'static [u8])],
+    /// How much of the console was read.
+    read_bytes: usize,
+}
+
+impl Hands {
+    /// Answers what was asked by now.
+    fn answer(&mut self, console: &[u8]) {
+        while let Some(((question, keys), left)) = self.left.split_first() {
+            let unread = console.get(self.read_bytes..).unwrap_or_default();
+            let mut parts = unread.windows(question.len());
+            let Some(at) = parts.position(|part| part == question.as_bytes()) else {
+                return;
+            };
+            self.read_bytes += at + question.len();
+            self.left = left;
+            // A machine that is gone needs no answer.
+            let _ = self.keyboard.write_all(keys);
+            let _ = self.keyboard.flush();
+        }
+    }
 }
 
 /// What is left of a run.
@@ -95,16 +130,31 @@ pub(crate) fn run(
 ) -> Result<Ran, Stop> {
     let program = qemu.get_program().to_string_lossy().into_owned();
     let broken = |error| Stop::CouldNotRun(format!("`{program}` does not start: {error}"));
-    if echo == Echo::Quiet {
-        qemu.stdin(Stdio::null());
+    match echo {
+        Echo::Live => {}
+        Echo::Quiet => drop(qemu.stdin(Stdio::null())),
+        Echo::Typed(_) => drop(qemu.stdin(Stdio::piped())),
     }
     let mut running = Running(qemu.stdout(Stdio::piped()).spawn().map_err(broken)?);
+    let mut hands = match (echo, running.0.stdin.take()) {
+        (Echo::Typed(typist), Some(keyboard)) => Some(Hands {
+            keyboard,
+            left: typist.answers,
+            read_bytes: 0,
+        }),
+        _ => None,
+    };
     let (sender, receiver) = channel();
     if let Some(stdout) = running.0.stdout.take() {
         thread::spawn(move || forward(stdout, &sender));
     }
     let mut bytes = Vec::new();
-    let ended_by_us = listen(&receiver, limit, echo, &mut bytes);
+    let ended_by_us = listen(&receiver, limit, &mut bytes, |chunk, all| {
+        show(chunk, echo);
+        if let Some(hands) = &mut hands {
+            hands.answer(all);
+        }
+    });
     look();
     let stopped = match ended_by_us {
         Some(stopped) => stopped,
@@ -134,8 +184,8 @@ fn forward(mut from: impl Read, to: &Sender<Vec<u8>>) {
 fn listen(
     from: &Receiver<Vec<u8>>,
     limit: Option<Duration>,
-    echo: Echo,
     bytes: &mut Vec<u8>,
+    mut heard: impl FnMut(&[u8], &[u8]),
 ) -> Option<Stopped> {
     let start = Instant::now();
     loop {
@@ -149,8 +199,8 @@ fn listen(
         };
         match from.recv_timeout(wait) {
             Ok(chunk) => {
-                show(&chunk, echo);
                 bytes.extend_from_slice(&chunk);
+                heard(&chunk, bytes);
             }
             Err(RecvTimeoutError::Disconnected) => return None,
             Err(RecvTimeoutError::Timeout) if over => return Some(Stopped::AfterEndLine),
@@ -212,6 +262,21 @@ mod tests {
     fn a_guest_that_prints_an_end_line_ends_nothing() {
         let ran = shell("echo 'end: ok'; sleep 0.2; echo 'guest0| more'", LONG);
         assert_eq!(ran.end(), Ok(End::Missing("guest0| more".into())));
+    }
+
+    #[test]
+    fn a_typist_answers_each_question_once_and_in_order() {
+        const TYPIST: Typist = Typist {
+            answers: &[("more?", b"y\n"), ("more?", b"n\n"), ("sure?", b"z\n")],
+        };
+        let mut command = Command::new("sh");
+        let script = "printf 'sure? mo'; sleep 0.1; printf 're?'; read a; printf \" [$a] more? \"; \
+                      read a; printf \"[$a] more? sure?\"; read a; echo \" [$a]\"; echo 'end: ok'";
+        command.args(["-c", script]);
+        let ran = run(command, LONG, Echo::Typed(&TYPIST), || ()).expect("sh starts");
+        let expected = "sure? more? [y] more? [n] more? sure? [z]\nend: ok\n";
+        assert_eq!(ran.console, expected);
+        assert_eq!(ran.end(), Ok(End::Done));
     }
 
     #[test]

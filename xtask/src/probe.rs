@@ -2,15 +2,16 @@
 
 mod cases;
 mod disk;
+mod grub;
+mod start;
+mod trace;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 
 use crate::apt::Apt;
-use crate::console::End;
-use crate::guest::{self, Echo};
+use crate::guest::Echo;
 use crate::image;
 use crate::qemu;
 use crate::rust::{self, Part, UEFI_TARGET};
@@ -18,7 +19,7 @@ use crate::steps::Outcome;
 use crate::stop::{Stop, progress};
 use crate::tool;
 
-use cases::{CASES, Case, Start};
+use cases::{CASES, Case};
 
 /// Debian's package with UEFI firmware for QEMU's `virt`.
 const PACKAGE: &str = "qemu-efi-aarch64";
@@ -28,11 +29,6 @@ const FIRMWARE: &str = "/usr/share/qemu-efi-aarch64/QEMU_EFI.fd";
 const LIMIT_BYTES: u64 = 512 << 10;
 /// A console of 80 columns goes on by itself behind the 80th.
 const COLUMNS: usize = 79;
-/// The shell alone waits ten seconds before it starts a script.
-const LIMIT: Duration = Duration::from_secs(120);
-/// What the report starts with, behind what firmware prints.
-const FIRST_WORDS: &str = "PORTCULLIS PROBE ";
-
 /// What `--help` says first.
 pub(crate) const ABOUT: &str = "\
 Builds `portcullis-probe.efi`, the read-only EFI application that reports what Portcullis would find
@@ -159,73 +155,19 @@ fn build() -> Result<PathBuf, Stop> {
 /// Runs one machine; returns the report.
 fn run(case: &Case, application: &Path) -> Result<String, Stop> {
     let mut command = Command::new(qemu::PROGRAM);
+    let log = image::target_folder().join("probe-accesses.log");
     command
         .args(["-M", case.machine, "-cpu", case.cpu, "-m", "1G"])
         .args(["-smp", "2", "-display", "none", "-monitor", "none"])
-        .args(["-serial", "stdio", "-net", "none", "-no-reboot"])
+        .args(["-net", "none"])
         .args(["-bios", FIRMWARE]);
     for device in case.devices {
         command.args(["-device", device]);
     }
-    match case.start {
-        Start::Kernel => {
-            command.arg("-kernel").arg(application);
-            command.args(["-append", "nopage shutdown"]);
-            console(command).map(|console| report_in(&console))
-        }
-        Start::Shell => from_a_disk(command, application),
-    }
-}
-
-fn console(command: Command) -> Result<String, Stop> {
-    let ran = guest::run(command, Some(LIMIT), Echo::Quiet, || ())?;
-    match ran.end().map_err(Stop::Failed)? {
-        End::Done => Ok(ran.console),
-        other => Err(Stop::Failed(format!("the application ended with {other}"))),
-    }
-}
-
-/// Runs it from UEFI's shell, which a script on a disk tells to, and compares the file that it
-/// leaves there with what it printed.
-fn from_a_disk(mut command: Command, application: &Path) -> Result<String, Stop> {
-    let path = image::target_folder().join("probe-disk.img");
-    let broken = |error: std::io::Error| Stop::Failed(format!("{}: {error}", path.display()));
-    disk::make(&path, &fs::read(application).map_err(broken)?).map_err(broken)?;
-    let drive = format!("if=none,id=disk,format=raw,file={}", path.display());
-    command.args(["-drive", &drive, "-device", "virtio-blk-pci,drive=disk"]);
-    let printed = report_in(&console(command)?);
-    let saved = disk::saved(&path).map_err(broken)?;
-    if printed.starts_with(saved.trim_end()) && saved.starts_with(FIRST_WORDS) {
-        return Ok(printed);
-    }
-    Err(Stop::Failed(format!(
-        "the file is not what was printed:\n{saved}"
-    )))
-}
-
-/// The report in what a console showed, without what firmware put before and between it.
-fn report_in(console: &str) -> String {
-    let plain = without_escapes(console);
-    let start = plain.find(FIRST_WORDS).unwrap_or(plain.len());
-    let report = plain.get(start..).unwrap_or_default();
-    report.replace('\r', "")
-}
-
-/// `text` without what moves a terminal's cursor or chooses its colours: ESC, `[`, up to a letter.
-fn without_escapes(text: &str) -> String {
-    let mut plain = String::new();
-    let mut letters = text.chars();
-    while let Some(letter) = letters.next() {
-        if letter != '\u{1b}' {
-            plain.push(letter);
-            continue;
-        }
-        letters
-            .by_ref()
-            .skip(1)
-            .find(|end| end.is_ascii_alphabetic());
-    }
-    plain
+    trace::accesses(&mut command, &log);
+    let report = case.start.run(command, application)?;
+    trace::has_no_write(&log, case.machine.contains("iommu=smmuv3")).map_err(Stop::Failed)?;
+    Ok(report)
 }
 
 /// What is not as expected, a sentence each.
@@ -267,13 +209,6 @@ mod tests {
         lacks: &["UNPROTECTED:"],
         ..cases::PLAIN
     };
-
-    #[test]
-    fn a_report_is_found_behind_what_firmware_prints() {
-        let console = "UEFI firmware\r\n\u{1b}[2J\u{1b}[01;01HPORTCULLIS PROBE 1\r\n  a\r\n";
-        assert_eq!(report_in(console), "PORTCULLIS PROBE 1\n  a\n");
-        assert_eq!(report_in("UEFI firmware\r\n"), "");
-    }
 
     #[test]
     fn what_is_missing_or_too_much_or_too_long_is_a_fault() {

@@ -74,7 +74,7 @@ const STEPS: &[Step] = &[
     },
     Step {
         name: "test-probe",
-        about: "the EFI application in QEMU: what it reports of six machines",
+        about: "the EFI application in QEMU: what it reports of nine machines",
         run: probe::step,
     },
     Step {

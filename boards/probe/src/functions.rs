@@ -29,12 +29,14 @@ pub struct Roots {
 }
 
 /// A PCI function as it was found.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Function {
     /// Its segment.
     pub segment: u16,
     /// Where it is there.
     pub rid: Rid,
+    /// What bridges above put in the place of its RID, the nearest first.
+    pub aliases: Vec<Rid>,
     /// Who made it.
     pub vendor: u16,
     /// What its maker calls it.
@@ -53,6 +55,18 @@ pub struct Function {
     pub msis: Option<Msis>,
 }
 
+impl Function {
+    /// The RIDs that what it does may come with: its own first.
+    pub fn rids(&self) -> impl Iterator<Item = Rid> {
+        core::iter::once(self.rid).chain(self.aliases.iter().copied())
+    }
+
+    /// Whether what both do may come with one RID, so that nothing tells them apart.
+    pub(crate) fn is_like(&self, other: &Self) -> bool {
+        self.segment == other.segment && self.rids().any(|rid| other.rids().any(|it| it == rid))
+    }
+}
+
 /// Whether anything is behind a function.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum FunctionKind {
@@ -64,6 +78,8 @@ pub enum FunctionKind {
         secondary: u8,
         /// The last bus behind it.
         subordinate: u8,
+        /// What it puts in the place of the RIDs from behind it; `None` if it passes them on.
+        alias: Option<Rid>,
     },
     /// Something with a header that is neither.
     Unknown,
@@ -113,7 +129,32 @@ pub(crate) fn list<R: Registers>(
     }
     found.sort_by_key(|function| function.rid);
     found.dedup_by_key(|function| function.rid);
+    let aliases: Vec<_> = found.iter().map(|it| aliases(&found, it)).collect();
+    for (function, aliases) in found.iter_mut().zip(aliases) {
+        function.aliases = aliases;
+    }
     found
+}
+
+/// What the bridges above `function` put in the place of its RID, the nearest first.
+fn aliases(found: &[Function], function: &Function) -> Vec<Rid> {
+    let mut aliases = Vec::new();
+    let mut bus = function.rid.bus();
+    // Each step goes to a lower number: bridges that lead in a circle do not hold it up.
+    while let Some(bridge) = found
+        .iter()
+        .find(|it| it.rid.bus() < bus && leads_to(it, function.segment, bus))
+    {
+        if let FunctionKind::Bridge {
+            alias: Some(alias), ..
+        } = bridge.kind
+            && alias != function.rid
+        {
+            aliases.push(alias);
+        }
+        bus = bridge.rid.bus();
+    }
+    aliases
 }
 
 fn leads_to(function: &Function, segment: u16, bus: u8) -> bool {
@@ -176,6 +217,8 @@ fn one<R: Registers>(ecam: &Ecam<R>, segment: u16, rid: Rid, header: u8) -> Opti
             FunctionKind::Bridge {
                 secondary,
                 subordinate,
+                // One that does not say what it is may be of the kind that has its own.
+                alias: ecam.alias_behind(rid, secondary).unwrap_or(Some(rid)),
             }
         }
         _ => FunctionKind::Unknown,
@@ -187,6 +230,7 @@ fn one<R: Registers>(ecam: &Ecam<R>, segment: u16, rid: Rid, header: u8) -> Opti
     Some(Function {
         segment,
         rid,
+        aliases: Vec::new(),
         vendor: ids as u16,
         device: (ids >> 16) as u16,
         class: Class {

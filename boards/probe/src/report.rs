@@ -5,7 +5,8 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use portcullis::discover::{
-    Conduit, ConsoleKind, Device, Interrupt, Machine, Quirks, SmmuInterrupts, Stream, StreamsOf,
+    Conduit, ConsoleKind, Device, Interrupt, Machine, Quirks, SmmuInterrupts, Stream, Streams,
+    StreamsOf,
 };
 
 use crate::cpu::ExceptionLevel;
@@ -119,8 +120,15 @@ fn cpu(out: &mut Layout, survey: &Survey<'_>, machine: &Machine) {
 
 fn smmus(out: &mut Layout, survey: &Survey<'_>, machine: &Machine) {
     out.section("SMMUS");
-    if machine.smmus.is_empty() {
+    if machine.smmus.is_empty() && survey.only_found.is_empty() {
         out.line(format_args!("none in the tables"));
+    }
+    for found in &survey.only_found {
+        out.line(format_args!(
+            "an SMMU at {} ({}), of which the tables make no more sense: not looked at",
+            found.registers.base(),
+            found.name,
+        ));
     }
     for (place, (smmu, seen)) in machine.smmus.iter().zip(&survey.smmus).enumerate() {
         let coherent = if smmu.is_coherent {
@@ -147,9 +155,9 @@ fn one_smmu(out: &mut Layout, seen: &SurveyedSmmu) {
     let decoded = [
         (0, idr0, Some(words::idr0(idr0))),
         (1, idr1, Some(words::idr1(idr1))),
-        (2, idr2, None),
+        (2, idr2, Some(words::idr2(idr0, idr2))),
         (3, idr3, Some(words::idr3(idr3))),
-        (4, idr4, None),
+        (4, idr4, Some(words::idr4())),
         (5, idr5, Some(words::idr5(idr5))),
         (
             6,
@@ -220,7 +228,7 @@ fn state(out: &mut Layout, registers: &SmmuRegisters) {
 
 fn quirks(out: &mut Layout, board: Quirks, seen: &SurveyedSmmu) {
     let iidr = seen.registers.map_or(0, |registers| registers.iidr);
-    let quirks = board.and(Quirks::of_iidr(iidr));
+    let quirks = board.with_iidr(iidr);
     let names = [
         (
             quirks.has_broken_prefetch,
@@ -267,7 +275,7 @@ fn devices(out: &mut Layout, survey: &Survey<'_>, machine: &Machine) {
     out.section("DEVICES, THE UNPROTECTED ONES FIRST");
     let functions = survey.functions.iter();
     let (open, behind): (Vec<_>, Vec<_>) =
-        functions.partition(|it| stream_of(machine, it).is_none());
+        functions.partition(|it| streams_of(machine, it).is_none());
     let components = machine.devices.iter();
     let (open_components, components): (Vec<_>, Vec<_>) =
         components.partition(|it| is_unprotected(machine, it));
@@ -299,10 +307,10 @@ fn devices(out: &mut Layout, survey: &Survey<'_>, machine: &Machine) {
     }
 }
 
-/// The stream of a function that goes through an SMMU.
-pub(crate) fn stream_of(machine: &Machine, function: &Function) -> Option<Stream> {
-    match machine.streams_of(function.segment, function.rid) {
-        StreamsOf::Behind(stream) => Some(stream),
+/// The streams of a function all of whose traffic goes through an SMMU.
+pub(crate) fn streams_of(machine: &Machine, function: &Function) -> Option<Streams> {
+    match machine.streams_of_all(function.segment, function.rids()) {
+        StreamsOf::Behind(streams) => Some(streams),
         StreamsOf::Unprotected => None,
     }
 }
@@ -316,7 +324,18 @@ fn place_of(stream: Stream) -> String {
 }
 
 fn function(out: &mut Layout, machine: &Machine, function: &Function) {
-    let place = stream_of(machine, function).map_or_else(|| "UNPROTECTED".into(), place_of);
+    let place = streams_of(machine, function).map_or_else(
+        || "UNPROTECTED".into(),
+        |streams| {
+            let places: Vec<_> = streams.iter().copied().map(place_of).collect();
+            places.join(" or ")
+        },
+    );
+    let aliases: String = function
+        .aliases
+        .iter()
+        .map(|alias| format!(", may come as {alias}"))
+        .collect();
     let Function {
         segment,
         rid,
@@ -330,6 +349,7 @@ fn function(out: &mut Layout, machine: &Machine, function: &Function) {
         FunctionKind::Bridge {
             secondary,
             subordinate,
+            ..
         } => {
             format!(", bridge to buses {secondary:02x}-{subordinate:02x}")
         }
@@ -339,7 +359,7 @@ fn function(out: &mut Layout, machine: &Machine, function: &Function) {
         format!(", MSIs to ITS {} as {:#x}", msis.its, msis.device_id)
     });
     out.line(format_args!(
-        "{segment:04x}:{rid} {place}: {vendor:04x}:{device:04x} class {class}{kind}{msis}"
+        "{segment:04x}:{rid} {place}: {vendor:04x}:{device:04x} class {class}{kind}{aliases}{msis}"
     ));
 }
 

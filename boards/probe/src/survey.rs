@@ -4,7 +4,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use portcullis::addr::{Extent, Pa};
-use portcullis::discover::{AcpiTables, ListedTable, Machine, Refusal};
+use portcullis::discover::{AcpiTables, FoundSmmu, ListedTable, Machine, Refusal};
 use portcullis::hw::Registers;
 use portcullis::smmu::{self, Features, QueueIndices};
 
@@ -54,6 +54,8 @@ pub struct Survey<'t> {
     pub(crate) tables: Option<Result<Vec<ListedTable<'t>>, Refusal>>,
     /// What makes no sense in the tables.
     pub(crate) odd: Vec<Refusal>,
+    /// What the first look finds that the whole reading did not.
+    pub(crate) only_found: Vec<FoundSmmu>,
     /// As many as [`Machine::smmus`], in that order.
     pub(crate) smmus: Vec<SurveyedSmmu>,
     pub(crate) functions: Vec<Function>,
@@ -70,10 +72,19 @@ impl<'t> Survey<'t> {
         registers: &dyn Fn(Extent<Pa>) -> Option<R>,
     ) -> Self {
         let mut odd = Vec::new();
+        let mut only_found = Vec::new();
         machine.clear();
         let tables = found.tables.map(|tables| {
             tables.inspect(|tables| {
                 machine.survey_acpi(tables, found.memory, &mut |refusal| odd.push(refusal));
+                let is_read = |it: &FoundSmmu| {
+                    machine
+                        .smmus
+                        .iter()
+                        .any(|smmu| smmu.registers == it.registers)
+                };
+                let found = tables.smmus().flatten();
+                only_found.extend(found.filter(|it| !is_read(it)));
             })
         });
         let mut survey = Survey {
@@ -81,6 +92,7 @@ impl<'t> Survey<'t> {
             cpu: found.cpu,
             tables: None,
             odd,
+            only_found,
             smmus: Vec::new(),
             functions: Vec::new(),
             unseen: Vec::new(),
@@ -134,10 +146,10 @@ impl<'t> Survey<'t> {
 
     fn ask_for_msis(&mut self, tables: &AcpiTables<'_>) {
         for function in &mut self.functions {
+            // An ITS sees the RID that the outermost bridge puts there.
+            let rid = function.aliases.last().unwrap_or(&function.rid);
             // A senseless IORT was noted already.
-            function.msis = tables
-                .msis_of(function.segment, function.rid)
-                .unwrap_or(None);
+            function.msis = tables.msis_of(function.segment, *rid).unwrap_or(None);
         }
     }
 }

@@ -10,7 +10,7 @@ use portcullis::smmu::{Features, StallModel};
 use crate::cpu::ExceptionLevel;
 use crate::functions::{Function, FunctionKind};
 use crate::layout::Layout;
-use crate::report::{is_unprotected, stream_of};
+use crate::report::{is_unprotected, streams_of};
 use crate::survey::Survey;
 
 /// What has a name, and how it could be given to a guest, or why not.
@@ -26,7 +26,7 @@ pub(crate) fn write(out: &mut Layout, survey: &Survey<'_>, machine: &Machine) {
     for reason in &reasons {
         out.line(format_args!("NOT USABLE: {reason}"));
     }
-    if machine.smmus.is_empty() {
+    if machine.smmus.is_empty() && survey.only_found.is_empty() {
         out.line(format_args!(
             "Look in firmware's menus for `SMMU` or `IOMMU`, often under Advanced, Chipset or MISC \
              Config: it can be switched off there, and then IORT does not name it."
@@ -100,7 +100,7 @@ fn reasons(survey: &Survey<'_>, machine: &Machine) -> Vec<String> {
     if survey.tables.is_none() {
         reasons.push("no ACPI tables".into());
     }
-    if machine.smmus.is_empty() {
+    if machine.smmus.is_empty() && survey.only_found.is_empty() {
         reasons.push("no SMMUv3 in the tables".into());
     }
     for (place, seen) in survey.smmus.iter().enumerate() {
@@ -163,11 +163,14 @@ fn function(survey: &Survey<'_>, machine: &Machine, function: &Function) -> Opti
         return None;
     }
     let name = format!("{:04x}:{}", function.segment, function.rid);
-    let Some(stream) = stream_of(machine, function) else {
+    let Some(streams) = streams_of(machine, function) else {
         return Some((name, Err("its DMA goes through no SMMU".into())));
     };
-    let how = may_be_given(survey, machine, stream).map(|()| {
-        let substreams = survey.smmus.get(stream.smmu.as_usize());
+    let mut all = streams.iter();
+    let how = all.try_for_each(|stream| may_be_given(survey, machine, *stream));
+    let how = how.map(|()| {
+        let smmu = streams.first().map(|stream| stream.smmu.as_usize());
+        let substreams = smmu.and_then(|smmu| survey.smmus.get(smmu));
         let has_substreams = substreams
             .and_then(|seen| seen.features?.ok())
             .is_some_and(|features| features.substream_bits > 0);
@@ -181,9 +184,24 @@ fn function(survey: &Survey<'_>, machine: &Machine, function: &Function) -> Opti
         } else {
             "no FLR: changes owners only where the board allows it"
         };
-        format!("{by}, {reset}{ats}")
+        let together = together(survey, function);
+        format!("{by}, {reset}{ats}{together}")
     });
     Some((name, how))
+}
+
+/// The functions that are not told from this one.
+fn together(survey: &Survey<'_>, function: &Function) -> String {
+    let others = survey.functions.iter();
+    let others = others.filter(|it| it.rid != function.rid && it.is_like(function));
+    let names: Vec<_> = others
+        .filter(|it| it.kind == FunctionKind::Endpoint)
+        .map(|it| it.rid.to_string())
+        .collect();
+    match names.is_empty() {
+        true => String::new(),
+        false => format!(", only together with {}", names.join(" and ")),
+    }
 }
 
 /// Whether what this stream does can be held.

@@ -195,6 +195,22 @@ pub(crate) fn idr6(value: u32) -> Words {
         .say(format!("2^{} queues in each", field(value, 19, 16)))
 }
 
+/// SMMU_IDR2, which means something beside an SMMU_IDR0 that has VATOS.
+pub(crate) fn idr2(idr0: u32, value: u32) -> Words {
+    match idr0 >> 20 & 1 {
+        0 => Words::default().say("no VATOS page"),
+        _ => Words::default().say(format!(
+            "VATOS page {:#x} bytes further on",
+            0x2_0000 + (field(value, 9, 0) << 16)
+        )),
+    }
+}
+
+/// SMMU_IDR4, which no architecture gives a meaning.
+pub(crate) fn idr4() -> Words {
+    Words::default().say("its maker's own")
+}
+
 /// Who made it, by JEP106 code.
 pub(crate) const fn implementer(code: u32) -> &'static str {
     match code {
@@ -257,6 +273,11 @@ mod tests {
         assert_eq!(
             idr3(0x1414).has,
             ["BBML 2", "range invalidation (RIL)", "XNX", "HAD"]
+        );
+        assert_eq!(idr2(0x0d44_101b, 3).has, ["no VATOS page"]);
+        assert_eq!(
+            idr2(1 << 20, 3).has,
+            ["VATOS page 0x50000 bytes further on"]
         );
         let five = idr5(0x74);
         assert_eq!(

@@ -196,7 +196,12 @@ fn d06() -> Stage {
 
 #[test]
 fn the_sec_engine_of_a_kunpeng_920_is_behind_the_sixth_smmu_and_takes_pasids() {
-    let bridge = [(0x18, 0x00b6_b6b4)];
+    // A root port of PCI Express.
+    let bridge = [
+        (0x18, 0x00b6_b6b4),
+        (0x34, 0x40),
+        (0x40, 4 << 20 | 0x0002_0010),
+    ];
     let report = d06()
         .root(0x79, 0x79)
         .root(0xb4, 0xb7)
@@ -271,6 +276,36 @@ fn bridges_that_lead_back_are_followed_once() {
         .function(ECAM, 0x7400, 0xa121_19e5, 1, &back)
         .report();
     assert_has(&report, &["1 PCI functions", "bridge to buses 74-74"]);
+}
+
+#[test]
+fn what_is_behind_a_bridge_to_pci_may_come_as_its_first_function() {
+    // Bus b5 is PCI; a bridge of PCI there has bus b6 behind it.
+    let to_pci = [
+        (0x18, 0x00b6_b5b4),
+        (0x34, 0x40),
+        (0x40, 7 << 20 | 0x0002_0010),
+    ];
+    let pci = [(0x18, 0x00b6_b6b5)];
+    let d06 = d06()
+        .root(0xb4, 0xb6)
+        .function(ECAM, 0xb400, 0xa121_19e5, 1, &to_pci)
+        .function(ECAM, 0xb508, 0x1111_19e5, 0, &[])
+        .function(ECAM, 0xb510, 0xa121_19e5, 1, &pci)
+        .function(ECAM, 0xb600, 0x2222_19e5, 0, &[]);
+    assert_has(
+        &d06.report(),
+        &[
+            "0000:b5:01.0 SMMU 5 stream 0xb508 or SMMU 5 stream 0xb500: 19e5:1111 class 010802, may \
+             come as b5:00.0, MSIs to ITS 0 as 0xb500",
+            "0000:b6:00.0 SMMU 5 stream 0xb600 or SMMU 5 stream 0xb510 or SMMU 5 stream 0xb500: \
+             19e5:2222 class 010802, may come as b5:02.0, may come as b5:00.0",
+            "0000:b5:01.0: yes, whole, no FLR: changes owners only where the board allows it, only \
+             together with b6:00.0",
+            "0000:b6:00.0: yes, whole, no FLR: changes owners only where the board allows it, only \
+             together with b5:01.0",
+        ],
+    );
 }
 
 #[test]
@@ -350,6 +385,28 @@ fn a_damaged_table_is_named_and_the_rest_is_reported() {
             "NOT USABLE: no SMMUv3 in the tables",
         ],
     );
+}
+
+#[test]
+fn an_smmu_of_an_iort_that_makes_no_sense_is_named_all_the_same() {
+    let mut firmware = tables::qemu();
+    let nodes = [
+        builder::smmu(4, 0x905_0000, [0; 4], &[]),
+        // It leads back to itself.
+        builder::root_complex(0, &[builder::range(0, 0xffff, 0, 1)]),
+    ];
+    *firmware.table(b"IORT") = builder::iort(&nodes);
+    let report = Stage::of(firmware).report();
+    assert_has(
+        &report,
+        &[
+            "MAKES NO SENSE: root complex at 0x78 of IORT leads to 0x78, which leads nowhere",
+            "an SMMU at 0x9050000 (SMMUv3 at 0x34 of IORT), of which the tables make no more sense",
+            "NOT USABLE: tables that make no sense are refused",
+        ],
+    );
+    assert!(!report.contains("no SMMUv3 in the tables"), "{report}");
+    assert!(!report.contains("Look in firmware's menus"), "{report}");
 }
 
 #[test]

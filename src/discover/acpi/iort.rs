@@ -1,14 +1,13 @@
 //! IORT's nodes, each looked through once.
 
 use super::maps::{Hop, IdMap, MAP_BYTES, hop};
-use super::oem::Oem;
 use super::part::Part;
 use super::tables::AcpiTables;
 use crate::discover::list::List;
 use crate::discover::refusal::Refusal;
 
 /// What every node starts with.
-const NODE_BYTES: usize = 16;
+pub(super) const NODE_BYTES: usize = 16;
 /// More maps than any node in use has; reading them takes their square.
 const MAX_MAPS: usize = 128;
 
@@ -53,7 +52,7 @@ pub(super) struct Iort<'t> {
 }
 
 impl Kind {
-    const fn of(number: u8) -> Self {
+    pub(super) const fn of(number: u8) -> Self {
         match number {
             0 => Self::ItsGroup,
             1 => Self::NamedComponent,
@@ -65,7 +64,7 @@ impl Kind {
         }
     }
 
-    const fn name(self) -> &'static str {
+    pub(super) const fn name(self) -> &'static str {
         match self {
             Self::ItsGroup => "ITS group",
             Self::NamedComponent => "named component",
@@ -136,9 +135,9 @@ impl<'t> Iort<'t> {
         Ok(Some(iort))
     }
 
-    /// Who made it.
-    pub(super) fn oem(&self) -> Oem {
-        Oem::of(&self.whole)
+    /// The table itself.
+    pub(super) const fn whole(&self) -> &Part<'t> {
+        &self.whole
     }
 
     /// All nodes, in the order of the table.

@@ -14,6 +14,7 @@
 //! the windows of host bridges, and what a named component is.
 
 mod console;
+mod first;
 mod iort;
 mod madt;
 mod maps;
@@ -26,6 +27,7 @@ mod segments;
 mod streams;
 mod tables;
 
+pub use first::AcpiSearch;
 pub use msi::Msis;
 pub use oem::Oem;
 pub use platform::{Timer, Timers};

@@ -1,5 +1,6 @@
 //! SMMUs, and which of them everything goes through.
 
+use super::first::{board_quirks, quirks, registers};
 use super::iort::{Iort, Kind, Node};
 use super::maps::runs;
 use super::part::Part;
@@ -14,8 +15,6 @@ use crate::discover::quirks::Quirks;
 use crate::discover::refusal::Refusal;
 use crate::id::StreamId;
 
-/// Two register pages of 64 KiB.
-const SMMU_BYTES: u64 = 0x2_0000;
 /// What each memory range descriptor of an RMR takes.
 const RANGE_BYTES: usize = 20;
 
@@ -24,7 +23,7 @@ pub(super) fn read(machine: &mut Machine, tables: &AcpiTables<'_>) -> Result<(),
     let Some(iort) = Iort::read(tables)? else {
         return Ok(());
     };
-    let board = iort.oem().hip().map_or(Quirks::NONE, Quirks::of_hip);
+    let board = board_quirks(iort.whole());
     for node in iort.nodes_of(Kind::SmmuV3) {
         read_smmu(machine, &node, board)?;
     }
@@ -59,7 +58,7 @@ pub(super) fn forget(machine: &mut Machine) {
 
 fn read_smmu(machine: &mut Machine, node: &Node<'_>, board: Quirks) -> Result<(), Refusal> {
     let part = &node.part;
-    let registers = part.extent("base address", part.u64(16)?, SMMU_BYTES)?;
+    let registers = registers(part)?;
     let shares = |other: &Smmu| other.registers.overlaps(&registers);
     if machine.smmus.iter().any(shares) {
         return Err(part.overlap("registers", registers.base().as_u64()));
@@ -68,7 +67,7 @@ fn read_smmu(machine: &mut Machine, node: &Node<'_>, board: Quirks) -> Result<()
         registers,
         is_coherent: part.u32(24)? & 1 != 0,
         interrupts: interrupts(part)?,
-        quirks: board.and(Quirks::of_model(part.u32(40)?)),
+        quirks: quirks(part, board)?,
     };
     machine.smmus.push(smmu).map_err(Refusal::too_many("SMMUs"))
 }

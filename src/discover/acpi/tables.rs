@@ -98,10 +98,14 @@ impl<'t> AcpiTables<'t> {
             let (what, limit) = (signature, 1);
             return Err(Refusal::TooMany { what, limit });
         }
-        match table.refusal {
-            Some(refusal) => Err(refusal),
-            None => Ok(table.whole),
-        }
+        table.sound()
+    }
+}
+
+impl<'t> ListedTable<'t> {
+    /// Its bytes, if it is of use here and sound as a table.
+    pub(super) fn sound(&self) -> Result<Option<Part<'t>>, Refusal> {
+        self.refusal.map_or(Ok(self.whole), Err)
     }
 }
 

@@ -3,31 +3,14 @@
 use super::cells::{Bus, Cells, Words, is_okay};
 use super::tokens::{Header, MAX_DEPTH, Token, Tokens};
 use crate::addr::{Extent, Pa};
+use crate::discover::found::FoundSmmu;
 use crate::discover::list::Text;
 use crate::discover::quirks::Quirks;
-use crate::discover::refusal::{Fault, NodeName, Refusal};
+use crate::discover::refusal::{Fault, Refusal};
 
 pub(super) const COMPATIBLE: &str = "arm,smmu-v3";
 pub(super) const BROKEN_PREFETCH: &str = "hisilicon,broken-prefetch-cmd";
 pub(super) const BROKEN_PAGE1: &str = "cavium,cn9900-broken-page1-regspace";
-
-/// An SMMU, as far as it must be known to switch it to abort.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct FoundSmmu {
-    /// What firmware calls it.
-    pub name: NodeName,
-    /// Its registers.
-    pub registers: Extent<Pa>,
-    /// What must be done differently.
-    pub quirks: Quirks,
-    /// Whether firmware says that it may be used.
-    ///
-    /// One that may not must not be touched: it may have no power or no clock, or be the secure
-    /// world's, and an access would then end in an abort that nobody can take yet. That fails
-    /// closed all the same, because devices behind it are [`Unprotected`](super::super::StreamsOf)
-    /// and are given to nobody. A HiSilicon D05 has such a one in front of its PCIe.
-    pub is_enabled: bool,
-}
 
 /// Where the SMMUs of the tree in `blob` are, enabled or not.
 ///

@@ -16,6 +16,6 @@ mod smmu;
 mod tokens;
 mod tree;
 
-pub use first::{FoundSmmu, Search, smmus};
+pub use first::{Search, smmus};
 pub use tokens::tree_bytes;
 pub use tree::DeviceTree;

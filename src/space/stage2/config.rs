@@ -144,6 +144,9 @@ pub enum Stage2Error {
     },
     /// The change to be continued is another stage 2's.
     ForeignChange,
+    /// Some SMMU must be told of tables that this may make:
+    /// [`Stage2::map_flushed`](super::Stage2::map_flushed).
+    FlushNeeded,
     /// There are no pages for the tables.
     NoTables(NoTables),
 }

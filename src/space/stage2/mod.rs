@@ -39,6 +39,7 @@ mod config;
 mod cpus;
 mod join;
 mod map;
+mod new_tables;
 mod range;
 mod resize;
 mod sealed;
@@ -98,6 +99,8 @@ pub struct Stage2<'p, P> {
     owed: Gathered,
     /// What is set apart for a window of CDs.
     window: Option<Range>,
+    /// Some SMMU must be told of new tables.
+    flushes_new_tables: bool,
 }
 
 impl<'p, P: Platform> Stage2<'p, P> {
@@ -133,6 +136,7 @@ impl<'p, P: Platform> Stage2<'p, P> {
             lost,
             owed: Gathered::nothing(config.vmid, config.granule),
             window: None,
+            flushes_new_tables: false,
         })
     }
 
@@ -143,6 +147,7 @@ impl<'p, P: Platform> Stage2<'p, P> {
             geometry: *self.tree.geometry(),
             vmid: self.vmid,
             coherency: self.tree.coherency(),
+            flushes_new_tables: self.flushes_new_tables,
         }
     }
 
@@ -202,7 +207,8 @@ impl<'p, P: Platform> Stage2<'p, P> {
     /// [`InWindow`](Stage2Error::InWindow);
     /// [`OtherView`](Stage2Error::OtherView) if something within the same entry of a root is for
     /// devices or CPUs alone; [`AlreadyMapped`](Stage2Error::AlreadyMapped) if anything in the
-    /// range is, to whatever; [`NoTables`](Stage2Error::NoTables).
+    /// range is, to whatever; [`NoTables`](Stage2Error::NoTables);
+    /// [`FlushNeeded`](Stage2Error::FlushNeeded).
     pub fn map(
         &mut self,
         ipa: Ipa,
@@ -239,6 +245,21 @@ impl<'p, P: Platform> Stage2<'p, P> {
     }
 
     fn map_range(
+        &mut self,
+        view: View,
+        range: Range,
+        pa: Pa,
+        attributes: Attributes,
+        sizes: PageSizes,
+    ) -> Result<(), Stage2Error> {
+        if self.flushes_new_tables {
+            return Err(Stage2Error::FlushNeeded);
+        }
+        self.map_unflushed(view, range, pa, attributes, sizes)
+    }
+
+    #[inline]
+    fn map_unflushed(
         &mut self,
         view: View,
         range: Range,
@@ -372,6 +393,9 @@ impl<'p, P: Platform> Stage2<'p, P> {
             .map_err(Stage2Error::NoTables)?;
         let hints = self.hints();
         cuts.perform(&mut self.tree, hints, gathered);
+        if self.flushes_new_tables {
+            cuts.note_tables(gathered);
+        }
         Ok(())
     }
 

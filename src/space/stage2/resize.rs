@@ -105,6 +105,9 @@ impl<'p, P: Platform> Splitting<'_, 'p, P> {
         let hints = self.stage2.hints();
         let cuts = Cuts::find(&self.stage2.tree, self.range);
         cuts.perform(&mut self.stage2.tree, hints, gathered);
+        if self.stage2.flushes_new_tables {
+            cuts.note_tables(gathered);
+        }
         self.stage2.tree.publish();
         self.stage2.tell_cpus(gathered);
         change

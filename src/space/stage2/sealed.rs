@@ -40,7 +40,7 @@ impl<'p, P: Platform> Stage2<'p, P> {
         ipa: Ipa,
         pa: Pa,
         size_bytes: u64,
-    ) -> Result<(), Stage2Error> {
+    ) -> Result<Unsynced<()>, Stage2Error> {
         let range = self.any_range(ipa, size_bytes)?;
         let view = match self.tree.roots() {
             Roots::One => View::Both,
@@ -50,7 +50,14 @@ impl<'p, P: Platform> Stage2<'p, P> {
             permissions: Permissions::READ_ONLY,
             ..Attributes::MEMORY
         };
-        self.map_range(view, range, pa, attributes, PageSizes::PagesOnly)
+        self.flush_after(range, |stage2| {
+            stage2.map_unflushed(view, range, pa, attributes, PageSizes::PagesOnly)
+        })
+    }
+
+    /// Whether what [`map_in_window`](Self::map_in_window) owes may be more than nothing.
+    pub(in crate::space) const fn may_owe(&self) -> bool {
+        self.flushes_new_tables
     }
 
     /// As [`unmap_into`](Self::unmap_into), for pages of the window.

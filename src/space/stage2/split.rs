@@ -197,6 +197,14 @@ impl Cuts {
         }
     }
 
+    /// Adds what walks cached of the blocks that [`perform`](Self::perform) replaced by tables.
+    pub(super) fn note_tables(&self, gathered: &mut Gathered) {
+        for block in self.blocks().into_iter().flatten() {
+            let (base, bit) = (Ipa::new(block.leaf()), level_bit(block.level));
+            gathered.add(base, 1 << block.log2_leaf, bit, Removed::Tables);
+        }
+    }
+
     fn ungroup<P: Platform>(&self, root: EditNode<'_, '_, P>, gathered: &mut Gathered) {
         for cut in self.iter() {
             let (node, index) = find_edit(root, Ipa::new(cut.at));

@@ -38,6 +38,9 @@ impl fmt::Display for Stage2Error {
                 write!(f, "only the window at {window} changes what is in it")
             }
             Self::ForeignChange => f.write_str("the change is another stage 2's"),
+            Self::FlushNeeded => {
+                f.write_str("some SMMU must be told of tables that this may make (162100602)")
+            }
             Self::NoTables(why) => why.fmt(f),
         }
     }

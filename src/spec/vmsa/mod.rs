@@ -429,6 +429,9 @@ pub struct Stage2Walk {
     pub vmid: Vmid,
     /// What `S2IR0`, `S2OR0` and `S2SH0` must be chosen for.
     pub coherency: WalkCoherency,
+    /// Nothing that is written anywhere: whether walkers that do not find new tables by themselves,
+    /// against the architecture, are told of them.
+    pub flushes_new_tables: bool,
 }
 
 impl Geometry {

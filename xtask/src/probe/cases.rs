@@ -1,5 +1,7 @@
 //! The machines, and what the probe must say of each. A new case is a new row.
 
+use super::start::Start;
+
 /// One machine.
 pub(super) struct Case {
     pub(super) name: &'static str,
@@ -15,14 +17,6 @@ pub(super) struct Case {
     pub(super) has: &'static [&'static str],
     /// What the report has not.
     pub(super) lacks: &'static [&'static str],
-}
-
-/// Who starts the application.
-pub(super) enum Start {
-    /// Firmware, as the kernel that QEMU hands over. It comes from no disk.
-    Kernel,
-    /// UEFI's shell, from a disk that can be written.
-    Shell,
 }
 
 /// QEMU's `virt` with an SMMU and one device.
@@ -67,6 +61,12 @@ pub(super) const PLAIN: Case = Case {
     ],
 };
 
+/// The report of whoever came from a disk.
+const FROM_A_DISK: &[&str] = &[
+    "USABLE: it would take all SMMUs over",
+    "This report is saved as \\EFI\\tools\\portcullis-probe.txt",
+];
+
 /// A device where Kunpeng 920's SEC engine is, and one on a bridge that bypasses the SMMU.
 const KUNPENG_BUSES: &[&str] = &[
     "pxb-pcie,id=h74,bus_nr=0x74,bus=pcie.0,bypass_iommu=on",
@@ -98,6 +98,26 @@ pub(super) const CASES: &[Case] = &[
             "0000:75:00.0: NO, its DMA goes through no SMMU",
         ],
         lacks: &["NOT USABLE", "MAKES NO SENSE", "0000:75:00.0: yes"],
+        ..PLAIN
+    },
+    Case {
+        name: "aliases",
+        about: "two devices behind a bridge to PCI, which answers for both",
+        devices: &[
+            "pcie-pci-bridge,id=pci,addr=2.0",
+            "edu,bus=pci,addr=1.0",
+            "edu,bus=pci,addr=2.0",
+        ],
+        has: &[
+            "0000:00:02.0 SMMU 0 stream 0x10: 1b36:000e class 060400, bridge to buses 01-01",
+            "0000:01:01.0 SMMU 0 stream 0x108 or SMMU 0 stream 0x100: 1234:11e8 class 00ff00, may \
+             come as 01:00.0, MSIs to ITS 0 as 0x100",
+            "USABLE: it would take all SMMUs over",
+            "0000:01:01.0: yes, whole, no FLR: changes owners only where the board allows it, only \
+             together with 01:02.0",
+            "0000:01:02.0: yes, ",
+        ],
+        lacks: &["NOT USABLE", "UNPROTECTED:", "MAKES NO SENSE"],
         ..PLAIN
     },
     Case {
@@ -149,10 +169,23 @@ pub(super) const CASES: &[Case] = &[
         name: "shell",
         about: "from UEFI's shell, the report saved beside the application",
         start: Start::Shell,
-        has: &[
-            "USABLE: it would take all SMMUs over",
-            "This report is saved as \\EFI\\portcullis-probe.txt",
-        ],
+        has: FROM_A_DISK,
+        lacks: &["NOT saved"],
+        ..PLAIN
+    },
+    Case {
+        name: "grub",
+        about: "from GRUB's `chainloader`",
+        start: Start::Grub,
+        has: FROM_A_DISK,
+        lacks: &["NOT saved"],
+        ..PLAIN
+    },
+    Case {
+        name: "boot-entry",
+        about: "from a boot entry: page by page, and firmware goes on afterwards",
+        start: Start::BootEntry,
+        has: FROM_A_DISK,
         lacks: &["NOT saved"],
         ..PLAIN
     },
