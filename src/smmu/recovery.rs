@@ -153,7 +153,7 @@ impl<'p, P: Platform> Smmu<'p, P> {
     ///
     /// 2 SYNCs. Waits at most [`sync_timeout_us`](super::Settings::sync_timeout_us) for room and
     /// again for the last SYNC, and where the queue is dead 8 times
-    /// [`REGISTER_TIMEOUT_US`](super::REGISTER_TIMEOUT_US) more. Any CPU may call it. Where the queue
+    /// [`REGISTER_TIMEOUT_US`] more. Any CPU may call it. Where the queue
     /// is dead, those who submit meanwhile are told [`Death::Recovering`], or
     /// [`CommandError::Restarted`] if they were half way; those who wait for what they submitted
     /// before, too, and at once.

@@ -361,6 +361,10 @@ impl<'p, P: Platform> Iommu<'p, P> {
     ///
     /// [`Unconfirmed`], with the change in it: what was taken away must not be used for anything
     /// else.
+    #[expect(
+        clippy::result_large_err,
+        reason = "the change comes back, and there is no heap to put it on"
+    )]
     pub fn confirm_host_change(&self, change: HostChange) -> Result<(), Unconfirmed> {
         let HostChange { guest, change } = change;
         let visit = match self.join(guest, None, |books| books.running(guest).map(|_| ())) {

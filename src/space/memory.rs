@@ -1,6 +1,6 @@
 //! What a guest's memory is to devices: its stage 2, and the window of CDs in it.
 //!
-//! The tables are ours ([`Stage2`]), or the host's own ([`Hosted`](super::hosted::Hosted)).
+//! The tables are ours ([`Stage2`]), or the host's own ([`Hosted`]).
 //!
 //! # Locks
 //!

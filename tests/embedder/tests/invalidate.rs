@@ -1,5 +1,10 @@
 //! Translations are invalidated, and what devices cached of them, against the hostile model.
 
+#![expect(
+    clippy::result_large_err,
+    reason = "a change that was not confirmed comes back whole"
+)]
+
 use portcullis::addr::{Iova, Ipa};
 use portcullis::hw::{Barrier, Platform};
 use portcullis::id::{Asid, StreamId, SubstreamId, Vmid};
