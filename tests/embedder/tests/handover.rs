@@ -442,8 +442,13 @@ fn a_device_that_keeps_silent_is_handed_over_after_a_reset_alone() {
     let must = AbandonError::MustReset(MustReset { silent });
     assert_eq!(stopped.abandon(), Err(must));
     let stream = GROUP[0];
-    let taken = smmu.publish(&GROUP, &new.stage2.walk());
-    assert_eq!(taken, Err(StreamError::Lost { stream }));
+    let take = || smmu.publish(&GROUP, &new.stage2.walk());
+    assert_eq!(take(), Err(StreamError::Lost { stream }));
+    // The SMMU's own proof says nothing of devices.
+    let _proof = smmu.recover().expect("it is proven");
+    assert_eq!(take(), Err(StreamError::Lost { stream }));
+    smmu.devices_were_reset(GROUP.into_iter());
+    assert_eq!(take(), Ok(()));
 }
 
 #[test]
