@@ -76,7 +76,7 @@ pub(crate) unsafe extern "C" fn qemu_plugin_install(
     let words: Vec<String> = (0..count)
         .map(|at| {
             // SAFETY: QEMU gives so many pointers.
-            let word = unsafe { arguments.add(at).read() };
+            let word = unsafe { *arguments.add(at) };
             // SAFETY: each is a C string.
             unsafe { CStr::from_ptr(word) }
         })
