@@ -214,10 +214,15 @@ impl<'p, P: Platform<Registers: Clone>> Bench<'p, P> {
         is_blocked(&self.smmu, self.platform, device, place.into(), page)
     }
 
-    /// Wants that nothing faulted since events were last looked for: records of transactions that
-    /// ended before a CMD_SYNC are in the queue when it completes (§4.7.3).
+    /// Has the records of all transactions that have ended in the event queue, or lost: those of
+    /// what ended before a CMD_SYNC are when it completes (§4.7.3).
+    pub(super) fn settle_events(&self) -> Result<(), Failure> {
+        Ok(self.smmu.wait(self.smmu.submit(&[&[]])?)?)
+    }
+
+    /// Wants that nothing faulted since events were last looked for.
     pub(super) fn no_event(&self) -> Result<(), Failure> {
-        self.smmu.wait(self.smmu.submit(&[&[]])?)?;
+        self.settle_events()?;
         let mut first = None;
         self.smmu.service(u32::MAX, |event| {
             first.get_or_insert(event);

@@ -24,6 +24,7 @@ pub(super) fn overflow<P: Platform<Registers: Clone>>(
     for page in 0..4 << LOG2_EVENTS {
         device.write(rig.platform(), (unmapped(page)).into(), 1)?;
     }
+    bench.settle_events()?;
     rig.sabotage();
     let first = bench.smmu.service(u32::MAX, |_| {});
     if !first.events.lost_events {
