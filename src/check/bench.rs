@@ -2,12 +2,12 @@
 
 use core::cell::RefCell;
 
-use super::edu::Edu;
+use super::dma::{Dma, Place};
 use super::nvme::NvmeError;
 use super::{Failure, Rig};
 use crate::addr::{Iova, Ipa, Pa};
 use crate::hw::{CpuTlb, Frames, Platform, PoolShape, wait_until};
-use crate::id::{StreamId, Vmid};
+use crate::id::{Pasid, StreamId, Vmid};
 use crate::smmu::{
     Explanation, Features, Outcome, Settings, Smmu, StreamError, Unpublished, Unsynced, invalidate,
 };
@@ -118,13 +118,8 @@ impl<'p, P: Platform<Registers: Clone>> Bench<'p, P> {
         rig: &Rig<'_, '_, 'p, P>,
         adjust: impl FnOnce(&mut Settings),
     ) -> Result<Self, Failure> {
-        let devices = rig.devices;
-        let platform = devices.platform;
-        let mut settings = Settings::new(devices.last_stream);
-        settings.unpublished = Unpublished::Recorded;
-        adjust(&mut settings);
-        let registers = devices.registers.clone();
-        let smmu = Smmu::take_over(platform, registers, devices.firmware, settings)?;
+        let (devices, platform) = (rig.devices, rig.platform());
+        let smmu = take_over(rig, adjust)?;
         let cpus = CpuWalkers {
             platform,
             output_bits: devices.cpu_output_bits,
@@ -187,61 +182,47 @@ impl<'p, P: Platform<Registers: Clone>> Bench<'p, P> {
         Ok(self.smmu.publish(&[stream], &walk)?)
     }
 
-    /// Has `edu` write `value` at `ipa`, and wants to find it in `page`.
+    /// Has `device` write `value` at `ipa`, and wants to find it in `page`.
     pub(super) fn lands(
         &self,
-        edu: &Edu<'_>,
+        device: &dyn Dma<P>,
         ipa: Ipa,
         page: &Page<'_, P>,
         value: u16,
     ) -> Result<(), Failure> {
-        self.reaches(edu, Iova::new(ipa.as_u64()), page, value)
+        self.reaches(device, Iova::new(ipa.as_u64()), page, value)
     }
 
-    /// Has `edu` write `value` at `iova`, and wants to find it in `page`.
+    /// Has `device` write `value` at `place`, and wants to find it in `page`.
     pub(super) fn reaches(
         &self,
-        edu: &Edu<'_>,
-        iova: Iova,
+        device: &dyn Dma<P>,
+        place: impl Into<Place>,
         page: &Page<'_, P>,
         value: u16,
     ) -> Result<(), Failure> {
-        edu.write(iova, value)?;
-        let found = page.first();
-        if found & 0xffff_ffff == u64::from(value) {
-            Ok(())
-        } else {
-            Err(Failure::DidNotReach {
-                at: page.pa(),
-                found,
-                because: self.explain(edu.stream(), iova),
-            })
-        }
+        reaches(&self.smmu, self.platform, device, place.into(), page, value)
     }
 
-    /// Has `edu` write at `iova`, and wants `page` to stay as it was.
+    /// Has `device` write at `place`, and wants `page` to stay as it was.
     pub(super) fn is_blocked(
         &self,
-        edu: &Edu<'_>,
-        iova: Iova,
+        device: &dyn Dma<P>,
+        place: impl Into<Place>,
         page: &Page<'_, P>,
     ) -> Result<(), Failure> {
-        let before = page.first();
-        edu.write(iova, !(before as u16))?;
-        if page.first() == before {
-            Ok(())
-        } else {
-            Err(Failure::Reached {
-                at: page.pa(),
-                because: self.explain(edu.stream(), iova),
-            })
-        }
+        is_blocked(&self.smmu, self.platform, device, place.into(), page)
     }
 
-    /// Wants that nothing faulted since events were last looked for: records of transactions that
-    /// ended before a CMD_SYNC are in the queue when it completes (§4.7.3).
+    /// Has the records of all transactions that have ended in the event queue, or lost: those of
+    /// what ended before a CMD_SYNC are when it completes (§4.7.3).
+    pub(super) fn settle_events(&self) -> Result<(), Failure> {
+        Ok(self.smmu.wait(self.smmu.submit(&[&[]])?)?)
+    }
+
+    /// Wants that nothing faulted since events were last looked for.
     pub(super) fn no_event(&self) -> Result<(), Failure> {
-        self.smmu.wait(self.smmu.submit(&[&[]])?)?;
+        self.settle_events()?;
         let mut first = None;
         self.smmu.service(u32::MAX, |event| {
             first.get_or_insert(event);
@@ -326,6 +307,69 @@ impl<'p, P: Platform<Registers: Clone>> Bench<'p, P> {
         self.smmu.shut_down()?;
         Ok(())
     }
+}
+
+/// Takes over the SMMU of `rig`, with settings changed by `adjust`.
+pub(super) fn take_over<'p, P: Platform<Registers: Clone>>(
+    rig: &Rig<'_, '_, 'p, P>,
+    adjust: impl FnOnce(&mut Settings),
+) -> Result<Smmu<'p, P>, Failure> {
+    let site = rig.site;
+    let mut settings = Settings::new(site.last_stream);
+    settings.unpublished = Unpublished::Recorded;
+    adjust(&mut settings);
+    let registers = site.registers.clone();
+    Ok(Smmu::take_over(
+        rig.platform(),
+        registers,
+        site.firmware,
+        settings,
+    )?)
+}
+
+/// Has `device`, behind `smmu`, write `value` at `place`, and wants to find it in `page`.
+pub(super) fn reaches<P: Platform>(
+    smmu: &Smmu<'_, P>,
+    platform: &P,
+    device: &dyn Dma<P>,
+    place: Place,
+    page: &Page<'_, P>,
+    value: u16,
+) -> Result<(), Failure> {
+    device.write(platform, place, value)?;
+    let found = page.first();
+    if found & 0xffff_ffff == u64::from(value) {
+        return Ok(());
+    }
+    Err(Failure::DidNotReach {
+        at: page.pa(),
+        found,
+        because: explain(smmu, device, place),
+    })
+}
+
+/// Has `device`, behind `smmu`, write at `place`, and wants `page` to stay as it was.
+pub(super) fn is_blocked<P: Platform>(
+    smmu: &Smmu<'_, P>,
+    platform: &P,
+    device: &dyn Dma<P>,
+    place: Place,
+    page: &Page<'_, P>,
+) -> Result<(), Failure> {
+    let before = page.first();
+    device.write(platform, place, !(before as u16))?;
+    if page.first() == before {
+        return Ok(());
+    }
+    Err(Failure::Reached {
+        at: page.pa(),
+        because: explain(smmu, device, place),
+    })
+}
+
+fn explain<P: Platform>(smmu: &Smmu<'_, P>, device: &dyn Dma<P>, place: Place) -> Explanation {
+    let substream = place.pasid.map(Pasid::substream);
+    smmu.explain(device.stream(), substream, place.iova)
 }
 
 /// Maps `page` at `ipa` of `stage2`, readable and writable.

@@ -153,7 +153,9 @@ fn swallow_l1(_: Pa, value: u64) -> Option<u64> {
 fn keep_events(at: Pa, value: u64) -> Option<u64> {
     const EVENTQ_CONS: u64 = 0xac;
     const GERRORN: u64 = 0x64;
-    if matches!(register(at), EVENTQ_CONS | GERRORN) && value < 0x100 {
+    // Beside the index there may be OVACKFLG.
+    const SMALL: u64 = 0x8000_00ff;
+    if matches!(register(at), EVENTQ_CONS | GERRORN) && value & !SMALL == 0 {
         None
     } else {
         Some(value)

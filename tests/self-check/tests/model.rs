@@ -1,0 +1,146 @@
+//! The self-check on the model: every check passes, and each fails with its own fault and no other.
+
+use portcullis::check::{self, Devices, DmaTest, MAX_DEVICES, Site, Summary};
+use portcullis::hw::{CpuTlb, CpuWalk};
+use portcullis::id::StreamId;
+use portcullis::smmu::{Firmware, QueueIndices};
+use portcullis_self_check::{Board, Frame, Placed, SABOTEUR};
+use smmu_model::device::Wiring;
+use smmu_model::{Identity, Mode, Rule, Settings, Violation};
+
+/// No CPU walks what the devices do.
+struct NoCpus;
+
+impl CpuTlb for NoCpus {
+    fn forget(
+        &self,
+        _: &CpuWalk,
+        _: Option<&[portcullis::addr::Extent<portcullis::addr::Ipa>]>,
+        _: u8,
+    ) {
+    }
+}
+
+fn modes() -> impl Iterator<Item = Mode> {
+    let seeds = (0..8).map(|seed| Mode::Chaotic { seed });
+    [Mode::Polite, Mode::Forgetful, Mode::Hoarding]
+        .into_iter()
+        .chain(seeds)
+}
+
+/// The checks that need a PCI function, which no board here has.
+const OF_PCI: [&str; 2] = ["nvme-identify-stage2", "nvme-identify-nested"];
+
+/// Two SMMUs, each with a device under either of two L1 descriptors; one bears stalls.
+fn devices() -> [Placed; 4] {
+    let placed = |smmu, stream, can_stall| Placed {
+        smmu,
+        wiring: Wiring::full(stream),
+        can_stall,
+    };
+    [
+        placed(0, 0x10, false),
+        placed(0, 0x110, true),
+        placed(1, 0x20, true),
+        placed(1, 0x321, false),
+    ]
+}
+
+/// As the image's machine: the second SMMU has no 16 KiB granule.
+fn board(mode: Mode) -> Board {
+    let second = Identity {
+        granule_16k: false,
+        ..Identity::full()
+    };
+    let smmus = [
+        Settings::new(Identity::full(), mode),
+        Settings::new(second, mode),
+    ];
+    Board::new(&smmus, &devices())
+}
+
+/// Runs the self-check; its lines, and its summary.
+fn run(board: &Board, sabotaged: Option<&str>) -> (Vec<String>, Summary) {
+    let frames: Vec<(Placed, Frame<'_>)> = board.devices().collect();
+    let site = |place| {
+        let behind = frames.iter().filter(|(placed, _)| placed.smmu == place);
+        let mut tests = behind.clone().map(|(placed, frame)| {
+            DmaTest::new(frame, placed.declared()).expect("it is what the board says")
+        });
+        let last = behind.map(|(placed, _)| placed.wiring.stream).max()?;
+        Some(Site {
+            place,
+            registers: board.smmu_registers(place),
+            firmware: Firmware {
+                is_coherent: true,
+                queue_indices: QueueIndices::Page1,
+            },
+            last_stream: StreamId::new(last),
+            edus: [const { None }; MAX_DEVICES],
+            tests: std::array::from_fn(|_| tests.next()),
+            nvme: None,
+        })
+    };
+    let sites: Vec<_> = (0..2).filter_map(site).collect();
+    let devices = Devices {
+        platform: board,
+        sites: &sites,
+        cpu_output_bits: 48,
+        cpu_tlb: &NoCpus,
+        cpu: None,
+        saboteur: Some(SABOTEUR),
+    };
+    let mut lines = Vec::new();
+    let summary = check::run(&devices, sabotaged, &mut |line| {
+        lines.push(line.to_string());
+    });
+    (lines, summary)
+}
+
+/// What the model objects to, but for the reserved command that `illegal-command-recovered` sends.
+fn objections(board: &Board) -> Vec<Violation> {
+    let mut violations = board.machine().record().violations();
+    violations.retain(|it| it.rule != Rule::CommandIllegal || !it.what.starts_with("0xff 0x0 "));
+    violations
+}
+
+fn names(lines: &[String]) -> Vec<String> {
+    let list = lines[0].strip_prefix("checks: ").expect("the list");
+    list.split(' ').map(str::to_owned).collect()
+}
+
+#[test]
+fn every_check_passes_in_every_mode_and_the_model_has_no_objection() {
+    for mode in modes() {
+        let board = board(mode);
+        let (lines, summary) = run(&board, None);
+        assert_eq!(summary.failed, 0, "{mode:?}: {lines:#?}");
+        assert_eq!(names(&lines).len() as u32, summary.passed);
+        for name in OF_PCI {
+            assert!(!names(&lines).iter().any(|found| found == name), "{name}");
+        }
+        if let Some(objection) = objections(&board).first() {
+            panic!("{mode:?}: {objection}");
+        }
+        assert_eq!(board.host().bytes_out(), 0, "{mode:?}");
+    }
+}
+
+#[test]
+fn each_check_fails_with_its_own_fault_and_no_other_does() {
+    let (lines, _) = run(&board(Mode::Hoarding), None);
+    for name in names(&lines) {
+        assert!(check::can_sabotage(&name), "{name} has no fault");
+        let (lines, _) = run(&board(Mode::Hoarding), Some(&name));
+        let failed: Vec<&str> = lines
+            .iter()
+            .filter(|line| line.contains(": FAILED "))
+            .map(|line| line.as_str())
+            .collect();
+        let expected = format!("check {name}: FAILED ");
+        assert!(
+            failed.len() == 1 && failed[0].starts_with(&expected),
+            "{name}: {failed:#?}"
+        );
+    }
+}
