@@ -131,6 +131,11 @@ impl Files {
             verdict: image.raw.with_extension(format!("{run}.verdict.toml")),
         }
     }
+
+    /// What the plugin says of the run.
+    pub(crate) const fn verdict(&self) -> &PathBuf {
+        &self.verdict
+    }
 }
 
 impl Model {
@@ -273,7 +278,7 @@ pub(crate) fn build() -> Result<(), Stop> {
 }
 
 /// Where the plugin is built.
-fn library() -> PathBuf {
+pub(crate) fn library() -> PathBuf {
     image::target_folder()
         .join("release")
         .join("libsmmu_plugin.so")
