@@ -1,9 +1,10 @@
 //! The checks, and who plays a part in each.
 
 use super::dma::Dma;
+use super::dma_test::DmaTest;
 use super::nvme::NvmeFunction;
 use super::run::Rig;
-use super::{Failure, handover, nested, queues, split, stage2, streams};
+use super::{Failure, handover, nested, pasid, queues, release, split, stage2, streams};
 use crate::hw::Platform;
 use crate::smmu::Features;
 
@@ -20,6 +21,15 @@ type WithTwo<P> = for<'a, 'm, 'p> fn(
 type WithNvme<P> =
     for<'a, 'm, 'p> fn(&'a Rig<'a, 'm, 'p, P>, &'a NvmeFunction<'m>) -> Result<(), Failure>;
 
+/// A check with a test device.
+type WithTest<P> =
+    for<'a, 'm, 'p> fn(&'a Rig<'a, 'm, 'p, P>, &'a DmaTest<'m>) -> Result<(), Failure>;
+/// A check with all devices behind one SMMU.
+type WithAll<P> = for<'a, 'm, 'p> fn(&'a Rig<'a, 'm, 'p, P>) -> Result<(), Failure>;
+/// A check with the devices behind two SMMUs.
+type WithTwoSmmus<P> =
+    for<'a, 'm, 'p> fn(&'a Rig<'a, 'm, 'p, P>, &'a Rig<'a, 'm, 'p, P>) -> Result<(), Failure>;
+
 /// Who plays a part in a check: it runs once with each.
 pub(super) enum Part<P: Platform> {
     /// A device that writes where it is told, behind an SMMU that has what it takes.
@@ -28,6 +38,12 @@ pub(super) enum Part<P: Platform> {
     FarPair(WithTwo<P>),
     /// An NVMe controller.
     Nvme(WithNvme<P>),
+    /// A test device with PASIDs, behind an SMMU with SubstreamIDs.
+    Pasid(WithTest<P>),
+    /// All such devices behind one SMMU.
+    Pasids(WithAll<P>),
+    /// Two SMMUs with such devices behind them: the first two.
+    TwoSmmus(WithTwoSmmus<P>),
 }
 
 /// One check.
@@ -50,7 +66,7 @@ const fn can_split(features: &Features) -> bool {
 }
 
 /// The checks, in the order in which they run.
-pub(super) const fn checks<P: Platform<Registers: Clone>>() -> [Check<P>; 18] {
+pub(super) const fn checks<P: Platform<Registers: Clone>>() -> [Check<P>; 23] {
     const fn check<P: Platform>(name: &'static str, part: Part<P>) -> Check<P> {
         Check {
             name,
@@ -90,6 +106,14 @@ pub(super) const fn checks<P: Platform<Registers: Clone>>() -> [Check<P>; 18] {
         },
         device("event-overflow-survived", queues::overflow),
         device("illegal-command-recovered", queues::illegal_command),
+        check("pasid-dma", Part::Pasid(pasid::dma)),
+        check(
+            "pasid-two-spaces-one-address",
+            Part::Pasid(pasid::two_spaces_one_address),
+        ),
+        check("pasid-out-of-range", Part::Pasid(pasid::out_of_range)),
+        check("pasid-release-blocks", Part::Pasids(release::blocks)),
+        check("two-smmus", Part::TwoSmmus(release::two_smmus)),
         device("shutdown-leaves-abort", streams::shutdown_aborts),
     ]
 }

@@ -1,5 +1,7 @@
 //! One fault for each check, put in below the driver: so that the tests see each check fail.
 
+use core::sync::atomic::{AtomicU64, Ordering};
+
 use crate::addr::Pa;
 
 /// Looks at a store to shared memory or a register, and says what is stored in its place; `None`:
@@ -8,6 +10,7 @@ pub type Hook = fn(at: Pa, value: u64) -> Option<u64>;
 
 const OPCODE_S2_IPA: u64 = 0x2a;
 const OPCODE_S12_VMALL: u64 = 0x28;
+const OPCODE_NH_ALL: u64 = 0x10;
 const OPCODE_SYNC: u64 = 0x46;
 const OPCODE_RESERVED: u64 = 0xff;
 
@@ -132,12 +135,48 @@ fn unseal_pages(_: Pa, value: u64) -> Option<u64> {
 /// Invalidations of a CD become CMD_SYNCs.
 fn forget_cfgi_cd(_: Pa, value: u64) -> Option<u64> {
     const OPCODE_CFGI_CD: u64 = 0x05;
-    Some(if value & 0xffff_ffff == OPCODE_CFGI_CD {
+    Some(if value & 0xfff == OPCODE_CFGI_CD {
         OPCODE_SYNC
     } else {
         value
     })
 }
+
+/// The guest's second address space gets the tables of its first.
+fn share_root(_: Pa, value: u64) -> Option<u64> {
+    const FIRST: u64 = 0x2000_0000;
+    const SECOND: u64 = 0x2001_0000;
+    Some(if value == SECOND { FIRST } else { value })
+}
+
+/// A table of 32 CDs is said to have 64.
+fn stretch_cd_table(_: Pa, value: u64) -> Option<u64> {
+    const NESTED: u64 = 0b1111;
+    const S1_CD_MAX: u32 = 59;
+    let is_entry = value & 0xf == NESTED && value >> S1_CD_MAX == 5;
+    Some(if is_entry {
+        value + (1 << S1_CD_MAX)
+    } else {
+        value
+    })
+}
+
+/// TLB invalidations go to the SMMU that is told first, and become CMD_SYNCs for the other.
+fn tell_one_smmu(at: Pa, value: u64) -> Option<u64> {
+    let opcode = value & 0xff;
+    let is_tlbi = matches!(opcode, OPCODE_S2_IPA | OPCODE_S12_VMALL | OPCODE_NH_ALL);
+    if !is_tlbi || value >> 32 != 7 {
+        return Some(value);
+    }
+    // A queue is one page.
+    let queue = at.as_u64() >> 12;
+    let told = TOLD.compare_exchange(0, queue, Ordering::Relaxed, Ordering::Relaxed);
+    let is_other = told.is_err_and(|first| first != queue);
+    Some(if is_other { OPCODE_SYNC } else { value })
+}
+
+/// Where the queue is of the SMMU that was told first.
+static TOLD: AtomicU64 = AtomicU64::new(0);
 
 /// L1 descriptors of 256 entries are not stored.
 fn swallow_l1(_: Pa, value: u64) -> Option<u64> {
@@ -197,6 +236,14 @@ pub(super) fn hook_for(check: &str) -> Option<Hook> {
         "stream-handover-between-two-stage2s" => forget_cfgi,
         "event-overflow-survived" => keep_events,
         "illegal-command-recovered" => make_legal,
+        "pasid-dma" => shift_guest_pages,
+        "pasid-two-spaces-one-address" => share_root,
+        "pasid-out-of-range" => stretch_cd_table,
+        "pasid-release-blocks" => forget_cfgi_cd,
+        "two-smmus" => {
+            TOLD.store(0, Ordering::Relaxed);
+            tell_one_smmu
+        }
         "shutdown-leaves-abort" => open_gate,
         _ => return None,
     })
@@ -211,5 +258,6 @@ pub(super) fn waits(check: &str) -> bool {
             | "stream-handover-between-two-stage2s"
             | "event-overflow-survived"
             | "illegal-command-recovered"
+            | "pasid-release-blocks"
     )
 }
