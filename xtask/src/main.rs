@@ -10,6 +10,7 @@ mod flatten;
 mod gdb;
 mod guest;
 mod image;
+mod model;
 mod probe;
 mod qemu;
 mod qemu_tests;

@@ -50,6 +50,7 @@ pub struct Record {
     panics: AtomicBool,
     mode: OnceLock<Mode>,
     landings: Mutex<VecDeque<Landing>>,
+    landings_lost: AtomicU64,
     stores: Mutex<VecDeque<(u64, u64, u64)>>,
     violations: Mutex<Vec<Violation>>,
     foreign_evictions: AtomicU64,
@@ -108,6 +109,18 @@ impl Record {
             .collect()
     }
 
+    /// Takes what reached memory since the last call, oldest first.
+    ///
+    /// What is taken is no longer in [`landed_since`](Self::landed_since).
+    pub fn take_landings(&self) -> Vec<Landing> {
+        std::mem::take(&mut *lock(&self.landings)).into()
+    }
+
+    /// How many landings were neither taken in time nor are among the newest 65536.
+    pub fn landings_lost(&self) -> u64 {
+        self.landings_lost.load(Ordering::Relaxed)
+    }
+
     /// All violations so far, oldest first.
     pub fn violations(&self) -> Vec<Violation> {
         lock(&self.violations).clone()
@@ -137,6 +150,7 @@ impl Record {
         let mut landings = lock(&self.landings);
         if landings.len() == KEPT {
             landings.pop_front();
+            self.landings_lost.fetch_add(1, Ordering::Relaxed);
         }
         landings.push_back(landing);
     }

@@ -299,6 +299,12 @@ impl Smmu {
         self.with(Core::elapse);
     }
 
+    /// Fetches ahead as far as the mode does, which an SMMU may at any moment (§3.21.1). For a
+    /// memory that tells of fewer stores than there are.
+    pub fn look_around(&self) {
+        self.with(Core::look_around);
+    }
+
     /// Lets `us` microseconds of model time pass. For an SMMU without a
     /// [`Machine`](crate::Machine), whose [`advance`](crate::Machine::advance) tells all of them.
     pub fn elapse(&self, us: u64) {

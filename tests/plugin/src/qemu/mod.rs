@@ -1,0 +1,226 @@
+//! QEMU's side: what it calls, and what is called of it.
+//!
+//! All CPUs' threads call in at once, unless QEMU runs with `-icount`. A store that concerns nobody
+//! takes no lock.
+#![allow(
+    unsafe_code,
+    reason = "QEMU's plugin interface is C's: raw pointers, and functions found by name"
+)]
+
+mod api;
+mod mapping;
+
+use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
+use std::ops::Range;
+use std::process::abort;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use crate::options::Options;
+use crate::ram::Ram;
+use crate::world::{Store, World};
+use api::{Api, Counter, Insn, MemInfo, Tb};
+
+/// Tells QEMU for which version of its plugin interface this is written: that of QEMU 9.2, the
+/// first to tell the value of a store.
+#[unsafe(no_mangle)]
+pub(crate) static qemu_plugin_version: c_int = 4;
+
+static PLUGIN: OnceLock<Plugin> = OnceLock::new();
+
+struct Plugin {
+    api: Api,
+    options: Options,
+    /// Where frames are: one range around all of them.
+    frames: Range<u64>,
+    /// Instructions that each CPU has begun and that are not in `now_ns` yet.
+    instructions: Counter,
+    now_ns: AtomicU64,
+    started: OnceLock<Started>,
+}
+
+/// What there is once the machine has RAM.
+struct Started {
+    ram: Arc<Ram>,
+    world: Mutex<World>,
+}
+
+/// Says on stderr why there is no run, and ends the process: a run without the model must not look
+/// like one with it.
+fn refuse(why: &str) -> ! {
+    eprintln!("smmu-plugin: {why}");
+    exit(2)
+}
+
+/// Ends the process now: QEMU's own exit would wait for CPUs, and this is one of their threads.
+fn exit(status: c_int) -> ! {
+    unsafe extern "C" {
+        safe fn _exit(status: c_int) -> !;
+    }
+    _exit(status)
+}
+
+/// Called by QEMU when it loads the plugin.
+///
+/// # Safety
+///
+/// As QEMU's documentation has it: `arguments` are `count` C strings.
+#[unsafe(no_mangle)]
+pub(crate) unsafe extern "C" fn qemu_plugin_install(
+    id: u64,
+    _info: *const c_void,
+    count: c_int,
+    arguments: *const *const c_char,
+) -> c_int {
+    let count = usize::try_from(count).unwrap_or(0);
+    let words: Vec<String> = (0..count)
+        .map(|at| {
+            // SAFETY: QEMU gives so many pointers.
+            let word = unsafe { *arguments.add(at) };
+            // SAFETY: each is a C string.
+            unsafe { CStr::from_ptr(word) }
+        })
+        .map(|word| word.to_string_lossy().into_owned())
+        .collect();
+    let options = match Options::parse(words.iter().map(String::as_str)) {
+        Ok(options) => options,
+        Err(why) => refuse(&why),
+    };
+    let api = match Api::find() {
+        Ok(api) => api,
+        Err(name) => refuse(&format!("this QEMU has no {name}; 9.2 or newer is needed")),
+    };
+    let first = options.frames().map(|frame| frame.start).min();
+    let end = options.frames().map(|frame| frame.end).max();
+    let plugin = Plugin {
+        frames: first.unwrap_or(0)..end.unwrap_or(0),
+        instructions: api.counter(),
+        now_ns: AtomicU64::new(0),
+        started: OnceLock::new(),
+        api,
+        options,
+    };
+    if PLUGIN.set(plugin).is_err() {
+        refuse("loaded twice");
+    }
+    // SAFETY: both are functions of the type that QEMU asks for, and stay.
+    unsafe {
+        (api.register_tb_trans)(id, on_translation);
+    }
+    // SAFETY: as above.
+    unsafe {
+        (api.register_atexit)(id, on_exit, std::ptr::null_mut());
+    }
+    0
+}
+
+impl Plugin {
+    fn started(&self) -> &Started {
+        self.started.get_or_init(|| {
+            let Options { ram, .. } = &self.options;
+            let words = match mapping::guest_ram(ram.end - ram.start) {
+                Ok(words) => words,
+                Err(why) => refuse(&why),
+            };
+            let frames = self.options.frames().collect();
+            let ram = Arc::new(Ram::new(ram.start, words, frames));
+            let world = World::new(self.options.clone(), Arc::clone(&ram));
+            Started {
+                ram,
+                world: Mutex::new(world),
+            }
+        })
+    }
+
+    /// Guest time, to the instruction: one nanosecond each, whichever CPU ran it.
+    fn now_ns(&self, cpu: c_uint) -> u64 {
+        let passed = self.api.take(self.instructions, cpu);
+        self.now_ns.fetch_add(passed, Ordering::SeqCst) + passed
+    }
+
+    /// The world, its clock set.
+    fn world(&self, cpu: c_uint) -> MutexGuard<'_, World> {
+        let now_ns = self.now_ns(cpu);
+        let world = &self.started().world;
+        let mut world = world.lock().unwrap_or_else(PoisonError::into_inner);
+        world.advance(now_ns);
+        world
+    }
+
+    fn look_at(&self, world: &World) {
+        if world.is_over() {
+            for breach in world.verdict().breaches() {
+                eprintln!("smmu-plugin: {}", breach.told);
+            }
+            self.write(world);
+            exit(1);
+        }
+    }
+
+    fn write(&self, world: &World) {
+        let path = &self.options.verdict;
+        if let Err(why) = std::fs::write(path, world.verdict().to_string()) {
+            refuse(&format!("{}: {why}", path.display()));
+        }
+    }
+
+    /// The part of a store that lies in one page.
+    fn store(&self, cpu: c_uint, info: MemInfo, pa: u64, bytes: u64) {
+        let started = self.started();
+        if self.frames.contains(&pa) || started.ram.is_watched(pa) {
+            let reported = self.api.value(info, bytes);
+            let mut world = self.world(cpu);
+            world.store(Store {
+                pa,
+                bytes,
+                reported,
+            });
+            self.look_at(&world);
+        }
+    }
+}
+
+/// Has each store of a new translation reported, and its instructions counted.
+extern "C" fn on_translation(_id: u64, tb: *mut Tb) {
+    let Some(plugin) = PLUGIN.get() else { abort() };
+    // Before the first instruction of the guest: the frames show the registers.
+    plugin.started();
+    let api = &plugin.api;
+    // SAFETY: QEMU gives a translation block, which lasts while this runs.
+    let count = unsafe { (api.tb_n_insns)(tb) };
+    api.count_block(tb, plugin.instructions, count as u64);
+    api.call_when(tb, plugin.instructions, plugin.options.tick_ns, on_tick);
+    for at in 0..count {
+        // SAFETY: as above, and it has so many instructions.
+        let insn: *mut Insn = unsafe { (api.tb_get_insn)(tb, at) };
+        api.report_stores(insn, on_store);
+    }
+}
+
+extern "C" fn on_tick(cpu: c_uint, _: *mut c_void) {
+    let Some(plugin) = PLUGIN.get() else { abort() };
+    let world = plugin.world(cpu);
+    plugin.look_at(&world);
+}
+
+extern "C" fn on_store(cpu: c_uint, info: MemInfo, va: u64, _: *mut c_void) {
+    let Some(plugin) = PLUGIN.get() else { abort() };
+    let bytes = plugin.api.bytes(info);
+    // What does not fit into the page goes on in the next, wherever that is.
+    let here = bytes.min(4096 - (va & 4095));
+    if let Some(pa) = plugin.api.physical(info, va) {
+        plugin.store(cpu, info, pa, here);
+    }
+    if here < bytes
+        && let Some(pa) = plugin.api.physical(info, va.wrapping_add(here))
+    {
+        plugin.store(cpu, info, pa, bytes - here);
+    }
+}
+
+extern "C" fn on_exit(_id: u64, _: *mut c_void) {
+    let Some(plugin) = PLUGIN.get() else { abort() };
+    let world = &plugin.started().world;
+    let world = world.lock().unwrap_or_else(PoisonError::into_inner);
+    plugin.write(&world);
+}

@@ -1,0 +1,308 @@
+//! The SMMUs and devices over guest RAM: stores, time, what comes of them.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use smmu_model::device::{Device, frame};
+use smmu_model::{Landing, Memory, Record, Settings, Smmu, offset};
+
+use crate::options::{self, Options};
+use crate::ram::{Change, Ram};
+use crate::verdict::{Breach, Counts, Landings, Verdict};
+
+/// One SMMU, its frame, and the devices behind it.
+struct Unit {
+    smmu: Smmu,
+    base: u64,
+    register_stores: u64,
+    seats: Vec<Seat>,
+}
+
+/// One device and its frame.
+struct Seat {
+    device: Arc<Device>,
+    base: u64,
+    stream: u32,
+    register_stores: u64,
+}
+
+/// A store of a CPU, as it was reported.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Store {
+    /// Where.
+    pub pa: u64,
+    /// How many bytes; 16 for a pair.
+    pub bytes: u64,
+    /// What the report says was stored: the first and the second 64 bits.
+    pub reported: [u64; 2],
+}
+
+/// The SMMUs and devices over guest RAM.
+///
+/// Whoever drives it calls [`store`](Self::store) after every store to a frame or to a
+/// [watched](Ram::is_watched) page, [`advance`](Self::advance) when time has passed, and looks at
+/// [`is_over`](Self::is_over) after each.
+pub struct World {
+    options: Options,
+    ram: Arc<Ram>,
+    record: Arc<Record>,
+    units: Vec<Unit>,
+    now_us: u64,
+    counts: Counts,
+    landings: Landings,
+    breaches: Vec<Breach>,
+}
+
+impl World {
+    /// Everything after reset; the frames in `ram` show it.
+    pub fn new(options: Options, ram: Arc<Ram>) -> Self {
+        let record = Arc::new(Record::new());
+        let unit = |(index, it): (usize, &options::Smmu)| {
+            let memory = Arc::clone(&ram) as Arc<dyn Memory>;
+            let settings = Settings::new(it.identity, options.mode);
+            let smmu = Smmu::new(settings, index, memory, Arc::clone(&record));
+            let behind = options.devices.iter().filter(|it| it.smmu == index);
+            let seats = behind
+                .map(|it| Seat {
+                    device: Device::new(&smmu, it.wiring),
+                    base: it.base,
+                    stream: it.wiring.stream,
+                    register_stores: 0,
+                })
+                .collect();
+            Unit {
+                smmu,
+                base: it.base,
+                register_stores: 0,
+                seats,
+            }
+        };
+        let units = options.smmus.iter().enumerate().map(unit).collect();
+        let mut world = Self {
+            options,
+            ram,
+            record,
+            units,
+            now_us: 0,
+            counts: Counts::default(),
+            landings: Landings::default(),
+            breaches: Vec::new(),
+        };
+        world.show_all();
+        world
+    }
+
+    /// Takes a store that was done.
+    pub fn store(&mut self, store: Store) {
+        match self.frame_at(store.pa) {
+            Some((unit, None)) => self.smmu_store(unit, store),
+            Some((unit, Some(seat))) => self.device_store(unit, seat, store),
+            None => {
+                let changes = self.ram.changed(store.pa, store.bytes);
+                self.counts.changes += changes.len() as u64;
+                self.tell(&changes);
+            }
+        }
+        self.settle();
+    }
+
+    /// The unit, and the seat if it is a device's, whose frame `pa` is in.
+    fn frame_at(&self, pa: u64) -> Option<(usize, Option<usize>)> {
+        let is_in = |base: u64, bytes: u64| (base..base + bytes).contains(&pa);
+        self.units.iter().enumerate().find_map(|(at, unit)| {
+            if is_in(unit.base, offset::PAGES_BYTES) {
+                return Some((at, None));
+            }
+            let mut seats = unit.seats.iter();
+            let seat = seats.position(|seat| is_in(seat.base, frame::FRAME_BYTES))?;
+            Some((at, Some(seat)))
+        })
+    }
+
+    fn smmu_store(&mut self, at: usize, store: Store) {
+        let unit = &mut self.units[at];
+        unit.register_stores += 1;
+        let [value, _] = store.reported;
+        unit.smmu
+            .write_noticed(store.pa - unit.base, store.bytes as usize, value);
+        // What it hit may be no register at all, and reads as 0 again.
+        let base = unit.base;
+        for pa in (store.pa & !7..store.pa + store.bytes).step_by(8) {
+            let value = unit.smmu.read64(pa - base);
+            self.ram.poke(pa, value);
+        }
+        self.watch_tables(at);
+        self.show(at);
+    }
+
+    /// Watches the queues and a linear stream table from when their registers say where they are:
+    /// a store to them is of interest before the SMMU first reads it.
+    fn watch_tables(&self, at: usize) {
+        let smmu = &self.units[at].smmu;
+        let base = |at| smmu.read64(at) & 0x000f_ffff_ffff_ffc0;
+        let queues = [(offset::CMDQ_BASE, 4), (offset::EVENTQ_BASE, 5)];
+        for (register, log2_entry) in queues {
+            let log2 = (smmu.read64(register) & 0x1f).min(19) + log2_entry;
+            let start = base(register) & !((1 << log2) - 1);
+            self.watch(start, 1 << log2);
+        }
+        let config = smmu.read32(offset::STRTAB_BASE_CFG);
+        if config >> 16 & 3 == 0 {
+            let log2 = u64::from(config & 0x3f).min(16) + 6;
+            self.watch(base(offset::STRTAB_BASE) & !((1 << log2) - 1), 1 << log2);
+        }
+    }
+
+    fn watch(&self, start: u64, bytes: u64) {
+        let range = start..start.saturating_add(bytes);
+        let is_in_ram = self.options.ram.start <= range.start && range.end <= self.options.ram.end;
+        if is_in_ram {
+            self.ram.watch(range);
+        }
+    }
+
+    fn device_store(&mut self, at: usize, seat: usize, store: Store) {
+        let unit = &mut self.units[at];
+        let seat = &mut unit.seats[seat];
+        seat.register_stores += 1;
+        let offset = store.pa - seat.base;
+        match store.bytes {
+            4 => seat.device.write32(offset, store.reported[0] as u32),
+            8 => seat.device.write64(offset, store.reported[0]),
+            16 => {
+                seat.device.write64(offset, store.reported[0]);
+                seat.device.write64(offset + 8, store.reported[1]);
+            }
+            // The frame has no narrower register.
+            _ => {}
+        }
+        for pa in (store.pa & !7..store.pa + store.bytes).step_by(8) {
+            self.ram.poke(pa, seat.device.read64(pa - seat.base));
+        }
+    }
+
+    /// Tells every SMMU what the guest has changed in memory.
+    fn tell(&self, changes: &[Change]) {
+        for change in changes {
+            for unit in &self.units {
+                let Change { pa, old, new } = *change;
+                unit.smmu.noticed_store(pa, Some(old), new);
+            }
+        }
+    }
+
+    /// Lets time go on to `now_ns` nanoseconds after the start.
+    pub fn advance(&mut self, now_ns: u64) {
+        let passed = (now_ns / 1000).saturating_sub(self.now_us);
+        if passed == 0 {
+            return;
+        }
+        self.now_us += passed;
+        for (at, unit) in self.units.iter().enumerate() {
+            // They share one clock.
+            unit.smmu.elapse(if at == 0 { passed } else { 0 });
+            unit.smmu.look_around();
+            for seat in &unit.seats {
+                seat.device.tick(self.now_us);
+            }
+        }
+        self.settle();
+    }
+
+    /// Carries out what a store or time has set off: stalls that ended, stores found late, what
+    /// reached memory, what the frames show now.
+    fn settle(&mut self) {
+        loop {
+            for unit in &self.units {
+                for finished in unit.smmu.take_finished() {
+                    unit.seats.iter().for_each(|it| it.device.finish(&finished));
+                }
+            }
+            let found = self.ram.take_unreported();
+            if found.is_empty() {
+                break;
+            }
+            self.counts.unreported += found.len() as u64;
+            self.counts.first_unreported.get_or_insert(found[0].pa);
+            self.tell(&found);
+        }
+        for landing in self.record.take_landings() {
+            self.judge(&landing);
+            self.landings.add(&landing, self.now_us);
+        }
+        for violation in self.record.violations().iter().skip(self.counts.told) {
+            self.counts.told += 1;
+            self.breaches.push(Breach::of_rule(violation));
+        }
+        self.show_all();
+    }
+
+    fn judge(&mut self, landing: &Landing) {
+        let end = landing.pa + landing.bytes as u64;
+        let reaches = |kept: &&Range<u64>| landing.pa < kept.end && kept.start < end;
+        if let Some(kept) = self.options.kept.iter().find(reaches) {
+            self.breaches
+                .push(Breach::kept_out(kept, landing, self.now_us));
+        }
+    }
+
+    /// Puts into the frames what reading them must give.
+    fn show_all(&mut self) {
+        for at in 0..self.units.len() {
+            self.show(at);
+        }
+    }
+
+    fn show(&self, at: usize) {
+        let unit = &self.units[at];
+        let mut low = 0;
+        unit.smmu.export_registers(|at, value| {
+            // Offsets come in pairs, the lower first.
+            if at % 8 == 0 {
+                low = u64::from(value);
+            } else {
+                self.put(unit.base + at - 4, low | u64::from(value) << 32);
+            }
+        });
+        for seat in &unit.seats {
+            let base = seat.base;
+            seat.device.export(|at, value| self.put(base + at, value));
+        }
+    }
+
+    /// Puts `value` there unless it is there.
+    fn put(&self, pa: u64, value: u64) {
+        if self.ram.peek(pa) != value {
+            self.ram.poke(pa, value);
+        }
+    }
+
+    /// Whether a rule was broken, so that the run must end.
+    pub fn is_over(&self) -> bool {
+        !self.breaches.is_empty()
+    }
+
+    /// What there is to tell of the run so far.
+    pub fn verdict(&self) -> Verdict<'_> {
+        Verdict {
+            mode: self.options.mode,
+            time_us: self.now_us,
+            counts: &self.counts,
+            landings_lost: self.record.landings_lost(),
+            smmus: self
+                .units
+                .iter()
+                .map(|unit| (unit.base, unit.register_stores, unit.smmu.syncs()))
+                .collect(),
+            devices: self
+                .units
+                .iter()
+                .enumerate()
+                .flat_map(|(at, unit)| unit.seats.iter().map(move |seat| (at, seat)))
+                .map(|(at, seat)| (seat.base, at, seat.stream, seat.register_stores))
+                .collect(),
+            breaches: &self.breaches,
+            landings: &self.landings,
+        }
+    }
+}
