@@ -126,6 +126,12 @@ impl Record {
         lock(&self.violations).clone()
     }
 
+    /// All violations but the first `told`, oldest first.
+    pub fn violations_after(&self, told: usize) -> Vec<Violation> {
+        let violations = lock(&self.violations);
+        violations.get(told..).unwrap_or_default().to_vec()
+    }
+
     /// How often `rule` was broken.
     pub fn count(&self, rule: Rule) -> usize {
         lock(&self.violations)

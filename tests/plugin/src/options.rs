@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 
 use smmu_model::device::{Wiring, frame};
-use smmu_model::{Identity, Mode, StallModel, offset};
+use smmu_model::{Identity, Mode, StallModel, Violation, offset};
 
 /// Everything that the arguments say.
 ///
@@ -32,8 +32,26 @@ pub struct Options {
     pub devices: Vec<Device>,
     /// `keep-out=BASE+BYTES`, any number: what no device may reach.
     pub kept: Vec<Range<u64>>,
+    /// `tolerate=RULE[:TEXT]`, any number: what ends no run.
+    pub tolerated: Vec<Tolerance>,
     /// `tick-ns=N`: how much guest time passes between two looks at the clock; 1000 unless said.
     pub tick_ns: u64,
+}
+
+/// A rule that the guest breaks on purpose.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tolerance {
+    /// The rule's name.
+    pub rule: String,
+    /// How what was done begins, in the model's words; empty for whatever it was.
+    pub text: String,
+}
+
+impl Tolerance {
+    /// Whether `violation` is to be tolerated.
+    pub fn covers(&self, violation: &Violation) -> bool {
+        format!("{:?}", violation.rule) == self.rule && violation.what.starts_with(&self.text)
+    }
 }
 
 /// One SMMU.
@@ -68,6 +86,7 @@ impl Options {
         let mut verdict = None;
         let (mut mode, mut seed) = ("hoarding", 1);
         let (mut smmus, mut devices, mut kept) = (Vec::new(), Vec::new(), Vec::new());
+        let mut tolerated = Vec::new();
         let mut tick_ns = 1000;
         for word in words {
             let (key, value) = word.split_once('=').ok_or(format!("{word}: no value"))?;
@@ -80,6 +99,11 @@ impl Options {
                 "smmu" => smmus.push(smmu(value).ok_or_else(wrong)?),
                 "device" => devices.push(device(value).ok_or_else(wrong)?),
                 "keep-out" => kept.push(range(value).ok_or_else(wrong)?),
+                "tolerate" => {
+                    let (rule, text) = value.split_once(':').unwrap_or((value, ""));
+                    let (rule, text) = (rule.into(), text.into());
+                    tolerated.push(Tolerance { rule, text });
+                }
                 "tick-ns" => {
                     let is_some = |ns: &u64| *ns != 0;
                     tick_ns = number(value).filter(is_some).ok_or_else(wrong)?;
@@ -100,6 +124,7 @@ impl Options {
             smmus,
             devices,
             kept,
+            tolerated,
             tick_ns,
         };
         this.check()?;
@@ -240,6 +265,7 @@ mod tests {
         assert_eq!(options.devices[0].wiring, Wiring::full(16));
         assert_eq!(options.tick_ns, 1000);
         assert_eq!(options.frames().count(), 2);
+        assert!(options.tolerated.is_empty());
         let chaotic = with(&["mode=chaotic", "seed=0x10"]).expect("good words");
         assert_eq!(chaotic.mode, Mode::Chaotic { seed: 16 });
     }

@@ -10,6 +10,7 @@
 //! | `landings_lost` | landings that are not in the list; 0 unless one job has more than 65536 accesses |
 //! | `[[smmu]]` | `frame`, `register_stores`, `syncs`: completed CMD_SYNCs |
 //! | `[[device]]` | `frame`, `smmu`: which, `stream`, `register_stores` |
+//! | `[[tolerated]]` | a rule that was to be tolerated: `rule`, `text`, and how many `times` it was broken |
 //! | `[[breach]]` | a rule that was broken, and ended the run: `rule`, its name; `told`, its story |
 //! | `[[landing]]` | accesses that reached memory: `smmu`, `stream`, `pasid` if any, `page`, `write`, `accesses`, `bytes`, `first_us`, `last_us` |
 //!
@@ -20,6 +21,8 @@ use std::fmt::{self, Write};
 use std::ops::Range;
 
 use smmu_model::{Landing, Mode, Violation};
+
+use crate::options::Tolerance;
 
 /// What was counted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -32,6 +35,19 @@ pub struct Counts {
     pub first_unreported: Option<u64>,
     /// Violations that are told already.
     pub(crate) told: usize,
+}
+
+/// A rule that may be broken, and how often it was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tolerated {
+    pub(crate) rule: Tolerance,
+    pub(crate) times: u64,
+}
+
+impl Tolerated {
+    pub(crate) const fn new(rule: Tolerance) -> Self {
+        Self { rule, times: 0 }
+    }
 }
 
 /// A rule that was broken.
@@ -146,6 +162,7 @@ pub struct Verdict<'w> {
     pub(crate) smmus: Vec<(u64, u64, u64)>,
     /// Frame, SMMU, StreamID, register stores.
     pub(crate) devices: Vec<(u64, usize, u32, u64)>,
+    pub(crate) tolerated: &'w [Tolerated],
     pub(crate) breaches: &'w [Breach],
     pub(crate) landings: &'w Landings,
 }
@@ -185,6 +202,10 @@ impl fmt::Display for Verdict<'_> {
         for (frame, smmu, stream, stores) in &self.devices {
             writeln!(to, "\n[[device]]\nframe = {frame:#x}\nsmmu = {smmu}")?;
             writeln!(to, "stream = {stream:#x}\nregister_stores = {stores}")?;
+        }
+        for Tolerated { rule, times } in self.tolerated {
+            writeln!(to, "\n[[tolerated]]\nrule = {}", Quoted(&rule.rule))?;
+            writeln!(to, "text = {}\ntimes = {times}", Quoted(&rule.text))?;
         }
         for breach in self.breaches {
             writeln!(to, "\n[[breach]]\nrule = {}", Quoted(&breach.rule))?;

@@ -8,7 +8,7 @@ use smmu_model::{Landing, Memory, Record, Settings, Smmu, offset};
 
 use crate::options::{self, Options};
 use crate::ram::{Change, Ram};
-use crate::verdict::{Breach, Counts, Landings, Verdict};
+use crate::verdict::{Breach, Counts, Landings, Tolerated, Verdict};
 
 /// One SMMU, its frame, and the devices behind it.
 struct Unit {
@@ -50,6 +50,7 @@ pub struct World {
     now_us: u64,
     counts: Counts,
     landings: Landings,
+    tolerated: Vec<Tolerated>,
     breaches: Vec<Breach>,
 }
 
@@ -78,7 +79,9 @@ impl World {
             }
         };
         let units = options.smmus.iter().enumerate().map(unit).collect();
+        let tolerated = options.tolerated.iter().cloned().map(Tolerated::new);
         let mut world = Self {
+            tolerated: tolerated.collect(),
             options,
             ram,
             record,
@@ -88,7 +91,7 @@ impl World {
             landings: Landings::default(),
             breaches: Vec::new(),
         };
-        world.show_all();
+        world.settle();
         world
     }
 
@@ -101,6 +104,9 @@ impl World {
                 let changes = self.ram.changed(store.pa, store.bytes);
                 self.counts.changes += changes.len() as u64;
                 self.tell(&changes);
+                self.find_unreported();
+                self.find_breaches();
+                return;
             }
         }
         self.settle();
@@ -209,32 +215,45 @@ impl World {
         self.settle();
     }
 
-    /// Carries out what a store or time has set off: stalls that ended, stores found late, what
-    /// reached memory, what the frames show now.
+    /// Carries out what a register write or time has set off: stalls that ended, what reached
+    /// memory, what the frames show now.
     fn settle(&mut self) {
-        loop {
-            for unit in &self.units {
-                for finished in unit.smmu.take_finished() {
-                    unit.seats.iter().for_each(|it| it.device.finish(&finished));
-                }
+        self.find_unreported();
+        for unit in &self.units {
+            for finished in unit.smmu.take_finished() {
+                unit.seats.iter().for_each(|it| it.device.finish(&finished));
             }
-            let found = self.ram.take_unreported();
-            if found.is_empty() {
-                break;
-            }
-            self.counts.unreported += found.len() as u64;
-            self.counts.first_unreported.get_or_insert(found[0].pa);
-            self.tell(&found);
         }
         for landing in self.record.take_landings() {
             self.judge(&landing);
             self.landings.add(&landing, self.now_us);
         }
-        for violation in self.record.violations().iter().skip(self.counts.told) {
-            self.counts.told += 1;
-            self.breaches.push(Breach::of_rule(violation));
+        self.find_breaches();
+        for at in 0..self.units.len() {
+            self.show(at);
         }
-        self.show_all();
+    }
+
+    /// Tells of the stores that were found although nobody reported them.
+    fn find_unreported(&mut self) {
+        loop {
+            let found = self.ram.take_unreported();
+            let Some(first) = found.first() else { return };
+            self.counts.first_unreported.get_or_insert(first.pa);
+            self.counts.unreported += found.len() as u64;
+            self.tell(&found);
+        }
+    }
+
+    fn find_breaches(&mut self) {
+        for violation in self.record.violations_after(self.counts.told) {
+            self.counts.told += 1;
+            let is_it = |it: &&mut Tolerated| it.rule.covers(&violation);
+            match self.tolerated.iter_mut().find(is_it) {
+                Some(tolerated) => tolerated.times += 1,
+                None => self.breaches.push(Breach::of_rule(&violation)),
+            }
+        }
     }
 
     fn judge(&mut self, landing: &Landing) {
@@ -246,13 +265,7 @@ impl World {
         }
     }
 
-    /// Puts into the frames what reading them must give.
-    fn show_all(&mut self) {
-        for at in 0..self.units.len() {
-            self.show(at);
-        }
-    }
-
+    /// Puts into the frames of a unit what reading them must give.
     fn show(&self, at: usize) {
         let unit = &self.units[at];
         let mut low = 0;
@@ -301,6 +314,7 @@ impl World {
                 .flat_map(|(at, unit)| unit.seats.iter().map(move |seat| (at, seat)))
                 .map(|(at, seat)| (seat.base, at, seat.stream, seat.register_stores))
                 .collect(),
+            tolerated: &self.tolerated,
             breaches: &self.breaches,
             landings: &self.landings,
         }

@@ -22,6 +22,8 @@ pub(crate) struct Verdict {
     #[serde(default)]
     pub(crate) device: Vec<Device>,
     #[serde(default)]
+    pub(crate) tolerated: Vec<Tolerated>,
+    #[serde(default)]
     pub(crate) breach: Vec<Breach>,
     #[serde(default)]
     pub(crate) landing: Vec<Landing>,
@@ -42,6 +44,15 @@ pub(crate) struct Device {
     pub(crate) smmu: usize,
     pub(crate) stream: u32,
     pub(crate) register_stores: u64,
+}
+
+/// A rule that may be broken.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Tolerated {
+    pub(crate) rule: String,
+    pub(crate) text: String,
+    pub(crate) times: u64,
 }
 
 /// A rule that was broken.
