@@ -85,6 +85,10 @@ impl<'p, P: Platform> Page<'p, P> {
         Ok(Self { platform, frames })
     }
 
+    pub(super) const fn platform(&self) -> &'p P {
+        self.platform
+    }
+
     pub(super) const fn frames(&self) -> &Frames {
         &self.frames
     }

@@ -15,6 +15,7 @@
 )]
 
 mod address_space;
+mod ats;
 mod bench;
 mod dma;
 mod dma_test;
@@ -33,6 +34,7 @@ mod run;
 pub mod sabotage;
 mod split;
 mod stage2;
+mod stalls;
 mod streams;
 
 pub use dma_test::{COMPATIBLE, Declared, DmaTest, FRAME_BYTES, NotOne};

@@ -2,7 +2,7 @@
 
 use super::address_space::{AddressSpace, va};
 use super::bench::{Bench, Page};
-use super::dma::{Dma, Place};
+use super::dma::Place;
 use super::dma_test::DmaTest;
 use super::pasid_guest::{Behind, PasidGuest, pasid};
 use super::{Failure, Rig};

@@ -1,24 +1,26 @@
 //! A guest for the checks whose devices say, by PASID, whose address an address is.
 
-use core::cell::RefCell;
+use core::cell::{Cell, RefCell};
 
 use super::Failure;
 use super::address_space::AddressSpace;
 use super::bench::{self, Bench, Page};
-use super::dma::{Dma, Place};
+use super::dma::Place;
 use super::dma_test::{DmaTest, Ended};
 use super::guest::{WINDOW, WINDOW_BYTES};
 use crate::addr::Ipa;
 use crate::discover::List;
 use crate::hw::Platform;
 use crate::id::{Asid, Pasid};
-use crate::smmu::{Context, ContextOf, ContextShape, Contexts, PendingQuiet, Smmu, Ticket};
+use crate::smmu::{
+    Assignment, Context, ContextOf, ContextShape, Contexts, PendingQuiet, Smmu, Ticket,
+};
 use crate::space::nesting::Nesting;
 use crate::space::window::Window;
 use crate::spec::cd::Faults;
-use crate::spec::command::Command;
+use crate::spec::command::{Command, ResumeAction};
 use crate::spec::stage1::PageAccess;
-use crate::spec::ste::{CdFormat, Untagged};
+use crate::spec::ste::{Ats, CdFormat, Untagged};
 
 /// Where the guest's memory has the tables of its first address space; of each other one, so much
 /// further on.
@@ -28,6 +30,9 @@ const TABLES_BYTES: u64 = 0x1_0000;
 const FIRST_ASID: u16 = 9;
 /// As many contexts as a device gets, if it and its SMMU have so many: a few leaves full.
 const LOG2_CONTEXTS: u8 = 9;
+/// Stalls that one release answers.
+const MAX_STALLS: usize = 8;
+const TOO_MANY_STALLS: Failure = Failure::Not("a release has room for all that stalled");
 /// Devices that one release can quiet.
 const MAX_BINDINGS: usize = 8;
 
@@ -52,6 +57,7 @@ pub(super) struct Attached<'d, 'm, 'p, P: Platform> {
     behind: Behind,
     log2_contexts: u8,
     contexts: Contexts<'p, P>,
+    ats: Cell<Ats>,
 }
 
 impl<P: Platform> Attached<'_, '_, '_, P> {
@@ -163,6 +169,7 @@ impl<'p, P: Platform<Registers: Clone>> PasidGuest<'p, P> {
             behind,
             log2_contexts,
             contexts,
+            ats: Cell::new(Ats::Off),
         })
     }
 
@@ -187,10 +194,59 @@ impl<'p, P: Platform<Registers: Clone>> PasidGuest<'p, P> {
         Ok(self.nesting(|it| it.publish_context(smmu, &to.contexts, context, how))?)
     }
 
+    /// Lets a device ask for translations and keep them, or ends that: then it has dropped all.
+    pub(super) fn set_ats(&self, of: &Attached<'_, '_, 'p, P>, ats: Ats) -> Result<(), Failure> {
+        let smmu = self.smmu(of.behind)?;
+        let walk = self.bench.stage2.borrow().walk();
+        smmu.amend(&[Assignment::Nested {
+            contexts: &of.contexts,
+            walk,
+            ats,
+        }])?;
+        of.ats.set(ats);
+        if ats == Ats::Off {
+            let forget = smmu.atc_inv_everything(of.device.stream());
+            smmu.wait(smmu.submit_then_sync(forget)?)?;
+        }
+        Ok(())
+    }
+
+    /// Takes the guest's memory at `ipa` away: when it returns no device holds a translation that
+    /// leads there, by one of `bindings`, and no SMMU does.
+    pub(super) fn unmap(
+        &self,
+        ipa: Ipa,
+        bindings: &[Binding<'_, '_, '_, 'p, P>],
+    ) -> Result<(), Failure> {
+        self.bench.unmap(ipa)?;
+        for behind in [Behind::First, Behind::Second] {
+            let forget = Self::atc_inv(bindings, behind);
+            if forget.clone().next().is_some() {
+                let smmu = self.smmu(behind)?;
+                smmu.wait(smmu.submit_then_sync(forget)?)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What has devices drop the translations that they keep of a space.
+    fn atc_inv(
+        bindings: &[Binding<'_, '_, '_, 'p, P>],
+        behind: Behind,
+    ) -> impl Iterator<Item = Command> + Clone {
+        let keep_any = move |(of, _): &&Binding<'_, '_, '_, 'p, P>| {
+            of.behind == behind && of.ats.get() != Ats::Off
+        };
+        let bindings = bindings.iter().filter(keep_any);
+        bindings
+            .map(|(of, pasid)| Command::atc_inv_substream(of.device.stream(), pasid.substream()))
+    }
+
     /// Takes a space away from all devices that use it: every CD quieted, then one train for each
     /// SMMU, and none waited for before all were submitted to.
     ///
-    /// `CFGI_CD × N, SYNC, NH_ALL, SYNC`. On success no transaction of it reaches memory.
+    /// `CFGI_CD × N, SYNC, NH_ALL, SYNC [, ATC_INV × M, SYNC]`. On success no transaction of it
+    /// reaches memory; those that had stalled are to be [aborted](Self::abort_stalls).
     pub(super) fn release(&self, bindings: &[Binding<'_, '_, '_, 'p, P>]) -> Result<(), Failure> {
         let first = self.begin_release(Behind::First, bindings)?;
         let second = match self.bench.second {
@@ -219,7 +275,13 @@ impl<'p, P: Platform<Registers: Clone>> PasidGuest<'p, P> {
         }
         let quiet = smmu.begin_quiet(&list)?;
         let vmid = self.bench.stage2.borrow().vmid();
-        let ticket = smmu.submit(&[&[Command::tlbi_nh_all(vmid)]])?;
+        let mut ticket = smmu.submit(&[&[Command::tlbi_nh_all(vmid)]])?;
+        let forget = Self::atc_inv(bindings, behind);
+        if forget.clone().next().is_some() {
+            // After the SYNC of the TLBI: a device could be granted again what the SMMU still has
+            // (§3.9.1). Its own SYNC covers all before it.
+            ticket = smmu.submit_then_sync(forget)?;
+        }
         Ok((quiet, ticket))
     }
 
@@ -230,6 +292,35 @@ impl<'p, P: Platform<Registers: Clone>> PasidGuest<'p, P> {
     ) -> Result<(), Failure> {
         quiet.finish()?;
         Ok(self.smmu(behind)?.wait(ticket)?)
+    }
+
+    /// Answers what had stalled of a binding that was released, each with an abort: what is in
+    /// `seen`, and what is in the event queue still, which is emptied.
+    pub(super) fn abort_stalls(
+        &self,
+        (from, pasid): Binding<'_, '_, '_, 'p, P>,
+        seen: &[u16],
+    ) -> Result<(), Failure> {
+        let smmu = self.smmu(from.behind)?;
+        let stream = from.device.stream();
+        let mut tags = List::<u16, MAX_STALLS>::new();
+        for tag in seen {
+            tags.push(*tag).map_err(|_| TOO_MANY_STALLS)?;
+        }
+        // Records of what stalled before are in the queue when a SYNC completes (§4.7.3).
+        smmu.wait(smmu.submit(&[&[]])?)?;
+        let mut fits = true;
+        smmu.service(u32::MAX, |event| {
+            let is_its = event.stream == stream && event.substream == Some(pasid.substream());
+            if let (true, Some(tag)) = (is_its, event.stall_tag()) {
+                fits &= tags.push(tag).is_ok();
+            }
+        });
+        if !fits {
+            return Err(TOO_MANY_STALLS);
+        }
+        let answers = tags.iter().map(|tag| (stream, *tag, ResumeAction::Abort));
+        Ok(smmu.resume(answers)?)
     }
 
     /// Ends the context of a binding that was released: its number can be another's.

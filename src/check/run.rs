@@ -27,7 +27,7 @@ pub struct Summary {
 pub(super) struct Rig<'a, 'm, 'p, P: Platform> {
     pub(super) devices: &'a Devices<'m, 'p, P>,
     pub(super) site: &'a Site<'m, P>,
-    features: Features,
+    pub(super) features: Features,
     /// The fault that this check asked for and that was not put in yet.
     pending: Cell<Option<sabotage::Hook>>,
 }
@@ -172,8 +172,9 @@ impl<'a, 'm, 'p, P: Platform<Registers: Clone>> Rig<'a, 'm, 'p, P> {
                 Some(nvme) => one(nvme.stream, &mut || run(self, nvme)),
                 None => Ok(()),
             },
-            Part::Pasid(run) => self
+            Part::Pasid(is_enough, run) => self
                 .with_pasids()
+                .filter(|test| is_enough(&self.features, test))
                 .try_for_each(|test| one(test.stream(), &mut || run(self, test))),
             Part::Pasids(run) => match self.with_pasids().next() {
                 Some(first) => one(first.stream(), &mut || run(self)),

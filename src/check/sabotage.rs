@@ -161,6 +161,27 @@ fn stretch_cd_table(_: Pa, value: u64) -> Option<u64> {
     })
 }
 
+/// Answers to stalled transactions become CMD_SYNCs.
+fn forget_resume(_: Pa, value: u64) -> Option<u64> {
+    const OPCODE_RESUME: u64 = 0x44;
+    const ACTION: u64 = 0b11 << 12;
+    Some(if value & 0xffff_ffff & !ACTION == OPCODE_RESUME {
+        OPCODE_SYNC
+    } else {
+        value
+    })
+}
+
+/// Invalidations of what a device keeps of a PASID become CMD_SYNCs.
+fn forget_atc_inv(_: Pa, value: u64) -> Option<u64> {
+    const OPCODE_ATC_INV_WITH_PASID: u64 = 1 << 11 | 0x40;
+    Some(if value & 0xfff == OPCODE_ATC_INV_WITH_PASID {
+        OPCODE_SYNC
+    } else {
+        value
+    })
+}
+
 /// TLB invalidations go to the SMMU that is told first, and become CMD_SYNCs for the other.
 fn tell_one_smmu(at: Pa, value: u64) -> Option<u64> {
     let opcode = value & 0xff;
@@ -240,6 +261,8 @@ pub(super) fn hook_for(check: &str) -> Option<Hook> {
         "pasid-two-spaces-one-address" => share_root,
         "pasid-out-of-range" => stretch_cd_table,
         "pasid-release-blocks" => forget_cfgi_cd,
+        "pasid-stall-and-resume" => forget_resume,
+        "pasid-ats" => forget_atc_inv,
         "two-smmus" => {
             TOLD.store(0, Ordering::Relaxed);
             tell_one_smmu
@@ -259,5 +282,6 @@ pub(super) fn waits(check: &str) -> bool {
             | "event-overflow-survived"
             | "illegal-command-recovered"
             | "pasid-release-blocks"
+            | "pasid-ats"
     )
 }
