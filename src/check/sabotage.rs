@@ -72,6 +72,17 @@ fn misplace_events(_: Pa, value: u64) -> Option<u64> {
     })
 }
 
+/// A CMD_SYNC in place of a command of which the low 12 bits are `opcode`.
+///
+/// Its first word lies at a multiple of 16, as no index register of a queue does.
+fn sync_for(opcode: u64, at: Pa, value: u64) -> u64 {
+    if at.is_aligned(4) && value & 0xfff == opcode {
+        OPCODE_SYNC
+    } else {
+        value
+    }
+}
+
 /// TLB invalidations become CMD_SYNCs.
 fn forget_tlbi(_: Pa, value: u64) -> Option<u64> {
     Some(match value & 0xff {
@@ -81,13 +92,13 @@ fn forget_tlbi(_: Pa, value: u64) -> Option<u64> {
 }
 
 /// Entries of streams change in memory, and the SMMU is not told.
-fn forget_cfgi(_: Pa, value: u64) -> Option<u64> {
+fn forget_cfgi(at: Pa, value: u64) -> Option<u64> {
     const OPCODE_CFGI_STE: u64 = 0x03;
-    Some(if value & 0xffff_ffff == OPCODE_CFGI_STE {
-        OPCODE_SYNC
+    if value & 0xffff_f000 == 0 {
+        Some(sync_for(OPCODE_CFGI_STE, at, value))
     } else {
-        value
-    })
+        Some(value)
+    }
 }
 
 /// Pages of a guest's own tables lead one page further on.
@@ -133,53 +144,33 @@ fn unseal_pages(_: Pa, value: u64) -> Option<u64> {
 }
 
 /// Invalidations of a CD become CMD_SYNCs.
-fn forget_cfgi_cd(_: Pa, value: u64) -> Option<u64> {
+fn forget_cfgi_cd(at: Pa, value: u64) -> Option<u64> {
     const OPCODE_CFGI_CD: u64 = 0x05;
-    Some(if value & 0xfff == OPCODE_CFGI_CD {
-        OPCODE_SYNC
-    } else {
-        value
-    })
+    Some(sync_for(OPCODE_CFGI_CD, at, value))
 }
 
-/// The guest's second address space gets the tables of its first.
-fn share_root(_: Pa, value: u64) -> Option<u64> {
-    const FIRST: u64 = 0x2000_0000;
-    const SECOND: u64 = 0x2001_0000;
-    Some(if value == SECOND { FIRST } else { value })
-}
-
-/// A table of 32 CDs is said to have 64.
-fn stretch_cd_table(_: Pa, value: u64) -> Option<u64> {
-    const NESTED: u64 = 0b1111;
-    const S1_CD_MAX: u32 = 59;
-    let is_entry = value & 0xf == NESTED && value >> S1_CD_MAX == 5;
-    Some(if is_entry {
-        value + (1 << S1_CD_MAX)
+/// Pages of two address spaces become one.
+fn share_guest_pages(_: Pa, value: u64) -> Option<u64> {
+    const ADDRESS: u64 = 0xffff_ffff_f000;
+    const THE_ONE: u64 = 0x3000_0000;
+    Some(if is_guest_page(value) {
+        value & !ADDRESS | THE_ONE
     } else {
         value
     })
 }
 
 /// Answers to stalled transactions become CMD_SYNCs.
-fn forget_resume(_: Pa, value: u64) -> Option<u64> {
+fn forget_resume(at: Pa, value: u64) -> Option<u64> {
     const OPCODE_RESUME: u64 = 0x44;
-    const ACTION: u64 = 0b11 << 12;
-    Some(if value & 0xffff_ffff & !ACTION == OPCODE_RESUME {
-        OPCODE_SYNC
-    } else {
-        value
-    })
+    Some(sync_for(OPCODE_RESUME, at, value))
 }
 
 /// Invalidations of what a device keeps of a PASID become CMD_SYNCs.
-fn forget_atc_inv(_: Pa, value: u64) -> Option<u64> {
-    const OPCODE_ATC_INV_WITH_PASID: u64 = 1 << 11 | 0x40;
-    Some(if value & 0xfff == OPCODE_ATC_INV_WITH_PASID {
-        OPCODE_SYNC
-    } else {
-        value
-    })
+fn forget_atc_inv(at: Pa, value: u64) -> Option<u64> {
+    const OPCODE_ATC_INV: u64 = 0x40;
+    const WITH_PASID: u64 = 1 << 11;
+    Some(sync_for(OPCODE_ATC_INV | WITH_PASID, at, value))
 }
 
 /// TLB invalidations go to the SMMU that is told first, and become CMD_SYNCs for the other.
@@ -245,7 +236,7 @@ pub(super) fn hook_for(check: &str) -> Option<Hook> {
     Some(match check {
         "unbound-stream-aborts" => bypass_unused,
         "stage2-dma" => shift_pages,
-        "stage2-fault-decoded" | "nested-fault-stage2" => misplace_events,
+        "stage2-fault-decoded" | "nested-fault-stage2" | "pasid-out-of-range" => misplace_events,
         "stage2-unmap-blocks" | "stage2-protect-read-only" | "block-split-under-dma" => forget_tlbi,
         "nvme-identify-stage2" => write_protect_pages,
         "nested-dma" => shift_guest_pages,
@@ -258,8 +249,7 @@ pub(super) fn hook_for(check: &str) -> Option<Hook> {
         "event-overflow-survived" => keep_events,
         "illegal-command-recovered" => make_legal,
         "pasid-dma" => shift_guest_pages,
-        "pasid-two-spaces-one-address" => share_root,
-        "pasid-out-of-range" => stretch_cd_table,
+        "pasid-two-spaces-one-address" => share_guest_pages,
         "pasid-release-blocks" => forget_cfgi_cd,
         "pasid-stall-and-resume" => forget_resume,
         "pasid-ats" => forget_atc_inv,
