@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `version` | 1 |
 //! | `mode`, `seed` | how hostile the SMMUs were; `seed` in the chaotic mode alone |
-//! | `time_us` | model time at the end, microseconds |
+//! | `time_us` | model time of the last store to a frame or to watched memory, microseconds |
 //! | `changes` | words of watched memory that CPUs changed |
 //! | `unreported` | such words of which no store was reported; `first_unreported`: where the first is |
 //! | `landings_lost` | landings that are not in the list; 0 unless one job has more than 65536 accesses |

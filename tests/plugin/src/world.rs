@@ -48,6 +48,8 @@ pub struct World {
     record: Arc<Record>,
     units: Vec<Unit>,
     now_us: u64,
+    /// When the last store came.
+    last_us: u64,
     counts: Counts,
     landings: Landings,
     tolerated: Vec<Tolerated>,
@@ -87,6 +89,7 @@ impl World {
             record,
             units,
             now_us: 0,
+            last_us: 0,
             counts: Counts::default(),
             landings: Landings::default(),
             breaches: Vec::new(),
@@ -97,6 +100,7 @@ impl World {
 
     /// Takes a store that was done.
     pub fn store(&mut self, store: Store) {
+        self.last_us = self.now_us;
         match self.frame_at(store.pa) {
             Some((unit, None)) => self.smmu_store(unit, store),
             Some((unit, Some(seat))) => self.device_store(unit, seat, store),
@@ -299,7 +303,7 @@ impl World {
     pub fn verdict(&self) -> Verdict<'_> {
         Verdict {
             mode: self.options.mode,
-            time_us: self.now_us,
+            time_us: self.last_us,
             counts: &self.counts,
             landings_lost: self.record.landings_lost(),
             smmus: self

@@ -14,19 +14,6 @@ pub(super) struct HwAddr([u8; 0]);
 /// What kind of access it was.
 pub(super) type MemInfo = u32;
 
-/// A 64-bit number for each CPU.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub(super) struct Counter {
-    board: *mut c_void,
-    offset: usize,
-}
-
-// SAFETY: QEMU's functions on it may be called from any thread.
-unsafe impl Send for Counter {}
-// SAFETY: as above.
-unsafe impl Sync for Counter {}
-
 /// The value of an access: `kind` is 0 for 8 bits, to 4 for 128.
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -43,8 +30,6 @@ type OnAccess = extern "C" fn(c_uint, MemInfo, u64, *mut c_void);
 
 const NO_REGISTERS: c_int = 0;
 const STORES: c_int = 2;
-const ADD_U64: c_int = 0;
-const GREATER_OR_EQUAL: c_int = 7;
 
 macro_rules! api {
     ($($field:ident: $name:literal, fn($($argument:ty),*) $(-> $result:ty)?;)*) => {
@@ -80,18 +65,13 @@ api! {
     tb_get_insn: c"qemu_plugin_tb_get_insn", fn(*const Tb, usize) -> *mut Insn;
     register_mem: c"qemu_plugin_register_vcpu_mem_cb",
         fn(*mut Insn, OnAccess, c_int, c_int, *mut c_void);
-    register_inline: c"qemu_plugin_register_vcpu_tb_exec_inline_per_vcpu",
-        fn(*mut Tb, c_int, Counter, u64);
-    register_conditional: c"qemu_plugin_register_vcpu_tb_exec_cond_cb",
-        fn(*mut Tb, OnExecution, c_int, c_int, Counter, u64, *mut c_void);
+    register_tb_exec: c"qemu_plugin_register_vcpu_tb_exec_cb",
+        fn(*mut Tb, OnExecution, c_int, *mut c_void);
     size_shift: c"qemu_plugin_mem_size_shift", fn(MemInfo) -> c_uint;
     mem_value: c"qemu_plugin_mem_get_value", fn(MemInfo) -> MemValue;
     get_hwaddr: c"qemu_plugin_get_hwaddr", fn(MemInfo, u64) -> *mut HwAddr;
     is_io: c"qemu_plugin_hwaddr_is_io", fn(*const HwAddr) -> bool;
     phys_addr: c"qemu_plugin_hwaddr_phys_addr", fn(*const HwAddr) -> u64;
-    board_new: c"qemu_plugin_scoreboard_new", fn(usize) -> *mut c_void;
-    number_get: c"qemu_plugin_u64_get", fn(Counter, c_uint) -> u64;
-    number_set: c"qemu_plugin_u64_set", fn(Counter, c_uint, u64);
 }
 
 /// The function of this name in the program that runs.
@@ -105,42 +85,11 @@ fn find(name: &CStr) -> Option<*mut c_void> {
 }
 
 impl Api {
-    /// A new number for each CPU, 0.
-    pub(super) fn counter(&self) -> Counter {
-        // SAFETY: entries of 8 bytes, as a counter has.
-        let board = unsafe { (self.board_new)(8) };
-        Counter { board, offset: 0 }
-    }
-
-    /// The number of `cpu`, which is 0 from now on. Called on that CPU's thread.
-    pub(super) fn take(&self, counter: Counter, cpu: c_uint) -> u64 {
-        // SAFETY: the counter is QEMU's own, and so is the CPU's number.
-        let value = unsafe { (self.number_get)(counter, cpu) };
-        // SAFETY: as above.
-        unsafe { (self.number_set)(counter, cpu, 0) };
-        value
-    }
-
-    /// Adds `count` whenever `tb` is begun.
-    pub(super) fn count_block(&self, tb: *mut Tb, counter: Counter, count: u64) {
-        // SAFETY: called while QEMU translates `tb`.
-        unsafe { (self.register_inline)(tb, ADD_U64, counter, count) };
-    }
-
-    /// Has `call` called when `tb` is begun and the CPU's number is `least` or more.
-    pub(super) fn call_when(&self, tb: *mut Tb, counter: Counter, least: u64, call: OnExecution) {
-        // SAFETY: called while QEMU translates `tb`.
-        unsafe {
-            (self.register_conditional)(
-                tb,
-                call,
-                NO_REGISTERS,
-                GREATER_OR_EQUAL,
-                counter,
-                least,
-                std::ptr::null_mut(),
-            );
-        }
+    /// Has `call` called with `count` whenever `tb` is begun.
+    pub(super) fn report_block(&self, tb: *mut Tb, call: OnExecution, count: usize) {
+        let count = std::ptr::without_provenance_mut(count);
+        // SAFETY: called while QEMU translates `tb`; the pointer is only handed on.
+        unsafe { (self.register_tb_exec)(tb, call, NO_REGISTERS, count) };
     }
 
     /// Has `call` called after each store of `insn`.

@@ -2,6 +2,12 @@
 //!
 //! All CPUs' threads call in at once, unless QEMU runs with `-icount`. A store that concerns nobody
 //! takes no lock.
+//!
+//! Which CPU calls is not asked: where CPUs take turns (`-icount`, `-smp 1`, one thread) QEMU bakes the
+//! number of the CPU that first ran a translation into it. For the same reason time is counted here
+//! and not by QEMU's scoreboards: QEMU 10.0 multiplies that baked-in number in place, and every other
+//! use of the same constant in the translation, the guest's included, becomes another (seen with two
+//! CPUs: a `1` turned into 64).
 #![allow(
     unsafe_code,
     reason = "QEMU's plugin interface is C's: raw pointers, and functions found by name"
@@ -19,7 +25,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use crate::options::Options;
 use crate::ram::Ram;
 use crate::world::{Store, World};
-use api::{Api, Counter, Insn, MemInfo, Tb};
+use api::{Api, Insn, MemInfo, Tb};
 
 /// Tells QEMU for which version of its plugin interface this is written: that of QEMU 9.2, the
 /// first to tell the value of a store.
@@ -33,9 +39,11 @@ struct Plugin {
     options: Options,
     /// Where frames are: one range around all of them.
     frames: Range<u64>,
-    /// Instructions that each CPU has begun and that are not in `now_ns` yet.
-    instructions: Counter,
+    /// Guest time: one nanosecond for each instruction, whichever CPU runs it; a translation block
+    /// counts whole when it begins.
     now_ns: AtomicU64,
+    /// When the world is to be told of the time next.
+    next_tick_ns: AtomicU64,
     started: OnceLock<Started>,
 }
 
@@ -94,8 +102,8 @@ pub(crate) unsafe extern "C" fn qemu_plugin_install(
     let end = options.frames().map(|frame| frame.end).max();
     let plugin = Plugin {
         frames: first.unwrap_or(0)..end.unwrap_or(0),
-        instructions: api.counter(),
         now_ns: AtomicU64::new(0),
+        next_tick_ns: AtomicU64::new(options.tick_ns),
         started: OnceLock::new(),
         api,
         options,
@@ -132,19 +140,22 @@ impl Plugin {
         })
     }
 
-    /// Guest time, to the instruction: one nanosecond each, whichever CPU ran it.
-    fn now_ns(&self, cpu: c_uint) -> u64 {
-        let passed = self.api.take(self.instructions, cpu);
-        self.now_ns.fetch_add(passed, Ordering::SeqCst) + passed
-    }
-
     /// The world, its clock set.
-    fn world(&self, cpu: c_uint) -> MutexGuard<'_, World> {
-        let now_ns = self.now_ns(cpu);
+    fn world(&self) -> MutexGuard<'_, World> {
         let world = &self.started().world;
         let mut world = world.lock().unwrap_or_else(PoisonError::into_inner);
-        world.advance(now_ns);
+        world.advance(self.now_ns.load(Ordering::SeqCst));
         world
+    }
+
+    fn pass(&self, instructions: u64) {
+        let now_ns = self.now_ns.fetch_add(instructions, Ordering::SeqCst) + instructions;
+        if now_ns >= self.next_tick_ns.load(Ordering::Relaxed) {
+            let next_ns = now_ns + self.options.tick_ns;
+            self.next_tick_ns.store(next_ns, Ordering::Relaxed);
+            let world = self.world();
+            self.look_at(&world);
+        }
     }
 
     fn look_at(&self, world: &World) {
@@ -165,11 +176,11 @@ impl Plugin {
     }
 
     /// The part of a store that lies in one page.
-    fn store(&self, cpu: c_uint, info: MemInfo, pa: u64, bytes: u64) {
+    fn store(&self, info: MemInfo, pa: u64, bytes: u64) {
         let started = self.started();
         if self.frames.contains(&pa) || started.ram.is_watched(pa) {
             let reported = self.api.value(info, bytes);
-            let mut world = self.world(cpu);
+            let mut world = self.world();
             world.store(Store {
                 pa,
                 bytes,
@@ -188,8 +199,7 @@ extern "C" fn on_translation(_id: u64, tb: *mut Tb) {
     let api = &plugin.api;
     // SAFETY: QEMU gives a translation block, which lasts while this runs.
     let count = unsafe { (api.tb_n_insns)(tb) };
-    api.count_block(tb, plugin.instructions, count as u64);
-    api.call_when(tb, plugin.instructions, plugin.options.tick_ns, on_tick);
+    api.report_block(tb, on_block, count);
     for at in 0..count {
         // SAFETY: as above, and it has so many instructions.
         let insn: *mut Insn = unsafe { (api.tb_get_insn)(tb, at) };
@@ -197,24 +207,23 @@ extern "C" fn on_translation(_id: u64, tb: *mut Tb) {
     }
 }
 
-extern "C" fn on_tick(cpu: c_uint, _: *mut c_void) {
+extern "C" fn on_block(_cpu: c_uint, instructions: *mut c_void) {
     let Some(plugin) = PLUGIN.get() else { abort() };
-    let world = plugin.world(cpu);
-    plugin.look_at(&world);
+    plugin.pass(instructions.addr() as u64);
 }
 
-extern "C" fn on_store(cpu: c_uint, info: MemInfo, va: u64, _: *mut c_void) {
+extern "C" fn on_store(_cpu: c_uint, info: MemInfo, va: u64, _: *mut c_void) {
     let Some(plugin) = PLUGIN.get() else { abort() };
     let bytes = plugin.api.bytes(info);
     // What does not fit into the page goes on in the next, wherever that is.
     let here = bytes.min(4096 - (va & 4095));
     if let Some(pa) = plugin.api.physical(info, va) {
-        plugin.store(cpu, info, pa, here);
+        plugin.store(info, pa, here);
     }
     if here < bytes
         && let Some(pa) = plugin.api.physical(info, va.wrapping_add(here))
     {
-        plugin.store(cpu, info, pa, bytes - here);
+        plugin.store(info, pa, bytes - here);
     }
 }
 

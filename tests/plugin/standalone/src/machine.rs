@@ -12,6 +12,12 @@ _start:
     add     x0, x0, :lo12:__stack_end
     mov     sp, x0
     b       main
+
+    .global _second
+_second:                            // x0: its page; the stack grows down from the page's end
+    add     x1, x0, #4096
+    mov     sp, x1
+    b       second
     .popsection
     "#
 );
@@ -64,6 +70,23 @@ pub(crate) fn print(text: &str) {
     for byte in text.bytes() {
         Frame(0x0900_0000).write32(0, byte.into());
     }
+}
+
+/// PSCI CPU_ON: whether the second CPU starts, in `second` with `page` as its argument and stack.
+pub(crate) fn start_second_cpu(page: u64) -> bool {
+    let result: u64;
+    // SAFETY: the CPU begins in code of ours, with a page that nobody else has as its stack.
+    unsafe {
+        asm!("adr x2, _second", "smc #0", inout("x0") 0xc400_0003_u64 => result,
+            in("x1") 1_u64, out("x2") _, in("x3") page, clobber_abi("C"), options(nostack));
+    }
+    result == 0
+}
+
+/// PSCI CPU_OFF.
+pub(crate) fn stop_this_cpu() -> ! {
+    // SAFETY: a call that does not return.
+    unsafe { asm!("smc #0", in("x0") 0x8400_0002_u64, options(noreturn)) }
 }
 
 /// PSCI SYSTEM_OFF.

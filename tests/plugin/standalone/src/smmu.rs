@@ -118,13 +118,18 @@ impl Smmu {
 
     /// Fills an entry from its second word on, then makes it valid by its first; the SMMU forgets
     /// what it may have read before each (§3.21.3).
-    fn publish(&self, at: u64, words: [u64; 4], forget: [u64; 2]) -> Option<()> {
+    fn publish(&self, at: u64, words: [u64; 4], forget: &[[u64; 2]]) -> Option<()> {
         for (word, value) in (0..).zip(words).skip(1) {
             write(at + word * 8, value);
         }
-        self.run(&[forget])?;
+        self.run(forget)?;
         write(at, words[0]);
-        self.run(&[forget])
+        self.run(forget)
+    }
+
+    /// Has the SMMU walk anew: TLBI_NH_ALL of VMID 0.
+    pub(crate) fn forget_spaces(&self) -> Option<()> {
+        self.run(&[[0x10, 0]])
     }
 
     /// Lets `stream` translate by the eight contexts in the page at `contexts` (§5.2).
@@ -134,13 +139,13 @@ impl Smmu {
         // No SubstreamID: abort. Contexts are write-back and inner shareable; SHCFG as it comes.
         let word1 = 1 << 2 | 1 << 4 | 3 << 6 | 1 << 44;
         let at = self.streams + stream * 64;
-        self.publish(at, [word0, word1, 0, 0], [0x03 | stream << 32, 1])
+        self.publish(at, [word0, word1, 0, 0], &[[0x03 | stream << 32, 1]])
     }
 
-    /// Gives `pasid` of `stream` the space at `root` (§5.4).
+    /// Gives `pasid` of `streams` the space at `root` (§5.4).
     pub(crate) fn publish_context(
         &self,
-        stream: u64,
+        streams: &[u64; 2],
         contexts: u64,
         pasid: u64,
         root: u64,
@@ -150,8 +155,8 @@ impl Smmu {
         let walk = 25 | 1 << 8 | 1 << 10 | 3 << 12;
         let word0 = walk | 1 << 30 | 1 << 31 | 5 << 32 | 1 << 41 | 7 << 45 | pasid << 48;
         let at = contexts + pasid * 64;
-        let forget = [0x05 | pasid << 12 | stream << 32, 1];
-        self.publish(at, [word0, root, 0, 0xff], forget)
+        let forget = streams.map(|stream| [0x05 | pasid << 12 | stream << 32, 1]);
+        self.publish(at, [word0, root, 0, 0xff], &forget)
     }
 
     /// The type of the oldest event, which is waited for.
