@@ -16,6 +16,7 @@ use crate::spec::event::EventKind;
 const FIRST: Ipa = Ipa::new(0x3000_0000);
 const SECOND: Ipa = Ipa::new(0x2_0020_3000);
 const THIRD: Ipa = Ipa::new(0x6f_ffff_f000);
+const FOURTH: Ipa = Ipa::new(0x4000_0000);
 const GOES: Pasid = pasid(3);
 const STAYS: Pasid = pasid(4);
 /// How many accesses of a device that goes on firing are waited for.
@@ -42,9 +43,10 @@ where
     Ok(attached)
 }
 
-/// After a space was released its devices reach nothing of it, though one of them never stopped
-/// firing; they are told and nobody else is; another space of the same devices never notices. A new
-/// space with the number and the tag of the old one finds nothing of it.
+/// After a space was released its devices reach nothing by it, though one of them never stopped
+/// firing: not what was its own, and not what another space calls global. They are told and nobody
+/// else is; the other space never notices. A new space with the number and the tag of the old one
+/// finds nothing of it.
 pub(super) fn blocks<P: Platform<Registers: Clone>>(
     rig: &Rig<'_, '_, '_, P>,
 ) -> Result<(), Failure> {
@@ -53,9 +55,12 @@ pub(super) fn blocks<P: Platform<Registers: Clone>>(
     let first = devices.first().ok_or(Failure::Missing("test device"))?;
     let page = || Page::new(rig.platform());
     let (goes_page, stays_page, new_page) = (page()?, page()?, page()?);
+    let global_page = page()?;
     let (goes, stays) = (guest.space(0, 0)?, guest.space(1, 1)?);
     guest.give(&goes, 5, (FIRST, &goes_page))?;
     guest.give(&stays, 5, (SECOND, &stays_page))?;
+    guest.bench.map(FOURTH, &global_page)?;
+    stays.map_global(7, FOURTH);
     for device in &devices {
         guest.bind((device, GOES), &goes, Faults::Abort)?;
         guest.bind((device, STAYS), &stays, Faults::Abort)?;
@@ -76,6 +81,8 @@ pub(super) fn blocks<P: Platform<Registers: Clone>>(
     for (device, value) in devices.iter().zip(0x4201..) {
         guest.aborts(device, gone, &goes_page)?;
         guest.reaches(device, staying, &stays_page, value)?;
+        guest.reaches(device, Place::of(STAYS, va(7)), &global_page, value)?;
+        guest.aborts(device, Place::of(GOES, va(7)), &global_page)?;
     }
     is_untouched(&goes_page)?;
     if rig.features.can_quiet() {
@@ -101,7 +108,7 @@ pub(super) fn blocks<P: Platform<Registers: Clone>>(
     detach_all(&guest, devices)?;
     guest.close()?;
     [goes, stays, new].into_iter().for_each(AddressSpace::free);
-    [goes_page, stays_page, new_page]
+    [goes_page, stays_page, new_page, global_page]
         .into_iter()
         .for_each(Page::free);
     Ok(())
