@@ -75,6 +75,12 @@ impl<'p, P: Platform> AddressSpace<'p, P> {
         self.put(2, number as usize, Stage1Descriptor::page(to, access));
     }
 
+    /// As [`map`](Self::map), readable and writable, and said to be so in every address space.
+    pub(super) fn map_global(&self, number: u64, to: Ipa) {
+        let page = Stage1Descriptor::page(to, PageAccess::ReadWrite);
+        self.put(2, number as usize, page.global());
+    }
+
     fn put(&self, table: usize, index: usize, descriptor: Stage1Descriptor) {
         let words = self.tables[table].frames().words(self.platform);
         if let Some(word) = words.get(index) {

@@ -9,7 +9,7 @@ use crate::addr::{Iova, Ipa, Pa};
 use crate::hw::{CpuTlb, Frames, Platform, PoolShape, wait_until};
 use crate::id::{Pasid, StreamId, Vmid};
 use crate::smmu::{
-    Explanation, Features, Outcome, Settings, Smmu, StreamError, Unpublished, Unsynced, invalidate,
+    Explanation, Outcome, Settings, Smmu, StreamError, Unpublished, Unsynced, invalidate,
 };
 use crate::space::stage2::{CpuRoot, PageSizes, Reclaim, Stage2, Stage2Config};
 use crate::spec::event::Event;
@@ -29,18 +29,19 @@ const TABLES: PoolShape = PoolShape {
     log2_pages_per_chunk: 4,
 };
 
-/// An SMMU, a stage 2 that no stream uses yet, and the devices.
+/// An SMMU, a stage 2 that no stream uses yet, and a second SMMU where there is to be one.
 pub(super) struct Bench<'p, P: Platform> {
     pub(super) platform: &'p P,
     pub(super) smmu: Smmu<'p, P>,
+    pub(super) second: Option<Smmu<'p, P>>,
     pub(super) stage2: RefCell<Stage2<'p, P>>,
     cpus: CpuWalkers<'p, P>,
 }
 
-/// Tables of a guest's, of a shape that the SMMU and the CPUs can walk.
+/// Tables of a guest's, of a shape that the SMMUs and the CPUs can walk.
 fn guest<'p, P: Platform>(
     walkers: &CpuWalkers<'p, P>,
-    features: &Features,
+    smmus: [Option<&Smmu<'p, P>>; 2],
     vmid: Vmid,
 ) -> Result<Stage2<'p, P>, Failure> {
     let mut config = Stage2Config {
@@ -53,9 +54,11 @@ fn guest<'p, P: Platform>(
         tables: TABLES,
         vmid,
     };
-    config
-        .fit(features)
-        .map_err(|why| Failure::Stream(StreamError::Unwalkable(why)))?;
+    for smmu in smmus.into_iter().flatten() {
+        config
+            .fit(smmu.features())
+            .map_err(|why| Failure::Stream(StreamError::Unwalkable(why)))?;
+    }
     let (platform, tlb) = (walkers.platform, walkers.tlb);
     Ok(Stage2::with_cpus(platform, config, tlb, CpuRoot::Own)?)
 }
@@ -80,6 +83,10 @@ impl<'p, P: Platform> Page<'p, P> {
             .ok_or(Failure::NoMemory)?;
         frames.fill(platform, UNTOUCHED);
         Ok(Self { platform, frames })
+    }
+
+    pub(super) const fn platform(&self) -> &'p P {
+        self.platform
     }
 
     pub(super) const fn frames(&self) -> &Frames {
@@ -118,17 +125,35 @@ impl<'p, P: Platform<Registers: Clone>> Bench<'p, P> {
         rig: &Rig<'_, '_, 'p, P>,
         adjust: impl FnOnce(&mut Settings),
     ) -> Result<Self, Failure> {
+        Self::over(rig, take_over(rig, adjust)?, None)
+    }
+
+    /// Takes over the SMMUs of both.
+    pub(super) fn of_two(
+        rig: &Rig<'_, '_, 'p, P>,
+        other: &Rig<'_, '_, 'p, P>,
+    ) -> Result<Self, Failure> {
+        let smmu = take_over(rig, |_| {})?;
+        Self::over(rig, smmu, Some(take_over(other, |_| {})?))
+    }
+
+    fn over(
+        rig: &Rig<'_, '_, 'p, P>,
+        smmu: Smmu<'p, P>,
+        second: Option<Smmu<'p, P>>,
+    ) -> Result<Self, Failure> {
         let (devices, platform) = (rig.devices, rig.platform());
-        let smmu = take_over(rig, adjust)?;
         let cpus = CpuWalkers {
             platform,
             output_bits: devices.cpu_output_bits,
             tlb: devices.cpu_tlb,
         };
-        let stage2 = RefCell::new(guest(&cpus, smmu.features(), Vmid::new(7))?);
+        let smmus = [Some(&smmu), second.as_ref()];
+        let stage2 = RefCell::new(guest(&cpus, smmus, Vmid::new(7))?);
         Ok(Self {
             platform,
             smmu,
+            second,
             stage2,
             cpus,
         })
@@ -136,7 +161,7 @@ impl<'p, P: Platform<Registers: Clone>> Bench<'p, P> {
 
     /// The stage 2 of another guest.
     pub(super) fn another_guest(&self) -> Result<Stage2<'p, P>, Failure> {
-        guest(&self.cpus, self.smmu.features(), Vmid::new(8))
+        guest(&self.cpus, [Some(&self.smmu), None], Vmid::new(8))
     }
 
     pub(super) fn new(rig: &Rig<'_, '_, 'p, P>) -> Result<Self, Failure> {
@@ -166,7 +191,7 @@ impl<'p, P: Platform<Registers: Clone>> Bench<'p, P> {
 
     /// Waits until the SMMU has forgotten what `change` took away.
     pub(super) fn confirm<T>(&self, change: Unsynced<T>) -> Result<T, Failure> {
-        invalidate(&[&self.smmu], change).map_err(|refused| Failure::Command(refused.error))
+        confirm_on(&self.smmu, self.second.as_ref(), change)
     }
 
     fn reclaim(&self, tables: Reclaim<'p, P>) -> Result<(), Failure> {
@@ -299,18 +324,27 @@ impl<'p, P: Platform<Registers: Clone>> Bench<'p, P> {
             self.smmu.retract(streams)?;
         }
         let change = self.stage2.into_inner().dismantle();
-        let stage2 =
-            invalidate(&[&self.smmu], change).map_err(|refused| Failure::Command(refused.error))?;
-        if stage2.free() != 0 {
+        if confirm_on(&self.smmu, self.second.as_ref(), change)?.free() != 0 {
             return Err(Failure::Not("the stage 2 gives all its tables back"));
         }
         self.smmu.shut_down()?;
-        Ok(())
+        Ok(self.second.map_or(Ok(()), Smmu::shut_down)?)
     }
 }
 
+/// Waits until the SMMUs have forgotten what `change` took away.
+fn confirm_on<'p, P: Platform, T>(
+    first: &Smmu<'p, P>,
+    second: Option<&Smmu<'p, P>>,
+    change: Unsynced<T>,
+) -> Result<T, Failure> {
+    let both = [first, second.unwrap_or(first)];
+    let smmus = &both[..1 + usize::from(second.is_some())];
+    invalidate(smmus, change).map_err(|refused| Failure::Command(refused.error))
+}
+
 /// Takes over the SMMU of `rig`, with settings changed by `adjust`.
-pub(super) fn take_over<'p, P: Platform<Registers: Clone>>(
+fn take_over<'p, P: Platform<Registers: Clone>>(
     rig: &Rig<'_, '_, 'p, P>,
     adjust: impl FnOnce(&mut Settings),
 ) -> Result<Smmu<'p, P>, Failure> {

@@ -1,9 +1,12 @@
 //! The checks, and who plays a part in each.
 
 use super::dma::Dma;
+use super::dma_test::DmaTest;
 use super::nvme::NvmeFunction;
 use super::run::Rig;
-use super::{Failure, handover, nested, queues, split, stage2, streams};
+use super::{
+    Failure, ats, handover, nested, pasid, queues, release, split, stage2, stalls, streams,
+};
 use crate::hw::Platform;
 use crate::smmu::Features;
 
@@ -20,6 +23,15 @@ type WithTwo<P> = for<'a, 'm, 'p> fn(
 type WithNvme<P> =
     for<'a, 'm, 'p> fn(&'a Rig<'a, 'm, 'p, P>, &'a NvmeFunction<'m>) -> Result<(), Failure>;
 
+/// A check with a test device.
+type WithTest<P> =
+    for<'a, 'm, 'p> fn(&'a Rig<'a, 'm, 'p, P>, &'a DmaTest<'m>) -> Result<(), Failure>;
+/// A check with all devices behind one SMMU.
+type WithAll<P> = for<'a, 'm, 'p> fn(&'a Rig<'a, 'm, 'p, P>) -> Result<(), Failure>;
+/// A check with the devices behind two SMMUs.
+type WithTwoSmmus<P> =
+    for<'a, 'm, 'p> fn(&'a Rig<'a, 'm, 'p, P>, &'a Rig<'a, 'm, 'p, P>) -> Result<(), Failure>;
+
 /// Who plays a part in a check: it runs once with each.
 pub(super) enum Part<P: Platform> {
     /// A device that writes where it is told, behind an SMMU that has what it takes.
@@ -28,6 +40,12 @@ pub(super) enum Part<P: Platform> {
     FarPair(WithTwo<P>),
     /// An NVMe controller.
     Nvme(WithNvme<P>),
+    /// A test device with PASIDs, behind an SMMU with SubstreamIDs, if both have what it takes.
+    Pasid(fn(&Features, &DmaTest<'_>) -> bool, WithTest<P>),
+    /// All such devices behind one SMMU.
+    Pasids(WithAll<P>),
+    /// Two SMMUs with such devices behind them: the first two.
+    TwoSmmus(WithTwoSmmus<P>),
 }
 
 /// One check.
@@ -49,8 +67,20 @@ const fn can_split(features: &Features) -> bool {
     features.bbm_level != 0
 }
 
+const fn any_test(_: &Features, _: &DmaTest<'_>) -> bool {
+    true
+}
+
+fn can_stall(features: &Features, test: &DmaTest<'_>) -> bool {
+    features.can_stall() && test.can_stall()
+}
+
+fn has_ats(features: &Features, test: &DmaTest<'_>) -> bool {
+    ats::kinds(features).next().is_some() && test.has_atc()
+}
+
 /// The checks, in the order in which they run.
-pub(super) const fn checks<P: Platform<Registers: Clone>>() -> [Check<P>; 18] {
+pub(super) const fn checks<P: Platform<Registers: Clone>>() -> [Check<P>; 25] {
     const fn check<P: Platform>(name: &'static str, part: Part<P>) -> Check<P> {
         Check {
             name,
@@ -90,6 +120,22 @@ pub(super) const fn checks<P: Platform<Registers: Clone>>() -> [Check<P>; 18] {
         },
         device("event-overflow-survived", queues::overflow),
         device("illegal-command-recovered", queues::illegal_command),
+        check("pasid-dma", Part::Pasid(any_test, pasid::dma)),
+        check(
+            "pasid-two-spaces-one-address",
+            Part::Pasid(any_test, pasid::two_spaces_one_address),
+        ),
+        check(
+            "pasid-out-of-range",
+            Part::Pasid(any_test, pasid::out_of_range),
+        ),
+        check("pasid-release-blocks", Part::Pasids(release::blocks)),
+        check(
+            "pasid-stall-and-resume",
+            Part::Pasid(can_stall, stalls::stall_and_resume),
+        ),
+        check("pasid-ats", Part::Pasid(has_ats, ats::ats)),
+        check("two-smmus", Part::TwoSmmus(release::two_smmus)),
         device("shutdown-leaves-abort", streams::shutdown_aborts),
     ]
 }

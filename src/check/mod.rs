@@ -15,6 +15,7 @@
 )]
 
 mod address_space;
+mod ats;
 mod bench;
 mod dma;
 mod dma_test;
@@ -25,11 +26,15 @@ mod handover;
 mod list;
 mod nested;
 pub mod nvme;
+mod pasid;
+mod pasid_guest;
 mod queues;
+mod release;
 mod run;
 pub mod sabotage;
 mod split;
 mod stage2;
+mod stalls;
 mod streams;
 
 pub use dma_test::{COMPATIBLE, Declared, DmaTest, FRAME_BYTES, NotOne};

@@ -4,6 +4,7 @@ use core::cell::Cell;
 use core::fmt;
 
 use super::dma::Dma;
+use super::dma_test::DmaTest;
 use super::list::{Check, Part, checks};
 use super::{Devices, Failure, Site, sabotage};
 use crate::hw::Platform;
@@ -26,6 +27,7 @@ pub struct Summary {
 pub(super) struct Rig<'a, 'm, 'p, P: Platform> {
     pub(super) devices: &'a Devices<'m, 'p, P>,
     pub(super) site: &'a Site<'m, P>,
+    pub(super) features: Features,
     /// The fault that this check asked for and that was not put in yet.
     pending: Cell<Option<sabotage::Hook>>,
 }
@@ -114,13 +116,7 @@ fn check_all<P: Platform<Registers: Clone>>(
 ) -> Result<u32, Failed> {
     let mut count = 0;
     for site in devices.sites {
-        let rig = Rig {
-            devices,
-            site,
-            pending: Cell::new(None),
-        };
-        // An SMMU that cannot be driven is refused by name before any check.
-        let Ok(features) = probe(&site.registers, site.firmware) else {
+        let Some(rig) = Rig::new(devices, site) else {
             continue;
         };
         let mut one = |stream: StreamId, run: &mut dyn FnMut() -> Result<(), Failure>| {
@@ -141,7 +137,7 @@ fn check_all<P: Platform<Registers: Clone>>(
             })
         };
         for part in check.parts.iter().flatten() {
-            rig.each(part, &features, &mut one)?;
+            rig.each(part, &mut one)?;
         }
     }
     Ok(count)
@@ -150,15 +146,25 @@ fn check_all<P: Platform<Registers: Clone>>(
 type One<'f> =
     dyn FnMut(StreamId, &mut dyn FnMut() -> Result<(), Failure>) -> Result<(), Failed> + 'f;
 
-impl<'m, 'p, P: Platform<Registers: Clone>> Rig<'_, 'm, 'p, P> {
+impl<'a, 'm, 'p, P: Platform<Registers: Clone>> Rig<'a, 'm, 'p, P> {
+    /// `None` if the SMMU cannot be driven: that is refused by name before any check.
+    fn new(devices: &'a Devices<'m, 'p, P>, site: &'a Site<'m, P>) -> Option<Self> {
+        Some(Self {
+            devices,
+            site,
+            features: probe(&site.registers, site.firmware).ok()?,
+            pending: Cell::new(None),
+        })
+    }
+
     /// Hands `one` a run of `part` with each device behind the SMMU that can play it.
-    fn each(&self, part: &Part<P>, features: &Features, one: &mut One<'_>) -> Result<(), Failed> {
+    fn each(&self, part: &Part<P>, one: &mut One<'_>) -> Result<(), Failed> {
         match part {
-            Part::Device(is_enough, run) if is_enough(features) => self
+            Part::Device(is_enough, run) if is_enough(&self.features) => self
                 .writers()
                 .try_for_each(|device| one(device.stream(), &mut || run(self, device))),
             Part::Device(..) => Ok(()),
-            Part::FarPair(run) => match self.far_pair(features) {
+            Part::FarPair(run) => match self.far_pair() {
                 Some((near, far)) => one(near.stream(), &mut || run(self, near, far)),
                 None => Ok(()),
             },
@@ -166,7 +172,36 @@ impl<'m, 'p, P: Platform<Registers: Clone>> Rig<'_, 'm, 'p, P> {
                 Some(nvme) => one(nvme.stream, &mut || run(self, nvme)),
                 None => Ok(()),
             },
+            Part::Pasid(is_enough, run) => self
+                .with_pasids()
+                .filter(|test| is_enough(&self.features, test))
+                .try_for_each(|test| one(test.stream(), &mut || run(self, test))),
+            Part::Pasids(run) => match self.with_pasids().next() {
+                Some(first) => one(first.stream(), &mut || run(self)),
+                None => Ok(()),
+            },
+            Part::TwoSmmus(run) => match (self.with_pasids().next(), self.next_with_pasids()) {
+                (Some(first), Some(other)) => one(first.stream(), &mut || run(self, &other)),
+                _ => Ok(()),
+            },
         }
+    }
+
+    /// The test devices with PASIDs, if the SMMU has SubstreamIDs.
+    pub(super) fn with_pasids(&self) -> impl Iterator<Item = &'a DmaTest<'m>> + use<'a, 'm, 'p, P> {
+        let has_any = self.features.has_stage1 && self.features.substream_bits != 0;
+        let tests = self.site.tests.iter().flatten();
+        tests.filter(move |test| has_any && test.pasid_bits() != 0)
+    }
+
+    /// The next SMMU that has such devices, if this is the first of all.
+    fn next_with_pasids(&self) -> Option<Self> {
+        let rigs = self.devices.sites.iter();
+        let mut rigs = rigs
+            .filter_map(|site| Self::new(self.devices, site))
+            .filter(|rig| rig.with_pasids().next().is_some());
+        let first = rigs.next()?;
+        (first.site.place == self.site.place).then(|| rigs.next())?
     }
 
     /// The devices that write where they are told.
@@ -178,18 +213,17 @@ impl<'m, 'p, P: Platform<Registers: Clone>> Rig<'_, 'm, 'p, P> {
     }
 
     /// Two of them whose StreamIDs lie under different L1 descriptors.
-    fn far_pair(&self, features: &Features) -> Option<(&dyn Dma<P>, &dyn Dma<P>)> {
+    fn far_pair(&self) -> Option<(&dyn Dma<P>, &dyn Dma<P>)> {
         let array = |device: &dyn Dma<P>| device.stream().as_u32() >> LOG2_ARRAY_STREAMS;
         let near = self.writers().next()?;
         let far = self.writers().find(|far| array(*far) != array(near))?;
-        features.has_two_level_streams.then_some((near, far))
+        self.features.has_two_level_streams.then_some((near, far))
     }
 
     /// Whether the stream table has arrays below L1 descriptors, made when they are needed.
     pub(super) fn has_arrays(&self) -> bool {
         let is_large = self.site.last_stream.as_u32() >> LOG2_ARRAY_STREAMS != 0;
-        let features = probe(&self.site.registers, self.site.firmware);
-        is_large && features.is_ok_and(|features| features.has_two_level_streams)
+        is_large && self.features.has_two_level_streams
     }
 }
 

@@ -17,6 +17,7 @@
 
 mod cpu_tlb;
 mod frame;
+mod lock;
 mod mmio;
 mod platform;
 mod pool;
@@ -28,6 +29,7 @@ mod wait;
 
 pub use cpu_tlb::{CpuTlb, CpuWalk};
 pub use frame::Frames;
+pub(crate) use lock::{Guard, Lock};
 pub use mmio::{Mmio, Registers};
 pub use platform::{Barrier, Clock, Platform};
 pub(crate) use pool::Chain;

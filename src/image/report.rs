@@ -226,7 +226,7 @@ impl fmt::Display for Details<'_> {
             (it.has_range_invalidation, "ranges"),
             (it.has_ats, "ATS"),
             (it.has_pri, "PRI"),
-            (it.stalls == StallModel::Either, "stalls"),
+            (it.stalls != StallModel::Terminate, "stalls"),
             (it.has_msi, "MSI"),
         ];
         for (_, name) in has.iter().filter(|(has, _)| *has) {

@@ -1,7 +1,5 @@
 //! Taking an SMMU over from any state, and leaving it closed.
 
-use spin::Mutex;
-
 use super::Smmu;
 use super::command_queue::{CommandQueue, LOG2_COMMAND_BYTES};
 use super::error::{CommandError, HandshakeTimeout, ShutDownError, TakeOverError};
@@ -12,7 +10,7 @@ use super::knocks::Knocks;
 use super::nested::NestedVmids;
 use super::probe::{Features, Firmware, probe};
 use super::stream_table::{LOG2_ARRAY_STREAMS, Shape, StreamTable, plan};
-use crate::hw::{Frames, Platform};
+use crate::hw::{Frames, Lock, Platform};
 use crate::id::StreamId;
 use crate::spec::command::Command;
 use crate::spec::registers::{CR0, CR1, CR2, QUEUE_BASE, STRTAB_BASE, STRTAB_BASE_CFG, offset};
@@ -168,7 +166,7 @@ impl<'p, P: Platform> Smmu<'p, P> {
             events: EventQueue::new(memory.events, sizes.log2_events, firmware.queue_indices),
             streams,
             nested: NestedVmids::new(),
-            knocks: Mutex::new(Knocks::new()),
+            knocks: Lock::new(Knocks::new()),
         };
         match smmu.start(&sizes, firmware) {
             Ok(()) => Ok(smmu),

@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | publish | all words but the first; then the first | 2 |
 //! | publish, first of its leaf | a whole CD; then the L1CD that leads to it | 1 |
-//! | quiet | the first word | 1, for any number |
+//! | quiet, or park | the first word | 1, for any number |
 //! | retract | the first word | 1 |
 //! | give a leaf back | the L1CD | 1 |
 //!
@@ -14,8 +14,6 @@
 
 use core::sync::atomic::AtomicU64;
 
-use spin::MutexGuard;
-
 use super::Smmu;
 use super::cd_table::{Found, Table, read, state};
 use super::command_queue::Ticket;
@@ -23,7 +21,7 @@ use super::contexts::{Context, Contexts};
 use super::entry::{Step, next_step};
 use super::error::{CommandError, ContextError};
 use super::sealed::Sealed;
-use crate::hw::{Barrier, Platform};
+use crate::hw::{Barrier, Guard, Platform};
 use crate::spec::cd::{Cd, CdState, Faults};
 use crate::spec::command::Command;
 use crate::spec::stage1::Stage1Walk;
@@ -80,6 +78,9 @@ impl<'p, P: Platform> Smmu<'p, P> {
     /// Makes each of `list` quiet: its traffic aborts without an event, and no translation of a
     /// live context serves it. 1 SYNC, whatever their number.
     ///
+    /// Where stalls are forced there is no such thing ([`can_quiet`](super::Features::can_quiet)): it is parked, and
+    /// its traffic aborts with an event.
+    ///
     /// To be done only when every context of the ASID goes, those of other devices too. What the
     /// SMMU cached under the ASID stays until it is invalidated. A context that is quiet already
     /// stays so.
@@ -125,13 +126,13 @@ impl<'p, P: Platform> Smmu<'p, P> {
         context: Context,
     ) -> Result<Sealed, ContextError> {
         let index = self.index(contexts, context)?;
-        contexts.table.lock().unlink(index)?;
+        contexts.lock().unlink(index)?;
         let streams = contexts.streams().iter();
         let train = streams.map(|&stream| Command::cfgi_cd_all(stream));
         self.submit_then_sync(train)
             .and_then(|ticket| self.wait(ticket))
             .map_err(ContextError::NotConfirmed)?;
-        let leaf = contexts.table.lock().take_leaf(index);
+        let leaf = contexts.lock().take_leaf(index);
         leaf.ok_or(ContextError::NotHeld)
     }
 
@@ -154,7 +155,7 @@ impl<'p, P: Platform> Smmu<'p, P> {
             .features
             .cd(walk, faults)
             .map_err(ContextError::Misfit)?;
-        let mut table = contexts.table.lock();
+        let mut table = contexts.lock();
         let next = match table.find(index) {
             Found::Cd(words) => {
                 self.prepare(words, cd)?;
@@ -177,7 +178,9 @@ impl<'p, P: Platform> Smmu<'p, P> {
     fn prepare(&self, words: &[AtomicU64], cd: Cd) -> Result<(), ContextError> {
         match state(self.io.platform(), words) {
             CdState::Free => {}
-            CdState::Live | CdState::Quiet => return Err(ContextError::InUse),
+            CdState::Live | CdState::Quiet | CdState::Parked => {
+                return Err(ContextError::InUse);
+            }
             CdState::Changing => return Err(ContextError::Changing),
             CdState::Lost => return Err(ContextError::Lost),
         }
@@ -194,7 +197,7 @@ impl<'p, P: Platform> Smmu<'p, P> {
     /// Stores `cd` whole into a leaf that nobody sees, and lets the SMMU see it.
     fn fill_leaf(
         &self,
-        table: &MutexGuard<'_, Table<'p, P>>,
+        table: &Guard<'_, Table<'p, P>>,
         index: u32,
         cd: Cd,
     ) -> Result<(), ContextError> {
@@ -220,14 +223,14 @@ impl<'p, P: Platform> Smmu<'p, P> {
     ) -> Result<PendingQuiet<'a, 'p, P>, ContextError> {
         for ContextOf { contexts, context } in list {
             let index = self.index(contexts, *context)?;
-            self.in_use(&contexts.table.lock(), index)?;
+            self.in_use(&contexts.lock(), index)?;
         }
         for ContextOf { contexts, context } in list {
             let index = self.index(contexts, *context)?;
-            let table = contexts.table.lock();
+            let table = contexts.lock();
             // Who ended it meanwhile has done more than was asked.
             if let Ok((words, cd)) = self.in_use(&table, index) {
-                self.io.store(&words[0], cd.quieted().words()[0]);
+                self.silence(words, cd);
             }
         }
         let train = list.iter().flat_map(|ContextOf { contexts, context }| {
@@ -238,6 +241,19 @@ impl<'p, P: Platform> Smmu<'p, P> {
             smmu: self,
             ticket: self.submit_then_sync(train),
         })
+    }
+
+    /// Makes a live `cd`, which lies in `words`, quiet, or parks it: one store either way.
+    pub(super) fn silence(&self, words: &[AtomicU64], cd: Cd) {
+        if cd.state() != CdState::Live {
+            return;
+        }
+        let word = if self.features.can_quiet() {
+            cd.quieted().words()[0]
+        } else {
+            Cd::invalid_word(CdState::Parked)
+        };
+        self.io.store(&words[0], word);
     }
 
     /// The first phase of [`retract_context`](Self::retract_context): up to the wait for its SYNC.
@@ -252,7 +268,7 @@ impl<'p, P: Platform> Smmu<'p, P> {
         context: Context,
     ) -> Result<PendingContext<'a, 'p, P>, ContextError> {
         let index = self.index(contexts, context)?;
-        let table = contexts.table.lock();
+        let table = contexts.lock();
         let (words, _) = self.in_use(&table, index)?;
         self.io
             .store(&words[0], Cd::invalid_word(CdState::Changing));
@@ -260,7 +276,7 @@ impl<'p, P: Platform> Smmu<'p, P> {
         Ok(self.pending(contexts, index, Some(Cd::invalid())))
     }
 
-    /// CD `index`, if it is valid.
+    /// CD `index`, if it is somebody's.
     fn in_use<'t>(
         &self,
         table: &'t Table<'p, P>,
@@ -272,7 +288,9 @@ impl<'p, P: Platform> Smmu<'p, P> {
             Found::LeafGoing => return Err(ContextError::Changing),
         };
         match state(self.io.platform(), words) {
-            CdState::Live | CdState::Quiet => Ok((words, read(self.io.platform(), words))),
+            CdState::Live | CdState::Quiet | CdState::Parked => {
+                Ok((words, read(self.io.platform(), words)))
+            }
             CdState::Free => Err(ContextError::NotInUse),
             CdState::Changing => Err(ContextError::Changing),
             CdState::Lost => Err(ContextError::Lost),
@@ -299,15 +317,6 @@ impl<'p, P: Platform> Smmu<'p, P> {
             next,
             ticket: self.submit_then_sync(contexts.forget(index)),
         }
-    }
-
-    fn submit_then_sync(
-        &self,
-        commands: impl Iterator<Item = Command>,
-    ) -> Result<Ticket, CommandError> {
-        let train = commands.chain([Command::sync()]);
-        self.commands
-            .submit(&self.io, train, self.settings.sync_timeout_us)
     }
 }
 
@@ -358,7 +367,7 @@ impl<P: Platform> PendingQuiet<'_, '_, P> {
 impl<'p, P: Platform> Smmu<'p, P> {
     /// Makes a prepared CD valid, and waits until the SMMU has seen that.
     fn switch(&self, contexts: &Contexts<'p, P>, index: u32, cd: Cd) -> Result<(), ContextError> {
-        let table = contexts.table.lock();
+        let table = contexts.lock();
         let words = table.words(index).ok_or(ContextError::NotHeld)?;
         let Step::Switch { index: 0, value } = next_step(read(self.io.platform(), words), cd)
         else {
@@ -373,7 +382,7 @@ impl<'p, P: Platform> Smmu<'p, P> {
 
     /// Zeros a CD that the SMMU has forgotten. It is free from then on.
     fn clear(&self, contexts: &Contexts<'p, P>, index: u32) -> Result<(), ContextError> {
-        let mut table = contexts.table.lock();
+        let mut table = contexts.lock();
         let words = table.words(index).ok_or(ContextError::NotHeld)?;
         // The first at last: it says that the others are nobody's.
         for word in words.iter().rev() {
@@ -385,7 +394,7 @@ impl<'p, P: Platform> Smmu<'p, P> {
 
     /// Leaves a CD not valid, and out of use.
     fn lose(&self, contexts: &Contexts<'p, P>, index: u32) {
-        let table = contexts.table.lock();
+        let table = contexts.lock();
         let words = table.words(index);
         if let Some(first) = words.and_then(<[_]>::first) {
             self.io.store(first, Cd::invalid_word(CdState::Lost));

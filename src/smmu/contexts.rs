@@ -5,14 +5,12 @@
 //! A device's `table` is held while its CDs are looked at and stored, never across a wait. No other
 //! lock is taken inside it but those of the caller's memory, when a leaf is asked for.
 
-use spin::Mutex;
-
 use super::Smmu;
 use super::cd_table::{Found, Layout, Table, state};
 use super::error::{ContextError, ContextsError, Unmade};
 use super::sealed::Sealed;
 use crate::addr::{Ipa, Pa};
-use crate::hw::Platform;
+use crate::hw::{Guard, Lock, Platform};
 use crate::id::{StreamId, SubstreamId, Vmid};
 use crate::spec::cd::{Cd, CdState, Faults};
 use crate::spec::command::Command;
@@ -101,10 +99,11 @@ pub struct Contexts<'p, P> {
     streams: [StreamId; MAX_DEVICE_STREAMS],
     count: usize,
     described: CdTable,
-    pub(super) table: Mutex<Table<'p, P>>,
+    platform: &'p P,
+    table: Lock<Table<'p, P>>,
 }
 
-impl<P: Platform> Contexts<'_, P> {
+impl<'p, P: Platform> Contexts<'p, P> {
     /// The device's streams.
     pub const fn streams(&self) -> &[StreamId] {
         self.streams.split_at(self.count).0
@@ -123,12 +122,17 @@ impl<P: Platform> Contexts<'_, P> {
     /// Where `context` stands in its life, by what is in memory; `None` if there is no such one.
     pub fn state_of(&self, context: Context) -> Option<CdState> {
         let index = self.index(context).ok()?;
-        let table = self.table.lock();
+        let table = self.lock();
         match table.find(index) {
             Found::Cd(words) => Some(state(table.platform(), words)),
             Found::NoLeaf { .. } => Some(CdState::Free),
             Found::LeafGoing => Some(CdState::Changing),
         }
+    }
+
+    /// The table, for as long as nobody else looks at it.
+    pub(super) fn lock(&self) -> Guard<'_, Table<'p, P>> {
+        self.table.lock(self.platform)
     }
 
     pub(super) fn belong_to(&self, smmu: &Smmu<'_, P>, vmid: Vmid) -> bool {
@@ -202,7 +206,8 @@ impl<'p, P: Platform> Smmu<'p, P> {
             streams: list,
             count: streams.len(),
             described,
-            table: Mutex::new(table),
+            platform,
+            table: Lock::new(table),
         })
     }
 
@@ -248,7 +253,7 @@ impl<'p, P: Platform> Smmu<'p, P> {
         reason = "what is refused comes back, and there is no heap to put it on"
     )]
     pub fn dismantle(&self, contexts: Contexts<'p, P>) -> Result<Detached<'p, P>, Contexts<'p, P>> {
-        let root = contexts.table.lock().root().ipa();
+        let root = contexts.lock().root().ipa();
         let is_clear = |&stream: &StreamId| self.streams.is_clear_of(&self.io, stream, root);
         if contexts.smmu == self.streams.base() && contexts.streams().iter().all(is_clear) {
             Ok(Detached {

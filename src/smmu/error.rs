@@ -112,6 +112,14 @@ pub enum StreamError {
     },
     /// This SMMU cannot walk that stage 2. Nothing was changed.
     Unwalkable(Unwalkable),
+    /// This SMMU has not that kind of ATS. Nothing was changed.
+    Misfit(Misfit),
+    /// ATS goes from split stages to full ones, or back, by way of none, with the device's cache
+    /// emptied in between (§5.2, `EATS`). Nothing was changed.
+    AtsAtOnce {
+        /// The stream.
+        stream: StreamId,
+    },
     /// The contexts are another SMMU's, or their memory is in another VM's stage 2. Nothing was
     /// changed.
     ForeignContexts,
@@ -267,8 +275,6 @@ pub enum Refusal {
     No4KiBGranule,
     /// It does not snoop caches, and nothing here cleans them.
     NotCoherent,
-    /// Everything that faults stalls (IDR0.STALL_MODEL), and nothing here answers stalls.
-    StallForced,
     /// Firmware has fixed where its queues or tables are (IDR1.QUEUES_PRESET, TABLES_PRESET).
     Preset,
     /// A size or model field has a reserved value.
@@ -410,6 +416,13 @@ impl fmt::Display for StreamError {
             }
             Self::NamedTwice { stream } => write!(f, "stream {stream} is named twice"),
             Self::Unwalkable(why) => why.fmt(f),
+            Self::Misfit(misfit) => misfit.fmt(f),
+            Self::AtsAtOnce { stream } => {
+                write!(
+                    f,
+                    "stream {stream} has another kind of ATS, which is to be off before"
+                )
+            }
             Self::ForeignContexts => f.write_str("the contexts are of another SMMU or another VM"),
             Self::NoFrames { log2_bytes } => write!(f, "no memory: 2^{log2_bytes} bytes"),
             Self::TooManyArrays { limit } => {
@@ -430,7 +443,6 @@ impl fmt::Display for Refusal {
             Self::BigEndianTables => f.write_str("big-endian tables alone"),
             Self::No4KiBGranule => f.write_str("no 4 KiB granule"),
             Self::NotCoherent => f.write_str("table walks are not coherent"),
-            Self::StallForced => f.write_str("faults always stall"),
             Self::Preset => f.write_str("queues or tables are fixed by firmware"),
             Self::Reserved { field, value } => {
                 write!(f, "{field} has the reserved value {value:#x}")

@@ -1,11 +1,9 @@
 //! The event queue: what the SMMU reports (§3.5.2, §7.2).
 
-use spin::Mutex;
-
 use super::command_queue::index_bits;
 use super::io::Io;
 use super::probe::QueueIndices;
-use crate::hw::{Barrier, Frames, Platform};
+use crate::hw::{Barrier, Frames, Lock, Platform};
 use crate::spec::event::Event;
 use crate::spec::registers::{EVENTQ_PROD, GERROR, offset};
 
@@ -32,7 +30,7 @@ pub(super) struct EventQueue {
     frames: Frames,
     log2_entries: u8,
     indices: QueueIndices,
-    reader: Mutex<Reader>,
+    reader: Lock<Reader>,
 }
 
 struct Reader {
@@ -49,7 +47,7 @@ impl EventQueue {
             frames,
             log2_entries,
             indices,
-            reader: Mutex::new(Reader {
+            reader: Lock::new(Reader {
                 next: 0,
                 acknowledged: 0,
             }),
@@ -77,7 +75,7 @@ impl EventQueue {
         budget: u32,
         mut sink: impl FnMut(Event),
     ) -> Drained {
-        let mut reader = self.reader.lock();
+        let mut reader = self.reader.lock(io.platform());
         let mut drained = Drained::default();
         let prod = io.read32(offset::EVENTQ_PROD + self.indices.shift());
         // Reading PROD is the only proof that a record is there; nothing of it may be read before.

@@ -5,7 +5,6 @@ use super::error::{CommandError, StreamError};
 use super::stream_table::Expected;
 use crate::hw::Platform;
 use crate::id::StreamId;
-use crate::spec::command::Command;
 use crate::spec::ste::{Mark, Ste};
 use crate::spec::vmsa::Stage2Walk;
 
@@ -86,13 +85,10 @@ impl<'a, 'p, P: Platform> Held<'a, 'p, P> {
 
     fn ask(&self, streams: &[StreamId]) -> Result<(), CommandError> {
         let smmu = self.smmu;
-        let train = streams
+        let commands = streams
             .iter()
-            .map(|&stream| Command::atc_inv_all(stream))
-            .chain([Command::sync()]);
-        let ticket = smmu
-            .commands
-            .submit(&smmu.io, train, smmu.settings.sync_timeout_us)?;
+            .flat_map(|&stream| smmu.atc_inv_everything(stream));
+        let ticket = smmu.submit_then_sync(commands)?;
         smmu.wait(ticket)
     }
 
@@ -103,7 +99,8 @@ impl<'a, 'p, P: Platform> Held<'a, 'p, P> {
     ///
     /// [`StreamError::NotConfirmed`] and [`StreamError::NotHeld`]: they are lost.
     pub(crate) fn publish(self, walk: &Stage2Walk) -> Result<(), StreamError> {
-        self.become_as(Ste::stage2(walk))
+        let target = self.smmu.features.legal(Ste::stage2(walk));
+        self.become_as(target)
     }
 
     /// Makes them free: they abort as all streams do that nobody published. 1 SYNC, or none.

@@ -2,10 +2,8 @@
 
 use core::sync::atomic::AtomicU64;
 
-use spin::Mutex;
-
 use super::error::HandshakeTimeout;
-use crate::hw::{Barrier, Clock, Platform, Registers, TimedOut, wait_until};
+use crate::hw::{Barrier, Clock, Lock, Platform, Registers, TimedOut, wait_until};
 use crate::spec::registers::{GERROR, offset};
 
 /// One SMMU's registers and the platform that it is reached through.
@@ -14,7 +12,7 @@ pub(super) struct Io<'p, P: Platform> {
     registers: P::Registers,
     /// Held while GERRORN is read, changed and written: a bit that is not active must never be
     /// toggled (§6.3.20), so two acknowledgements may not overlap.
-    acknowledging: Mutex<()>,
+    acknowledging: Lock<()>,
 }
 
 impl<'p, P: Platform> Io<'p, P> {
@@ -22,7 +20,7 @@ impl<'p, P: Platform> Io<'p, P> {
         Self {
             platform,
             registers,
-            acknowledging: Mutex::new(()),
+            acknowledging: Lock::new(()),
         }
     }
 
@@ -73,7 +71,7 @@ impl<'p, P: Platform> Io<'p, P> {
 
     /// Acknowledges those of `errors` that are active; others stay as they are.
     pub(super) fn acknowledge(&self, errors: u32) {
-        let _one_at_a_time = self.acknowledging.lock();
+        let _one_at_a_time = self.acknowledging.lock(self.platform);
         let acknowledged = self.read32(offset::GERRORN);
         let active = self.read32(offset::GERROR) ^ acknowledged;
         let handled = active & errors;

@@ -1,4 +1,4 @@
-//! Whether an SMMU can do what a guest asks of stage 1, and why not.
+//! Whether an SMMU can do what is asked of stage 1 and of ATS, and why not.
 
 use core::fmt;
 
@@ -6,9 +6,10 @@ use super::probe::{Features, StallModel};
 use crate::addr::Ipa;
 use crate::spec::cd::{Cd, Faults};
 use crate::spec::stage1::{Half, Stage1Walk, VA_BITS_MAX, VA_BITS_MIN};
-use crate::spec::ste::{CdFormat, CdTable};
+use crate::spec::ste::{Ats, CdFormat, CdTable, Ste};
 
-/// Why an SMMU cannot translate by a stage 1, or hold a device's contexts. Nothing was changed.
+/// Why an SMMU cannot translate by a stage 1, hold a device's contexts, or let a device cache
+/// translations. Nothing was changed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Misfit {
     /// It has no stage 1 (IDR0.S1P).
@@ -46,6 +47,15 @@ pub enum Misfit {
     AsidSize,
     /// Nothing stalls there (IDR0.STALL_MODEL).
     NoStalls,
+    /// It has no ATS (IDR0.ATS).
+    NoAts,
+    /// It has no ATS with split stages (IDR0.NS1ATS).
+    NoSplitAts,
+    /// ATS with split stages is for streams with both stages.
+    SplitAtsOfOneStage,
+    /// Everything that faults stalls there (IDR0.STALL_MODEL 2), and no stream has ATS then
+    /// (§5.2, `S2S`).
+    AtsWithStalls,
 }
 
 impl fmt::Display for Misfit {
@@ -68,6 +78,12 @@ impl fmt::Display for Misfit {
             Self::Root { root } => write!(f, "no root table can be at {root}"),
             Self::AsidSize => f.write_str("the ASID has 16 bits, the SMMU's have 8"),
             Self::NoStalls => f.write_str("the SMMU has no stalls"),
+            Self::NoAts => f.write_str("the SMMU has no ATS"),
+            Self::NoSplitAts => f.write_str("the SMMU has no ATS with split stages"),
+            Self::SplitAtsOfOneStage => {
+                f.write_str("ATS with split stages is for streams with both stages")
+            }
+            Self::AtsWithStalls => f.write_str("where faults always stall there is no ATS"),
         }
     }
 }
@@ -101,7 +117,53 @@ impl Features {
             output_bits: output_bits.min(self.output_bits),
             ..*walk
         };
+        // Where stalls are forced, `S == 0` is ILLEGAL (§5.4).
+        let faults = match self.stalls {
+            StallModel::Forced => Faults::Stall,
+            StallModel::Either | StallModel::Terminate => faults,
+        };
         Cd::live(&capped, faults).ok_or(Misfit::OutputSize { output_bits })
+    }
+
+    /// Whether there is a quiet CD; where there is none, a context is parked by making it not valid.
+    pub fn can_quiet(&self) -> bool {
+        self.stalls != StallModel::Forced
+    }
+
+    /// Whether transactions can stall, so that CMD_RESUME and CMD_STALL_TERM are legal (§4.7.1).
+    pub fn can_stall(&self) -> bool {
+        self.stalls != StallModel::Terminate
+    }
+
+    /// Whether streams with both stages (`nested`), or with stage 2 alone, can have this ATS.
+    ///
+    /// Whether the device is to be trusted with [`Ats::Full`] is for the caller to know.
+    ///
+    /// # Errors
+    ///
+    /// [`Misfit::NoAts`], [`Misfit::AtsWithStalls`], [`Misfit::NoSplitAts`],
+    /// [`Misfit::SplitAtsOfOneStage`]: the first that holds (§5.2, `EATS`).
+    pub fn can_ats(&self, ats: Ats, nested: bool) -> Result<(), Misfit> {
+        let refusals = [
+            (!self.has_ats, Misfit::NoAts),
+            (self.stalls == StallModel::Forced, Misfit::AtsWithStalls),
+            (ats == Ats::Split && !self.has_split_ats, Misfit::NoSplitAts),
+            (ats == Ats::Split && !nested, Misfit::SplitAtsOfOneStage),
+        ];
+        let first = refusals.iter().find(|(holds, _)| *holds);
+        match first {
+            Some((_, misfit)) if ats != Ats::Off => Err(*misfit),
+            _ => Ok(()),
+        }
+    }
+
+    /// An entry with stage 2 as it is legal on this SMMU: where stalls are forced, `S2S == 0` is
+    /// ILLEGAL (§5.2).
+    pub(super) fn legal(&self, ste: Ste) -> Ste {
+        match self.stalls {
+            StallModel::Forced => ste.stalling(),
+            StallModel::Either | StallModel::Terminate => ste,
+        }
     }
 
     fn fits(&self, half: &Half, output_bits: u8) -> Result<(), Misfit> {

@@ -23,6 +23,7 @@ mod cd_table;
 mod command_queue;
 mod context_changes;
 mod contexts;
+mod device_caches;
 mod entry;
 mod error;
 mod event_queue;
@@ -38,10 +39,9 @@ mod misfit;
 mod nested;
 mod probe;
 mod sealed;
+mod stalls;
 mod stream_table;
 mod streams;
-
-use spin::Mutex;
 
 pub use bringup::{Settings, Unpublished};
 pub use command_queue::Ticket;
@@ -67,7 +67,7 @@ pub use probe::{Features, Firmware, Implementation, QueueIndices, StallModel, pr
 pub use sealed::Sealed;
 pub use streams::{Assignment, PendingChange};
 
-use crate::hw::Platform;
+use crate::hw::{Lock, Platform};
 use crate::spec::command::Command;
 use crate::spec::event::{Event, EventKind};
 use crate::spec::registers::GERROR;
@@ -90,7 +90,7 @@ pub struct Smmu<'p, P: Platform> {
     events: EventQueue,
     streams: StreamTable,
     nested: NestedVmids,
-    knocks: Mutex<Knocks>,
+    knocks: Lock<Knocks>,
 }
 
 /// What one [`Smmu::service`] found.
@@ -115,7 +115,7 @@ impl<P: Platform> Smmu<'_, P> {
     pub fn size_bytes(&self) -> u64 {
         self.commands.frames().size_bytes()
             + self.events.frames().size_bytes()
-            + self.streams.size_bytes()
+            + self.streams.size_bytes(self.io.platform())
     }
 
     /// Puts groups of commands into the queue, a CMD_SYNC behind each group.
@@ -158,7 +158,7 @@ impl<P: Platform> Smmu<'_, P> {
         }
         let events = self.events.drain(&self.io, budget, |event| {
             if self.is_knock(&event) {
-                self.knocks.lock().note(event.stream);
+                self.knocks.lock(self.io.platform()).note(event.stream);
             }
             sink(event);
         });
@@ -195,6 +195,6 @@ impl<P: Platform> Smmu<'_, P> {
     /// Who tried to get through without an entry, as far as events told
     /// ([`Unpublished::Recorded`]).
     pub fn knocks(&self) -> Knocks {
-        *self.knocks.lock()
+        *self.knocks.lock(self.io.platform())
     }
 }

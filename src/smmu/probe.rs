@@ -55,6 +55,8 @@ pub enum StallModel {
     Either,
     /// It terminates it.
     Terminate,
+    /// It stalls it, always: there is no quiet CD and no ATS.
+    Forced,
 }
 
 /// What one SMMU can do, as far as it matters here; every field from an ID register (§6.3).
@@ -66,6 +68,8 @@ pub struct Features {
     pub says_coherent: bool,
     /// ATS (IDR0.ATS).
     pub has_ats: bool,
+    /// ATS with split stages (IDR0.NS1ATS is 0).
+    pub has_split_ats: bool,
     /// PRI (IDR0.PRI).
     pub has_pri: bool,
     /// EL2 streams and commands (IDR0.HYP).
@@ -80,6 +84,8 @@ pub struct Features {
     pub has_msi: bool,
     /// How faults may end (IDR0.STALL_MODEL).
     pub stalls: StallModel,
+    /// What ends without reaching memory always aborts (IDR0.TERM_MODEL).
+    pub aborts_only: bool,
     /// Bits of an ASID: 8 or 16.
     pub asid_bits: u8,
     /// Bits of a VMID: 8 or 16.
@@ -133,6 +139,7 @@ pub fn probe<R: Registers>(registers: &R, firmware: Firmware) -> Result<Features
         has_stage1: idr0.is_set(IDR0::S1P),
         says_coherent: idr0.is_set(IDR0::COHACC),
         has_ats: idr0.is_set(IDR0::ATS),
+        has_split_ats: idr0.is_set(IDR0::ATS) && !idr0.is_set(IDR0::NS1ATS),
         has_pri: idr0.is_set(IDR0::PRI),
         has_el2: idr0.is_set(IDR0::HYP),
         has_two_level_streams: idr0.matches_all(IDR0::ST_LEVEL::TwoLevel),
@@ -140,6 +147,7 @@ pub fn probe<R: Registers>(registers: &R, firmware: Firmware) -> Result<Features
         has_range_invalidation: idr3.is_set(IDR3::RIL),
         has_msi: idr0.is_set(IDR0::MSI),
         stalls: stall_model(idr0)?,
+        aborts_only: idr0.is_set(IDR0::TERM_MODEL),
         asid_bits: tag_bits(idr0.is_set(IDR0::ASID16)),
         vmid_bits: tag_bits(idr0.is_set(IDR0::VMID16)),
         stream_bits: bounded("IDR1.SIDSIZE", idr1.read(IDR1::SIDSIZE), 32)?,
@@ -191,7 +199,7 @@ fn stall_model(idr0: Register<IDR0::Register>) -> Result<StallModel, Refusal> {
     match idr0.read_as_enum(IDR0::STALL_MODEL) {
         Some(IDR0::STALL_MODEL::Value::Both) => Ok(StallModel::Either),
         Some(IDR0::STALL_MODEL::Value::Terminate) => Ok(StallModel::Terminate),
-        Some(IDR0::STALL_MODEL::Value::Forced) => Err(Refusal::StallForced),
+        Some(IDR0::STALL_MODEL::Value::Forced) => Ok(StallModel::Forced),
         None => Err(Refusal::Reserved {
             field: "IDR0.STALL_MODEL",
             value: idr0.read(IDR0::STALL_MODEL),

@@ -14,17 +14,15 @@
 
 use core::sync::atomic::AtomicU64;
 
-use spin::{Mutex, MutexGuard};
-
 use super::entry::{Path, Step, next_step, path};
 use super::error::StreamError;
 use super::io::Io;
 use crate::addr::{Ipa, Pa};
-use crate::hw::{Barrier, Frames, Platform};
+use crate::hw::{Barrier, Frames, Guard, Lock, Platform};
 use crate::id::StreamId;
 use crate::spec::command::{CfgiScope, Command};
 use crate::spec::l1std::L1Std;
-use crate::spec::ste::{Mark, Ste};
+use crate::spec::ste::{Ats, Mark, Ste};
 
 /// Streams below one L1 descriptor, as a power of two: 256 is one PCI bus, 16 KiB of entries.
 pub(super) const LOG2_ARRAY_STREAMS: u8 = 8;
@@ -54,29 +52,8 @@ pub(super) enum Expected {
     Held,
     /// The owner of the VMID that the entry is to have does.
     Owned,
-}
-
-/// Streams that change together, and what their entries become.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Part<'a> {
-    pub(super) streams: &'a [StreamId],
-    pub(super) target: Ste,
-}
-
-/// Every stream of `parts` with what its entry becomes, in order.
-fn entries<'a>(parts: impl Iterator<Item = Part<'a>>) -> impl Iterator<Item = (StreamId, Ste)> {
-    parts.flat_map(|part| {
-        part.streams
-            .iter()
-            .map(move |&stream| (stream, part.target))
-    })
-}
-
-/// Every stream of `parts`, in order.
-pub(super) fn streams<'a>(
-    parts: impl Iterator<Item = Part<'a>> + Clone,
-) -> impl Iterator<Item = StreamId> + Clone {
-    parts.flat_map(|part| part.streams.iter().copied())
+    /// Whatever it is, save that somebody is changing it.
+    Any,
 }
 
 /// The arrays that have been made, in no order.
@@ -89,7 +66,7 @@ pub(super) struct StreamTable {
     log2_streams: u8,
     /// What an entry is that nobody uses.
     unused: Ste,
-    arrays: Mutex<Arrays>,
+    arrays: Lock<Arrays>,
 }
 
 /// The shape of a table of `2^log2_streams` streams, and the size of its root as a power of two.
@@ -125,7 +102,7 @@ impl StreamTable {
             shape,
             log2_streams,
             unused,
-            arrays: Mutex::new([const { None }; MAX_ARRAYS]),
+            arrays: Lock::new([const { None }; MAX_ARRAYS]),
         }
     }
 
@@ -138,8 +115,8 @@ impl StreamTable {
     }
 
     /// Bytes of the root and of the arrays made so far.
-    pub(super) fn size_bytes(&self) -> u64 {
-        let arrays = self.arrays.lock();
+    pub(super) fn size_bytes<P: Platform>(&self, platform: &P) -> u64 {
+        let arrays = self.arrays.lock(platform);
         self.root.size_bytes()
             + arrays
                 .iter()
@@ -158,7 +135,7 @@ impl StreamTable {
 
     /// Whether traffic of `stream` may get through, by what is in memory.
     pub(super) fn is_open<P: Platform>(&self, io: &Io<'_, P>, stream: StreamId) -> bool {
-        let arrays = self.arrays.lock();
+        let arrays = self.arrays.lock(io.platform());
         self.entry(io, &arrays, stream)
             .is_some_and(|words| read(io, words).is_open())
     }
@@ -170,47 +147,71 @@ impl StreamTable {
         stream: StreamId,
         table: Ipa,
     ) -> bool {
-        let arrays = self.arrays.lock();
+        let arrays = self.arrays.lock(io.platform());
         self.entry(io, &arrays, stream).is_none_or(|words| {
             let ste = read(io, words);
             ste.mark() == Mark::Settled && ste.cd_table() != Some(table)
         })
     }
 
-    /// Claims the streams of `parts` for one change, if all are as `expected`.
+    /// Claims the streams of `entries` for one change, if all are as `expected`.
     ///
     /// Makes the arrays that are missing. On an error no stream is claimed; an array that was made
     /// stays, full of entries that abort.
-    pub(super) fn claim<'a, P: Platform>(
+    pub(super) fn claim<P: Platform>(
         &self,
         io: &Io<'_, P>,
-        parts: impl Iterator<Item = Part<'a>> + Clone,
+        entries: impl Iterator<Item = (StreamId, Ste)> + Clone,
         expected: Expected,
     ) -> Result<(), StreamError> {
-        let mut arrays = self.arrays.lock();
-        for (i, (stream, target)) in entries(parts.clone()).enumerate() {
+        let mut arrays = self.arrays.lock(io.platform());
+        for (stream, target) in entries.clone() {
             self.check_range(stream)?;
-            if streams(parts.clone()).take(i).any(|other| other == stream) {
-                return Err(StreamError::NamedTwice { stream });
-            }
             self.check(io, &arrays, (stream, target), expected)?;
         }
-        for stream in streams(parts.clone()) {
-            self.grow(io, &mut arrays, stream)?;
+        match expected {
+            // They are claimed.
+            Expected::Held => return Ok(()),
+            // A stream without an array has nothing to lose.
+            Expected::Any => {}
+            Expected::Free | Expected::InUse | Expected::Owned => {
+                for (stream, _) in entries.clone() {
+                    self.grow(io, &mut arrays, stream)?;
+                }
+            }
         }
-        self.mark(io, &arrays, streams(parts), Mark::Changing);
+        for (i, (stream, _)) in entries.clone().enumerate() {
+            // None of them was being changed when they were checked.
+            if self.claim_one(io, &arrays, stream) == Some(Mark::Changing) {
+                let claimed = entries.take(i).map(|(stream, _)| stream);
+                self.mark(io, &arrays, claimed, Mark::Settled);
+                return Err(StreamError::NamedTwice { stream });
+            }
+        }
         Ok(())
     }
 
-    /// What it takes to change the entries of `parts`; they may change before it is done.
-    pub(super) fn path<'a, P: Platform>(
+    /// Marks `stream`'s entry as changing, unless it is lost; how it was marked.
+    fn claim_one<P: Platform>(
         &self,
         io: &Io<'_, P>,
-        parts: impl Iterator<Item = Part<'a>>,
+        arrays: &Guard<'_, Arrays>,
+        stream: StreamId,
+    ) -> Option<Mark> {
+        let mark = read(io, self.entry(io, arrays, stream)?).mark();
+        self.mark(io, arrays, [stream].into_iter(), Mark::Changing);
+        Some(mark)
+    }
+
+    /// What it takes to change the entries; they may change before it is done.
+    pub(super) fn path<P: Platform>(
+        &self,
+        io: &Io<'_, P>,
+        entries: impl Iterator<Item = (StreamId, Ste)>,
     ) -> Result<Path, StreamError> {
-        let arrays = self.arrays.lock();
+        let arrays = self.arrays.lock(io.platform());
         let mut whole = Path::default();
-        for (stream, target) in entries(parts) {
+        for (stream, target) in entries {
             self.check_range(stream)?;
             let current = self
                 .entry(io, &arrays, stream)
@@ -233,7 +234,7 @@ impl StreamTable {
     fn check<P: Platform>(
         &self,
         io: &Io<'_, P>,
-        arrays: &MutexGuard<'_, Arrays>,
+        arrays: &Guard<'_, Arrays>,
         (stream, target): (StreamId, Ste),
         expected: Expected,
     ) -> Result<(), StreamError> {
@@ -243,12 +244,16 @@ impl StreamTable {
         match (ste.mark(), ste.is_open(), expected) {
             (Mark::Changing, _, Expected::Held) => Ok(()),
             (Mark::Changing, ..) => Err(StreamError::Changing { stream }),
+            (Mark::Lost | Mark::Settled, _, Expected::Any) => Ok(()),
             (Mark::Lost, ..) => Err(StreamError::Lost { stream }),
             (Mark::Settled, true, Expected::Free | Expected::Held) => {
                 Err(StreamError::InUse { stream })
             }
             (Mark::Settled, true, Expected::Owned) if ste.vmid() != target.vmid() => {
                 Err(StreamError::InUse { stream })
+            }
+            (Mark::Settled, true, Expected::Owned) if jumps(ste.ats(), target.ats()) => {
+                Err(StreamError::AtsAtOnce { stream })
             }
             (Mark::Settled, false, Expected::InUse | Expected::Owned | Expected::Held) => {
                 Err(StreamError::NotInUse { stream })
@@ -264,7 +269,7 @@ impl StreamTable {
     fn grow<P: Platform>(
         &self,
         io: &Io<'_, P>,
-        arrays: &mut MutexGuard<'_, Arrays>,
+        arrays: &mut Guard<'_, Arrays>,
         stream: StreamId,
     ) -> Result<(), StreamError> {
         let index = stream.as_u32() >> LOG2_ARRAY_STREAMS;
@@ -291,18 +296,18 @@ impl StreamTable {
         Ok(())
     }
 
-    /// Makes the next step of each stream of `parts` towards its target; whether there was one.
+    /// Makes the next step of each entry towards its target; whether there was one.
     ///
     /// The streams are claimed. If there was a step, the caller owes a barrier, a CFGI_STE each and
     /// a SYNC before the next.
-    pub(super) fn step<'a, P: Platform>(
+    pub(super) fn step<P: Platform>(
         &self,
         io: &Io<'_, P>,
-        parts: impl Iterator<Item = Part<'a>>,
+        entries: impl Iterator<Item = (StreamId, Ste)>,
     ) -> bool {
-        let arrays = self.arrays.lock();
+        let arrays = self.arrays.lock(io.platform());
         let mut has_stepped = false;
-        for (stream, target) in entries(parts) {
+        for (stream, target) in entries {
             let Some(words) = self.entry(io, &arrays, stream) else {
                 continue;
             };
@@ -322,30 +327,33 @@ impl StreamTable {
         has_stepped
     }
 
-    /// Ends a change: the streams are settled, or lost.
+    /// Ends a change: the streams are settled, or lost. One that was lost before stays so.
     pub(super) fn end<P: Platform>(
         &self,
         io: &Io<'_, P>,
         streams: impl Iterator<Item = StreamId>,
         mark: Mark,
     ) {
-        let arrays = self.arrays.lock();
+        let arrays = self.arrays.lock(io.platform());
         self.mark(io, &arrays, streams, mark);
     }
 
     /// Stores `mark` into each entry: one word each, in bits that the SMMU ignores (§5.2, SW), so
-    /// nothing is owed for it.
+    /// nothing is owed for it. One that is lost stays so.
     fn mark<P: Platform>(
         &self,
         io: &Io<'_, P>,
-        arrays: &MutexGuard<'_, Arrays>,
+        arrays: &Guard<'_, Arrays>,
         streams: impl Iterator<Item = StreamId>,
         mark: Mark,
     ) {
         for stream in streams {
             if let Some(words) = self.entry(io, arrays, stream) {
-                let marked = read(io, words).marked(mark);
-                io.store(&words[Ste::MARK_WORD], marked.words()[Ste::MARK_WORD]);
+                let ste = read(io, words);
+                if ste.mark() != Mark::Lost {
+                    let marked = ste.marked(mark);
+                    io.store(&words[Ste::MARK_WORD], marked.words()[Ste::MARK_WORD]);
+                }
             }
         }
     }
@@ -354,7 +362,7 @@ impl StreamTable {
     fn entry<'a, P: Platform>(
         &'a self,
         io: &Io<'a, P>,
-        arrays: &'a MutexGuard<'_, Arrays>,
+        arrays: &'a Guard<'_, Arrays>,
         stream: StreamId,
     ) -> Option<&'a [AtomicU64]> {
         let number = stream.as_u32();
@@ -371,6 +379,11 @@ impl StreamTable {
             .words(io.platform())
             .get(first..first + WORDS_PER_STE)
     }
+}
+
+/// Whether ATS would change from one kind to the other at once.
+fn jumps(from: Ats, to: Ats) -> bool {
+    from != to && from != Ats::Off && to != Ats::Off
 }
 
 /// The command that makes the SMMU look at `stream`'s entry, and the way to it, afresh.

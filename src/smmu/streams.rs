@@ -6,11 +6,10 @@ use super::contexts::Contexts;
 use super::entry::{MAX_STEPS, Path};
 use super::error::{CommandError, StreamError, Unwalkable};
 use super::probe::Features;
-use super::stream_table::{Expected, Part, forget, streams};
+use super::stream_table::{Expected, forget};
 use crate::hw::Platform;
 use crate::id::StreamId;
-use crate::spec::command::Command;
-use crate::spec::ste::{Mark, Ste};
+use crate::spec::ste::{Ats, Mark, Ste};
 use crate::spec::vmsa::Stage2Walk;
 
 /// Streams of one device or of several, and what their traffic goes through.
@@ -21,6 +20,8 @@ pub enum Assignment<'a, 'p, P> {
         streams: &'a [StreamId],
         /// The stage 2.
         walk: Stage2Walk,
+        /// Whether their devices may cache translations.
+        ats: Ats,
     },
     /// Stage 1, by one of the contexts of a device, and then stage 2. The streams are the contexts'.
     Nested {
@@ -28,6 +29,8 @@ pub enum Assignment<'a, 'p, P> {
         contexts: &'a Contexts<'p, P>,
         /// The stage 2.
         walk: Stage2Walk,
+        /// Whether their devices may cache translations.
+        ats: Ats,
     },
 }
 
@@ -39,15 +42,21 @@ impl<P> Clone for Assignment<'_, '_, P> {
 impl<P> Copy for Assignment<'_, '_, P> {}
 
 impl<'a, P: Platform> Assignment<'a, '_, P> {
-    const fn part(&self) -> Part<'a> {
+    fn part(&self, features: &Features) -> Part<'a> {
         match *self {
-            Self::Stage2 { streams, walk } => Part {
+            Self::Stage2 { streams, walk, ats } => Part {
                 streams,
-                target: Ste::stage2(&walk),
+                target: features.legal(Ste::stage2(&walk)).with_ats(ats),
             },
-            Self::Nested { contexts, walk } => Part {
+            Self::Nested {
+                contexts,
+                walk,
+                ats,
+            } => Part {
                 streams: contexts.streams(),
-                target: Ste::nested(&walk, &contexts.table()),
+                target: features
+                    .legal(Ste::nested(&walk, &contexts.table()))
+                    .with_ats(ats),
             },
         }
     }
@@ -59,6 +68,13 @@ impl<'a, P: Platform> Assignment<'a, '_, P> {
     }
 }
 
+/// Streams that change together, and what their entries become.
+#[derive(Clone, Copy)]
+struct Part<'a> {
+    streams: &'a [StreamId],
+    target: Ste,
+}
+
 /// What entries become.
 enum Goal<'a, 'p, P> {
     Same(Part<'a>),
@@ -66,12 +82,21 @@ enum Goal<'a, 'p, P> {
 }
 
 impl<'a, 'p, P: Platform> Goal<'a, 'p, P> {
-    fn parts(&self) -> impl Iterator<Item = Part<'a>> + Clone + use<'a, 'p, P> {
+    /// Every stream with what its entry becomes, in order.
+    fn entries(
+        &self,
+        features: &'a Features,
+    ) -> impl Iterator<Item = (StreamId, Ste)> + Clone + use<'a, 'p, P> {
         let (one, each) = match *self {
             Self::Same(part) => (Some(part), &[][..]),
             Self::Each(each) => (None, each),
         };
-        one.into_iter().chain(each.iter().map(Assignment::part))
+        let each = each.iter().map(|assignment| assignment.part(features));
+        one.into_iter().chain(each).flat_map(|part| {
+            part.streams
+                .iter()
+                .map(move |&stream| (stream, part.target))
+        })
     }
 }
 
@@ -146,8 +171,8 @@ impl<'p, P: Platform> Smmu<'p, P> {
     /// [`StreamError::OutOfRange`], [`StreamError::Unwalkable`], [`StreamError::ForeignContexts`].
     pub fn path_of(&self, assignments: &[Assignment<'_, 'p, P>]) -> Result<Path, StreamError> {
         self.check_all(assignments)?;
-        let parts = assignments.iter().map(Assignment::part);
-        self.streams.path(&self.io, parts)
+        let goal = Goal::Each(assignments);
+        self.streams.path(&self.io, goal.entries(&self.features))
     }
 
     /// The first phase of [`publish`](Self::publish): up to the wait for its first SYNC.
@@ -164,7 +189,7 @@ impl<'p, P: Platform> Smmu<'p, P> {
         self.features
             .can_walk(walk)
             .map_err(StreamError::Unwalkable)?;
-        let target = Ste::stage2(walk);
+        let target = self.features.legal(Ste::stage2(walk));
         self.begin_same(streams, target, Expected::Free)
     }
 
@@ -217,11 +242,20 @@ impl<'p, P: Platform> Smmu<'p, P> {
             self.features
                 .can_walk(assignment.walk())
                 .map_err(StreamError::Unwalkable)?;
-            if let Assignment::Nested { contexts, walk } = assignment
-                && !contexts.belong_to(self, walk.vmid)
-            {
-                return Err(StreamError::ForeignContexts);
+            match assignment {
+                Assignment::Stage2 { ats, .. } => self.features.can_ats(*ats, false),
+                Assignment::Nested {
+                    contexts,
+                    walk,
+                    ats,
+                } => {
+                    if !contexts.belong_to(self, walk.vmid) {
+                        return Err(StreamError::ForeignContexts);
+                    }
+                    self.features.can_ats(*ats, true)
+                }
             }
+            .map_err(StreamError::Misfit)?;
         }
         Ok(())
     }
@@ -250,14 +284,14 @@ impl<'p, P: Platform> Smmu<'p, P> {
         goal: Goal<'a, 'p, P>,
         expected: Expected,
     ) -> Result<PendingChange<'a, 'p, P>, StreamError> {
-        self.streams.claim(&self.io, goal.parts(), expected)?;
-        let mut change = PendingChange {
+        self.streams
+            .claim(&self.io, goal.entries(&self.features), expected)?;
+        let ticket = self.step_entries(goal.entries(&self.features));
+        Ok(PendingChange {
             smmu: self,
             goal,
-            ticket: Ok(None),
-        };
-        change.ticket = change.step();
-        Ok(change)
+            ticket,
+        })
     }
 }
 
@@ -275,40 +309,56 @@ impl<P: Platform> PendingChange<'_, '_, P> {
     }
 
     /// As [`finish`](Self::finish); on success the streams are then `mark`.
-    pub(super) fn finish_as(mut self, mark: Mark) -> Result<(), StreamError> {
-        let outcome = self.run();
-        let mark = if outcome.is_ok() { mark } else { Mark::Lost };
-        let smmu = self.smmu;
-        smmu.streams.end(&smmu.io, streams(self.goal.parts()), mark);
-        outcome
+    pub(super) fn finish_as(self, mark: Mark) -> Result<(), StreamError> {
+        let Self { smmu, goal, ticket } = self;
+        smmu.finish_entries(goal.entries(&smmu.features), ticket, mark)
     }
+}
 
-    fn run(&mut self) -> Result<(), StreamError> {
-        for _ in 0..=MAX_STEPS {
-            let step = core::mem::replace(&mut self.ticket, Ok(None));
-            match step.map_err(StreamError::NotConfirmed)? {
-                Some(ticket) => self.smmu.wait(ticket).map_err(StreamError::NotConfirmed)?,
-                None => return Ok(()),
-            }
-            self.ticket = self.step();
-        }
-        Err(StreamError::NotHeld)
-    }
-
+impl<P: Platform> Smmu<'_, P> {
     /// Stores the next step of every entry, and asks the SMMU to look at them afresh; `None` if
     /// there was nothing left to do.
-    fn step(&self) -> Result<Option<Ticket>, CommandError> {
-        let smmu = self.smmu;
-        if !smmu.streams.step(&smmu.io, self.goal.parts()) {
+    pub(super) fn step_entries(
+        &self,
+        entries: impl Iterator<Item = (StreamId, Ste)> + Clone,
+    ) -> Result<Option<Ticket>, CommandError> {
+        if !self.streams.step(&self.io, entries.clone()) {
             return Ok(None);
         }
         // The stores come before the commands that make the SMMU read them (§3.21.3.1): the barrier
         // that `submit` makes before CMDQ_PROD is for them as well.
-        let train = streams(self.goal.parts())
-            .map(forget)
-            .chain([Command::sync()]);
-        let timeout_us = smmu.settings.sync_timeout_us;
-        smmu.commands.submit(&smmu.io, train, timeout_us).map(Some)
+        self.submit_then_sync(entries.map(|(stream, _)| forget(stream)))
+            .map(Some)
+    }
+
+    /// Waits for the step under way, makes those that are left, and marks the entries at the end:
+    /// with `mark`, or lost.
+    pub(super) fn finish_entries(
+        &self,
+        entries: impl Iterator<Item = (StreamId, Ste)> + Clone,
+        first: Result<Option<Ticket>, CommandError>,
+        mark: Mark,
+    ) -> Result<(), StreamError> {
+        let outcome = self.run_entries(&entries, first);
+        let mark = if outcome.is_ok() { mark } else { Mark::Lost };
+        let streams = entries.map(|(stream, _)| stream);
+        self.streams.end(&self.io, streams, mark);
+        outcome
+    }
+
+    fn run_entries(
+        &self,
+        entries: &(impl Iterator<Item = (StreamId, Ste)> + Clone),
+        mut step: Result<Option<Ticket>, CommandError>,
+    ) -> Result<(), StreamError> {
+        for _ in 0..=MAX_STEPS {
+            match step.map_err(StreamError::NotConfirmed)? {
+                Some(ticket) => self.wait(ticket).map_err(StreamError::NotConfirmed)?,
+                None => return Ok(()),
+            }
+            step = self.step_entries(entries.clone());
+        }
+        Err(StreamError::NotHeld)
     }
 }
 

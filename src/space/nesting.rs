@@ -12,6 +12,7 @@ use crate::smmu::{
 };
 use crate::spec::cd::Faults;
 use crate::spec::stage1::Stage1Walk;
+use crate::spec::ste::Ats;
 
 /// Why a device was not attached, or not detached.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -77,6 +78,7 @@ impl<'p, P: Platform> Nesting<'_, 'p, P> {
         let assignment = Assignment::Nested {
             contexts: &contexts,
             walk,
+            ats: Ats::Off,
         };
         match smmu.publish_all(&[assignment]) {
             Ok(()) => Ok(contexts),

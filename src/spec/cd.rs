@@ -126,6 +126,9 @@ pub enum CdState {
     Live,
     /// It is valid, translates nothing and records nothing.
     Quiet,
+    /// Not valid, and still somebody's: what stands for quiet where stalls are forced. Late traffic
+    /// aborts with an event.
+    Parked,
 }
 
 /// Context Descriptor: what the SMMU does with the traffic of one SubstreamID of a stream.
@@ -182,8 +185,9 @@ impl Cd {
     ///
     /// `EPD0` and `EPD1` stop walks but not TLB hits (§5.4.1.1); entries that the guest marked
     /// global match every ASID of the same `ASET` (§3.17.1), so that changes as well. Only when
-    /// every CD of the ASID goes, for the rest of them would differ. Where stalls are forced
-    /// (IDR0.STALL_MODEL 2), `S == 0` is ILLEGAL: such an SMMU is not driven here.
+    /// every CD of the ASID goes, for the rest of them would differ. Not where stalls are forced
+    /// (IDR0.STALL_MODEL 2): `S == 0` is ILLEGAL there (§5.4), and with `S == 1` it would stall;
+    /// [`CdState::Parked`] takes its place.
     pub const fn quieted(mut self) -> Self {
         LOW.epd.set(&mut self.0, 1);
         HIGH.epd.set(&mut self.0, 1);
@@ -205,6 +209,7 @@ impl Cd {
             CdState::Free => {}
             CdState::Changing => MARK.set(&mut words, 1),
             CdState::Lost => MARK.set(&mut words, 2),
+            CdState::Parked => MARK.set(&mut words, 3),
             CdState::Live | CdState::Quiet => panic!("a valid entry has more to say"),
         }
         words[0]
@@ -267,7 +272,8 @@ pub const fn state_of(word0: u64) -> CdState {
     match MARK.get(&words) {
         0 => CdState::Free,
         1 => CdState::Changing,
-        _ => CdState::Lost,
+        2 => CdState::Lost,
+        _ => CdState::Parked,
     }
 }
 
@@ -406,7 +412,12 @@ mod tests {
 
     #[test]
     fn an_entry_that_is_not_valid_says_where_it_stands_in_bits_that_nothing_uses() {
-        for state in [CdState::Free, CdState::Changing, CdState::Lost] {
+        for state in [
+            CdState::Free,
+            CdState::Changing,
+            CdState::Lost,
+            CdState::Parked,
+        ] {
             let word = Cd::invalid_word(state);
             assert_eq!(state_of(word), state);
             assert_eq!(word & Cd::VALID, 0);

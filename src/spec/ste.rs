@@ -22,6 +22,7 @@ const S1_PIE: Field = Field::bit(88);
 const S2_FWB: Field = Field::bit(89);
 const S1_MPAM: Field = Field::bit(90);
 const S1_STALLD: Field = Field::bit(91);
+const EATS: Field = Field::bits(93, 92);
 const STRW: Field = Field::bits(95, 94);
 const SHCFG: Field = Field::bits(109, 108);
 const S2_VMID: Field = Field::bits(143, 128);
@@ -108,6 +109,21 @@ pub enum CdTable {
     },
 }
 
+/// Whether a stream's device may ask for translations and cache them (`EATS`).
+///
+/// Off is safe with any device. With split stages what a device gets is an IPA, which stage 2
+/// checks when it comes back; with full ones it is a physical address, which nothing checks.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Ats {
+    /// Requests are refused, translated traffic aborts.
+    Off,
+    /// A request is answered with what stage 1 says; translated traffic goes through stage 2.
+    Split,
+    /// A request is answered with a physical address; translated traffic passes. Only for a device
+    /// that is trusted with all of memory.
+    Full,
+}
+
 /// What the software field of an STE says of it; the SMMU never looks there.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Mark {
@@ -136,7 +152,8 @@ impl Ste {
     /// Translates by stage 2 alone (`Config == 0b110`); a transaction with a PASID is refused.
     ///
     /// The policy that every entry shares: faults are recorded and abort (S2R, not S2S), may be
-    /// merged (MEV), hardware updates no flags, a table or CD in Device memory is refused (S2PTW).
+    /// merged (MEV), hardware updates no flags, a table or CD in Device memory is refused (S2PTW), no
+    /// ATS ([`with_ats`](Self::with_ats)) and no stalls ([`stalling`](Self::stalling)).
     pub const fn stage2(walk: &Stage2Walk) -> Self {
         let (cacheability, shareability) = match walk.coherency {
             WalkCoherency::Coherent => (WALK_WRITE_BACK, INNER_SHAREABLE),
@@ -165,8 +182,7 @@ impl Ste {
     /// (`Config == 0b111`).
     ///
     /// The policy is that of [`stage2`](Self::stage2); the CDs are fetched from write-back memory
-    /// that SMMU and CPU share; no ATS (`EATS == 0`). The stream's world is EL1, which
-    /// `Config == 0b111` implies.
+    /// that SMMU and CPU share. The stream's world is EL1, which `Config == 0b111` implies.
     ///
     /// # Panics
     ///
@@ -198,6 +214,26 @@ impl Ste {
         Self(words)
     }
 
+    /// The same entry with this `EATS`.
+    ///
+    /// Split is legal with both stages alone, and where IDR0.NS1ATS is 0; neither is together with
+    /// [`stalling`](Self::stalling) (§5.2).
+    pub const fn with_ats(mut self, ats: Ats) -> Self {
+        let value = match ats {
+            Ats::Off => 0,
+            Ats::Full => 1,
+            Ats::Split => 2,
+        };
+        EATS.set(&mut self.0, value);
+        self
+    }
+
+    /// The same entry with stage-2 faults that stall (`S2S`), as IDR0.STALL_MODEL 2 asks (§5.2).
+    pub const fn stalling(mut self) -> Self {
+        S2_S.set(&mut self.0, 1);
+        self
+    }
+
     /// The entry that lies in memory as `words`.
     pub const fn from_words(words: [u64; 8]) -> Self {
         Self(words)
@@ -220,6 +256,16 @@ impl Ste {
             Some(Ipa::new(S1_CONTEXT_PTR.get_address(&self.0)))
         } else {
             None
+        }
+    }
+
+    /// Whether its device may ask for translations, by what is written.
+    pub const fn ats(&self) -> Ats {
+        match EATS.get(&self.0) {
+            1 => Ats::Full,
+            2 => Ats::Split,
+            // 3 needs what is not there, and is then as 0 (§5.2).
+            _ => Ats::Off,
         }
     }
 
@@ -414,6 +460,25 @@ mod tests {
             );
         }
         assert_eq!(Ste::stage2(&walk).cd_table(), None);
+    }
+
+    /// By hand from §5.2: EATS 1 full, 2 split, at [29:28] of word 1; S2S at [57] of word 2.
+    #[test]
+    fn ats_and_stalls_are_one_field_each() {
+        let walk = walk(40, 0x8_0000_2000, WalkCoherency::Coherent);
+        let plain = Ste::nested(&walk, &by_substream(CdFormat::Linear, Untagged::Abort));
+        for (ats, bits) in [(Ats::Off, 0), (Ats::Full, 1 << 28), (Ats::Split, 1 << 29)] {
+            let ste = plain.with_ats(Ats::Full).with_ats(ats);
+            assert_eq!(ste.words()[1], plain.words()[1] | bits);
+            assert_eq!(ste.ats(), ats);
+            assert_eq!(ste.words()[2..], plain.words()[2..]);
+        }
+        let stalling = plain.stalling();
+        assert_eq!(stalling.words()[2], plain.words()[2] | 1 << 57);
+        assert_eq!(stalling.words()[..2], plain.words()[..2]);
+        // Both are looked at, so a change of one is a switch.
+        assert_eq!(plain.used_bits()[1] >> 28 & 3, 3);
+        assert_eq!(plain.used_bits()[2] >> 57 & 1, 1);
     }
 
     #[test]

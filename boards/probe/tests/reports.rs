@@ -322,13 +322,13 @@ fn a_stream_that_firmware_keeps_memory_for_is_not_given() {
 #[test]
 fn an_smmu_that_cannot_be_driven_is_refused_with_its_reason_and_its_devices_too() {
     let mut stage = d06().root(0x74, 0x74);
-    // Its faults always stall.
-    *stage.words.entry(0x1_4000_0000).or_default() |= 2 << 24;
+    // Its tables are big-endian.
+    *stage.words.entry(0x1_4000_0000).or_default() |= 3 << 21;
     let stage = stage.function(ECAM, 0x7400, 0xa255_19e5, 0, &[]);
     assert_has(
         &stage.report(),
         &[
-            "NOT USABLE: SMMU 2: faults always stall",
+            "NOT USABLE: SMMU 2: big-endian tables alone",
             "0000:74:00.0: NO, SMMU 2 cannot be used",
         ],
     );

@@ -18,6 +18,8 @@ use portcullis::addr::Pa;
 use portcullis::hw::{Barrier, Clock, Frames, Platform, Registers};
 use smmu_model::{Claim, Identity, Machine, Mode, Settings};
 
+pub mod dma;
+pub mod guest;
 mod lend;
 
 pub use lend::lend;

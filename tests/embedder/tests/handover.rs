@@ -383,11 +383,18 @@ fn every_device_is_told_to_drop_all_it_cached() {
     assert_eq!(stopped.silent(), None);
     for (stream, atc) in GROUP.into_iter().zip(atcs) {
         let seen = atc.seen.lock().expect("no panic before");
-        let [told] = seen[..] else {
-            panic!("{seen:?}");
-        };
-        assert_eq!((told.stream, told.substream), (stream.as_u32(), None));
-        assert_eq!((told.address, told.log2_bytes), (0, 64));
+        // Without a PASID, and of every PASID; in no order.
+        let mut told: Vec<_> = seen
+            .iter()
+            .map(|told| (told.stream, told.substream, told.is_global))
+            .collect();
+        told.sort_unstable();
+        let stream = stream.as_u32();
+        assert_eq!(told, [(stream, None, false), (stream, Some(0), true)]);
+        assert!(
+            seen.iter()
+                .all(|told| (told.address, told.log2_bytes) == (0, 64))
+        );
     }
     stopped.abandon().expect("it is confirmed");
     assert_clean(&host, "ATC");
@@ -405,7 +412,7 @@ fn a_device_that_answers_when_asked_again_is_believed() {
     assert_eq!(stopped.silent(), None);
     assert_eq!(
         atcs.map(|atc| atc.seen.lock().expect("whole").len()),
-        [2, 2]
+        [4, 4]
     );
     // The stop, the train, and one for each stream asked again.
     assert_eq!(syncs(&host) - before, 4);

@@ -1,243 +1,25 @@
 //! Devices with a stage 1 of the guest's, driven by the library against the hostile model.
 
 use portcullis::addr::{Ipa, Pa};
-use portcullis::hw::{Frames, Platform, PoolShape};
-use portcullis::id::{Asid, StreamId, SubstreamId, Vmid};
+use portcullis::hw::Platform;
+use portcullis::id::{Asid, Vmid};
 use portcullis::smmu::{
     Assignment, CommandError, Context, ContextError, ContextOf, ContextShape, ContextsError,
-    Firmware, Misfit, Path, QueueIndices, Settings, Smmu, StreamError, invalidate,
+    Misfit, Path, StreamError, invalidate,
 };
-use portcullis::space::nesting::{Nesting, NestingError};
-use portcullis::space::stage2::{PageSizes, Stage2, Stage2Config, Stage2Error};
+use portcullis::space::nesting::NestingError;
+use portcullis::space::stage2::{PageSizes, Stage2Error};
 use portcullis::space::window::{Window, WindowError};
 use portcullis::spec::cd::{CdState, Faults};
-use portcullis::spec::command::Command;
-use portcullis::spec::stage1::{Half, PageAccess, Stage1Descriptor, Stage1Walk, TopByte};
-use portcullis::spec::ste::{CdFormat, Untagged};
-use portcullis::spec::vmsa::{
-    Attributes, BbmLevel, Cacheability, Granule, Permissions, Shareability, WalkCoherency,
-};
+use portcullis::spec::stage1::{Half, Stage1Walk};
+use portcullis::spec::ste::{Ats, CdFormat, Untagged};
+use portcullis::spec::vmsa::{Attributes, Permissions};
 use portcullis_embedder::Hypervisor;
-use smmu_model::{Faults as ModelFaults, Identity, Mode, Outcome, Transaction};
-
-const STREAM: StreamId = StreamId::new(0x110);
-const ALIAS: StreamId = StreamId::new(0x111);
-const OTHER: StreamId = StreamId::new(0x2117);
-/// Where the guest's memory is.
-const DATA: Ipa = Ipa::new(0x4_0000_0000);
-const TRAP: Ipa = Ipa::new(0x4_000f_f000);
-const TABLE: Ipa = Ipa::new(0x4_0010_0000);
-const WINDOW: Ipa = Ipa::new(0x70_0000_0000);
-const WINDOW_BYTES: u64 = 4 << 20;
-/// Where each of its address spaces has its one page: 30 bits of address, so one level leads to it.
-const VA: u64 = 0x1234_5000;
-
-fn modes() -> impl Iterator<Item = Mode> {
-    let seeds = (0..24).map(|seed| Mode::Chaotic { seed });
-    [Mode::Polite, Mode::Forgetful, Mode::Hoarding]
-        .into_iter()
-        .chain(seeds)
-}
-
-fn take_over(host: &Hypervisor) -> Smmu<'_, Hypervisor> {
-    let firmware = Firmware {
-        is_coherent: true,
-        queue_indices: QueueIndices::Page1,
-    };
-    let settings = Settings::new(StreamId::new(0xffff));
-    Smmu::take_over(host, host.registers(0), firmware, settings).expect("it is taken over")
-}
-
-/// A guest with one page of memory and the tables of some address spaces.
-struct Guest<'p> {
-    host: &'p Hypervisor,
-    stage2: Stage2<'p, Hypervisor>,
-    window: Window<'p, Hypervisor>,
-    memory: Vec<Frames>,
-}
-
-impl<'p> Guest<'p> {
-    fn new(host: &'p Hypervisor, vmid: u16) -> Self {
-        let config = Stage2Config {
-            granule: Granule::Kib4,
-            ipa_bits: 40,
-            oas_bits: 40,
-            bbm: BbmLevel::Level0,
-            coherency: WalkCoherency::Coherent,
-            tables: PoolShape {
-                quota_pages: 64,
-                log2_pages_per_chunk: 3,
-            },
-            vmid: Vmid::new(vmid),
-        };
-        let mut stage2 = Stage2::new(host, config).expect("there is memory");
-        let window = Window::new(host, &mut stage2, WINDOW, WINDOW_BYTES).expect("it is free");
-        let mut guest = Self {
-            host,
-            stage2,
-            window,
-            memory: Vec::new(),
-        };
-        guest.give(DATA);
-        guest.lay_trap();
-        guest
-    }
-
-    /// Tables that lead elsewhere, where a root is that was not written yet: at 0. What is walked by
-    /// a CD of which only the first word is new lands there, and stays cached under its ASID.
-    fn lay_trap(&mut self) {
-        self.tables(Ipa::new(0), TRAP);
-        self.give(TRAP);
-    }
-
-    fn nesting<'a>(
-        &'a mut self,
-        smmus: &'a [&'a Smmu<'p, Hypervisor>],
-    ) -> Nesting<'a, 'p, Hypervisor> {
-        Nesting {
-            stage2: &mut self.stage2,
-            window: &mut self.window,
-            smmus,
-        }
-    }
-
-    /// Maps a fresh page, full of zeros, at `ipa`.
-    fn give(&mut self, ipa: Ipa) {
-        let page = self.host.allocate(12).expect("there is memory");
-        page.fill(self.host, 0);
-        let sizes = PageSizes::PagesOnly;
-        self.stage2
-            .map(ipa, page.base(), 0x1000, Attributes::MEMORY, sizes)
-            .expect("it is mapped");
-        self.memory.push(page);
-    }
-
-    /// Where its data is.
-    fn data(&self) -> Pa {
-        self.memory[0].base()
-    }
-
-    /// The guest makes an address space that maps [`VA`] to its data; two tables of its own.
-    fn space(&mut self, asid: u16) -> Stage1Walk {
-        let root = Ipa::new(TABLE.as_u64() + u64::from(asid) * 0x2000);
-        self.tables(root, DATA);
-        Stage1Walk {
-            asid: Asid::new(asid),
-            low: Some(Half {
-                root,
-                granule: Granule::Kib4,
-                va_bits: 30,
-                top_byte: TopByte::Checked,
-                inner: Cacheability::WriteBack,
-                outer: Cacheability::WriteBack,
-                shareability: Shareability::Inner,
-            }),
-            high: None,
-            output_bits: 40,
-            memory_types: 0xff,
-        }
-    }
-
-    /// Two tables, from `l2` on, that map [`VA`] to `to`.
-    fn tables(&mut self, l2: Ipa, to: Ipa) {
-        let l3 = Ipa::new(l2.as_u64() + 0x1000);
-        for (table, index, descriptor) in [
-            (l2, VA >> 21 & 511, Stage1Descriptor::table(l3)),
-            (
-                l3,
-                VA >> 12 & 511,
-                Stage1Descriptor::page(to, PageAccess::ReadWrite),
-            ),
-        ] {
-            self.give(table);
-            let page = self.memory.last().expect("just given");
-            let words = page.words(self.host);
-            self.host.store(&words[index as usize], descriptor.as_u64());
-        }
-        self.host.barrier(portcullis::hw::Barrier::Publish);
-    }
-
-    /// Ends the guest, whose streams are all retracted and whose window is empty.
-    fn end(self, smmu: &Smmu<'p, Hypervisor>) {
-        let Self {
-            host,
-            mut stage2,
-            window,
-            memory,
-        } = self;
-        assert_eq!(window.sealed_pages(), 0);
-        assert!(window.close(&mut stage2).is_ok());
-        let over = invalidate(&[smmu], stage2.dismantle()).expect("it is confirmed");
-        assert_eq!(over.free(), 0);
-        memory.into_iter().for_each(|page| host.free(page));
-    }
-}
-
-fn substream(number: u32) -> Context {
-    Context::Substream(SubstreamId::new(number).expect("20 bits"))
-}
-
-fn by_substream(log2_contexts: u8, format: CdFormat, untagged: Untagged) -> ContextShape {
-    ContextShape::BySubstream {
-        log2_contexts,
-        format,
-        untagged,
-    }
-}
-
-const SMALL: ContextShape = ContextShape::BySubstream {
-    log2_contexts: 12,
-    format: CdFormat::Leaves4K,
-    untagged: Untagged::Abort,
+use portcullis_embedder::guest::{
+    ALIAS, DATA, Guest, OTHER, SMALL, STREAM, VA, WINDOW, WINDOW_BYTES, assert_clean, by_substream,
+    events, flush, modes, substream, syncs, tagged, take_over, untagged,
 };
-
-/// Where a device's write at `address` lands.
-fn lands(host: &Hypervisor, write: Transaction) -> Option<Pa> {
-    let mark = host.machine().record().mark();
-    let outcome = host.machine().smmu(0).transact(write);
-    let landed = host.machine().record().landed_since(mark);
-    assert_eq!(matches!(outcome, Outcome::Done { .. }), !landed.is_empty());
-    landed.first().map(|landing| Pa::new(landing.pa))
-}
-
-/// Where a write with this SubstreamID lands.
-fn tagged(host: &Hypervisor, stream: StreamId, number: u32) -> Option<Pa> {
-    let write = Transaction::write(stream.as_u32(), VA, b"portcull");
-    lands(host, write.with_substream(number))
-}
-
-/// Where a write without a SubstreamID lands.
-fn untagged(host: &Hypervisor, stream: StreamId, address: u64) -> Option<Pa> {
-    lands(
-        host,
-        Transaction::write(stream.as_u32(), address, b"portcull"),
-    )
-}
-
-fn events(smmu: &Smmu<'_, Hypervisor>) -> u32 {
-    let ticket = smmu.submit(&[&[]]).expect("there is room");
-    smmu.wait(ticket).expect("it is confirmed");
-    smmu.service(u32::MAX, |_| {}).events.events
-}
-
-/// How many SYNCs `work` takes.
-fn syncs<R>(host: &Hypervisor, work: impl FnOnce() -> R) -> (u64, R) {
-    let before = host.machine().smmu(0).syncs();
-    let result = work();
-    (host.machine().smmu(0).syncs() - before, result)
-}
-
-fn flush(smmu: &Smmu<'_, Hypervisor>, vmid: Vmid) {
-    let ticket = smmu
-        .submit(&[&[Command::tlbi_nh_all(vmid)]])
-        .expect("there is room");
-    smmu.wait(ticket).expect("it is confirmed");
-}
-
-fn assert_clean(host: &Hypervisor, what: impl std::fmt::Debug) {
-    let violations = host.machine().record().violations();
-    assert!(violations.is_empty(), "{what:?}: {}", violations[0]);
-}
+use smmu_model::{Faults as ModelFaults, Identity, Mode};
 
 /// The whole life of contexts in every kind of table, with everything given back at the end: the
 /// model objects if a frame goes that it can still reach.
@@ -406,6 +188,7 @@ fn a_stream_gets_contexts_and_loses_them_without_a_gap() {
         let alone = Assignment::Stage2 {
             streams: &[STREAM],
             walk,
+            ats: Ats::Off,
         };
         smmu.publish_all(&[alone]).expect("published");
         let passes = || untagged(&host, STREAM, DATA.as_u64()) == data;
@@ -418,6 +201,7 @@ fn a_stream_gets_contexts_and_loses_them_without_a_gap() {
         let nested = Assignment::Nested {
             contexts: &contexts,
             walk,
+            ats: Ats::Off,
         };
         assert_eq!(smmu.path_of(&[nested]), Ok(NO_GAP));
         for (to, expected) in [(nested, 2), (alone, 1)] {
@@ -433,6 +217,7 @@ fn a_stream_gets_contexts_and_loses_them_without_a_gap() {
         let over = Assignment::Stage2 {
             streams: &[STREAM],
             walk: Guest::new(&host, 8).stage2.walk(),
+            ats: Ats::Off,
         };
         let in_use = StreamError::InUse { stream: STREAM };
         assert_eq!(smmu.amend(&[over]), Err(in_use), "another owner's");
@@ -573,6 +358,7 @@ fn what_is_another_vms_is_refused() {
     let foreign = Assignment::Nested {
         contexts: &contexts,
         walk: other.stage2.walk(),
+        ats: Ats::Off,
     };
     assert_eq!(
         smmu.publish_all(&[foreign]),

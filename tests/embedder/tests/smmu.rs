@@ -12,7 +12,7 @@ use portcullis::spec::command::Command;
 use portcullis::spec::event::EventKind;
 use portcullis::spec::vmsa::{Attributes, BbmLevel, Granule, WalkCoherency};
 use portcullis_embedder::Hypervisor;
-use smmu_model::{Faults, Fetch, Identity, Mode, Outcome, StallModel, Transaction};
+use smmu_model::{Faults, Fetch, Identity, Mode, Outcome, Transaction};
 
 const FIRMWARE: Firmware = Firmware {
     is_coherent: true,
@@ -332,8 +332,11 @@ fn an_smmu_that_cannot_be_driven_is_refused_by_name() {
             Refusal::No4KiBGranule,
         ),
         (
-            Identity::with_stalls(StallModel::StallForced),
-            Refusal::StallForced,
+            Identity {
+                ttendian: 3,
+                ..full
+            },
+            Refusal::BigEndianTables,
         ),
     ];
     for (identity, refusal) in rows {
