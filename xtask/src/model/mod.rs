@@ -18,7 +18,7 @@ use crate::stop::{Stop, progress};
 use crate::tool;
 
 pub(crate) use layout::{Layout, MOST_SMMUS};
-pub(crate) use verdict::{Unreported, Verdict};
+pub(crate) use verdict::{OBJECTION, Unreported, Verdict};
 
 /// The package of the plugin.
 const PACKAGE: &str = "smmu-plugin";
@@ -133,7 +133,7 @@ impl Files {
     }
 
     /// What the plugin says of the run.
-    pub(crate) const fn verdict(&self) -> &PathBuf {
+    pub(crate) fn verdict(&self) -> &Path {
         &self.verdict
     }
 }
