@@ -32,6 +32,10 @@ pub struct Options {
     pub devices: Vec<Device>,
     /// `keep-out=BASE+BYTES`, any number: what no device may reach.
     pub kept: Vec<Range<u64>>,
+    /// `sealed=on|off`: whether a device that writes to a live stream table entry, context descriptor,
+    /// stage-2 table or queue ends the run; on unless said. Off where context descriptors are a
+    /// guest's own.
+    pub is_sealed: bool,
     /// `tolerate=RULE[:TEXT]`, any number: what ends no run.
     pub tolerated: Vec<Tolerance>,
     /// `tick-ns=N`: the least guest time between two moments at which the SMMUs act on their own;
@@ -88,6 +92,7 @@ impl Options {
         let (mut mode, mut seed) = ("hoarding", 1);
         let (mut smmus, mut devices, mut kept) = (Vec::new(), Vec::new(), Vec::new());
         let mut tolerated = Vec::new();
+        let mut is_sealed = true;
         let mut tick_ns = 1000;
         for word in words {
             let (key, value) = word.split_once('=').ok_or(format!("{word}: no value"))?;
@@ -100,6 +105,13 @@ impl Options {
                 "smmu" => smmus.push(smmu(value).ok_or_else(wrong)?),
                 "device" => devices.push(device(value).ok_or_else(wrong)?),
                 "keep-out" => kept.push(range(value).ok_or_else(wrong)?),
+                "sealed" => {
+                    is_sealed = match value {
+                        "on" => true,
+                        "off" => false,
+                        _ => return Err(wrong()),
+                    }
+                }
                 "tolerate" => {
                     let (rule, text) = value.split_once(':').unwrap_or((value, ""));
                     let (rule, text) = (rule.into(), text.into());
@@ -125,6 +137,7 @@ impl Options {
             smmus,
             devices,
             kept,
+            is_sealed,
             tolerated,
             tick_ns,
         };
@@ -266,7 +279,7 @@ mod tests {
         assert_eq!(options.devices[0].wiring, Wiring::full(16));
         assert_eq!(options.tick_ns, 1000);
         assert_eq!(options.frames().count(), 2);
-        assert!(options.tolerated.is_empty());
+        assert!(options.tolerated.is_empty() && options.is_sealed);
         let chaotic = with(&["mode=chaotic", "seed=0x10"]).expect("good words");
         assert_eq!(chaotic.mode, Mode::Chaotic { seed: 16 });
     }
@@ -289,6 +302,7 @@ mod tests {
             "mode=rude",
             "seed=x",
             "tick-ns=0",
+            "sealed=maybe",
             "keep-out=0x40000000+1",
             "smmu=0x5fc40000:wide",
             "smmu=0x5fc40000:full:no-fun",

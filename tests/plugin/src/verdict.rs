@@ -18,11 +18,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write};
-use std::ops::Range;
 
-use smmu_model::{Landing, Mode, Violation};
+use smmu_model::{Landing, Mode, StoryLine, Violation};
 
 use crate::options::Tolerance;
+use crate::world::Store;
 
 /// What was counted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -60,48 +60,75 @@ pub struct Breach {
 }
 
 impl Breach {
-    pub(crate) fn of_rule(violation: &Violation) -> Self {
+    /// `violation`, set off by `cause` or by time; `writer` knows which instruction stored last at
+    /// an address.
+    pub(crate) fn of_rule(
+        violation: &Violation,
+        cause: Option<Store>,
+        writer: impl Fn(u64) -> Option<u64>,
+    ) -> Self {
+        let mut told = violation.to_string();
+        let mut addresses: Vec<u64> = violation
+            .story
+            .0
+            .iter()
+            .filter_map(|line| match line {
+                StoryLine::Stored { pa, .. } => Some(*pa),
+                StoryLine::Cached { origin, .. } => Some(origin.pa),
+                StoryLine::Happened { .. } => None,
+            })
+            .collect();
+        addresses.dedup();
+        for pa in addresses {
+            if let Some(pc) = writer(pa) {
+                told += &format!("  {pa:#x} was last stored to by the instruction at {pc:#x}\n");
+            }
+        }
+        if let Some(Store { pa, pc, .. }) = cause {
+            told += &format!("  noticed at the store to {pa:#x} by the instruction at {pc:#x}\n");
+        }
         Self {
             rule: format!("{:?}", violation.rule),
-            told: violation.to_string(),
+            told,
         }
     }
 
-    pub(crate) fn kept_out(kept: &Range<u64>, landing: &Landing, now_us: u64) -> Self {
+    /// `landing` reached what it must not: `what` says which place of the rule's name.
+    pub(crate) fn of_landing(rule: &str, what: &str, landing: &Landing, now_us: u64) -> Self {
         let Landing {
             smmu,
             stream,
             pa,
             bytes,
             address,
+            step,
             ..
         } = landing;
         let verb = if landing.is_write { "wrote" } else { "read" };
-        let whose = match landing.substream {
-            Some(pasid) => format!("stream {stream:#x} of SMMU {smmu}, PASID {pasid:#x}"),
-            None => format!("stream {stream:#x} of SMMU {smmu}"),
+        let pasid = match landing.substream {
+            Some(pasid) => format!(", PASID {pasid:#x},"),
+            None => String::new(),
         };
         let mut told = format!(
-            "KeptOutReached at {now_us} us: {whose} {verb} {bytes} bytes at {pa:#x} by address \
-             {address:#x}\nNo device may reach {:#x} to {:#x} (`keep-out`).\n",
-            kept.start, kept.end
+            "{rule} at {now_us} us: stream {stream:#x} of SMMU {smmu}{pasid} {verb} {bytes} bytes at \
+             {pa:#x}\n{what}\n"
         );
         let items = [
-            ("entry", landing.ste),
-            ("context", landing.cd),
+            ("stream table entry", landing.ste),
+            ("context descriptor", landing.cd),
             ("translation", landing.translation),
         ];
         for (name, origin) in items {
             if let Some(it) = origin {
-                let _ = writeln!(
-                    told,
-                    "  step {}: the SMMU read {:#018x} at {:#x}, the {name} used",
+                told += &format!(
+                    "  step {}: the SMMU read {:#018x} at {:#x} and kept it as {name}\n",
                     it.step, it.value, it.pa
                 );
             }
         }
+        told += &format!("  step {step}: the device put out address {address:#x}\n");
         Self {
-            rule: "KeptOutReached".into(),
+            rule: rule.into(),
             told,
         }
     }

@@ -1,5 +1,6 @@
 //! The SMMUs and devices over guest RAM: stores, time, what comes of them.
 
+use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -26,6 +27,30 @@ struct Seat {
     register_stores: u64,
 }
 
+impl Unit {
+    /// What the base register at `register` means, of `2^log2` bytes.
+    fn extent(&self, register: u64, log2: u32) -> Range<u64> {
+        let base = self.smmu.read64(register) & 0x000f_ffff_ffff_ffc0 & !((1 << log2) - 1);
+        base..base.saturating_add(1 << log2)
+    }
+
+    /// The queues that are on: what each is, and where.
+    fn queues(&self) -> Vec<(&'static str, Range<u64>)> {
+        let queues = [
+            ("command queue", offset::CMDQ_BASE, 4, 1 << 3),
+            ("event queue", offset::EVENTQ_BASE, 5, 1 << 2),
+            ("PRI queue", offset::PRIQ_BASE, 4, 1 << 1),
+        ];
+        let enables = self.smmu.read32(offset::CR0ACK);
+        let on = queues.into_iter().filter(|it| enables & it.3 != 0);
+        on.map(|(name, register, log2_entry, _)| {
+            let log2 = (self.smmu.read32(register) & 0x1f).min(19) + log2_entry;
+            (name, self.extent(register, log2))
+        })
+        .collect()
+    }
+}
+
 /// A store of a CPU, as it was reported.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Store {
@@ -35,6 +60,8 @@ pub struct Store {
     pub bytes: u64,
     /// What the report says was stored: the first and the second 64 bits.
     pub reported: [u64; 2],
+    /// Where the instruction is, by its virtual address.
+    pub pc: u64,
 }
 
 /// The SMMUs and devices over guest RAM.
@@ -50,6 +77,8 @@ pub struct World {
     now_us: u64,
     /// When the last store came.
     last_us: u64,
+    /// Where the instruction is that stored to each watched word last.
+    writers: HashMap<u64, u64>,
     counts: Counts,
     landings: Landings,
     tolerated: Vec<Tolerated>,
@@ -90,11 +119,12 @@ impl World {
             units,
             now_us: 0,
             last_us: 0,
+            writers: HashMap::new(),
             counts: Counts::default(),
             landings: Landings::default(),
             breaches: Vec::new(),
         };
-        world.settle();
+        world.settle(None);
         world
     }
 
@@ -108,16 +138,20 @@ impl World {
         match self.frame_at(store.pa) {
             Some((unit, None)) => self.smmu_store(unit, store),
             Some((unit, Some(seat))) => self.device_store(unit, seat, store),
-            None => {
-                let changes = self.ram.changed(store.pa, store.bytes);
-                self.counts.changes += changes.len() as u64;
-                self.tell(&changes);
-                self.find_unreported();
-                self.find_breaches();
-                return;
-            }
+            None => return self.memory_store(store),
         }
-        self.settle();
+        self.settle(Some(store));
+    }
+
+    fn memory_store(&mut self, store: Store) {
+        let changes = self.ram.changed(store.pa, store.bytes);
+        self.counts.changes += changes.len() as u64;
+        for change in &changes {
+            self.writers.insert(change.pa, store.pc);
+        }
+        self.tell(&changes);
+        self.find_unreported();
+        self.find_breaches(Some(store));
     }
 
     /// The unit, and the seat if it is a device's, whose frame `pa` is in.
@@ -152,23 +186,17 @@ impl World {
     /// Watches the queues and a linear stream table from when their registers say where they are:
     /// a store to them is of interest before the SMMU first reads it.
     fn watch_tables(&self, at: usize) {
-        let smmu = &self.units[at].smmu;
-        let base = |at| smmu.read64(at) & 0x000f_ffff_ffff_ffc0;
-        let queues = [(offset::CMDQ_BASE, 4), (offset::EVENTQ_BASE, 5)];
-        for (register, log2_entry) in queues {
-            let log2 = (smmu.read64(register) & 0x1f).min(19) + log2_entry;
-            let start = base(register) & !((1 << log2) - 1);
-            self.watch(start, 1 << log2);
+        let unit = &self.units[at];
+        for (_, range) in unit.queues() {
+            self.watch(range);
         }
-        let config = smmu.read32(offset::STRTAB_BASE_CFG);
+        let config = unit.smmu.read32(offset::STRTAB_BASE_CFG);
         if config >> 16 & 3 == 0 {
-            let log2 = u64::from(config & 0x3f).min(16) + 6;
-            self.watch(base(offset::STRTAB_BASE) & !((1 << log2) - 1), 1 << log2);
+            self.watch(unit.extent(offset::STRTAB_BASE, (config & 0x3f).min(16) + 6));
         }
     }
 
-    fn watch(&self, start: u64, bytes: u64) {
-        let range = start..start.saturating_add(bytes);
+    fn watch(&self, range: Range<u64>) {
         let is_in_ram = self.options.ram.start <= range.start && range.end <= self.options.ram.end;
         if is_in_ram {
             self.ram.watch(range);
@@ -222,7 +250,7 @@ impl World {
                 seat.device.tick(self.now_us);
             }
         }
-        self.settle();
+        self.settle(None);
     }
 
     /// Whether a device has something to do that takes time.
@@ -233,7 +261,7 @@ impl World {
 
     /// Carries out what a register write or time has set off: stalls that ended, what reached
     /// memory, what the frames show now.
-    fn settle(&mut self) {
+    fn settle(&mut self, cause: Option<Store>) {
         self.find_unreported();
         for unit in &self.units {
             for finished in unit.smmu.take_finished() {
@@ -244,7 +272,7 @@ impl World {
             self.judge(&landing);
             self.landings.add(&landing, self.now_us);
         }
-        self.find_breaches();
+        self.find_breaches(cause);
         for at in 0..self.units.len() {
             self.show(at);
         }
@@ -261,23 +289,46 @@ impl World {
         }
     }
 
-    fn find_breaches(&mut self) {
+    fn find_breaches(&mut self, cause: Option<Store>) {
         for violation in self.record.violations_after(self.counts.told) {
             self.counts.told += 1;
             let is_it = |it: &&mut Tolerated| it.rule.covers(&violation);
             match self.tolerated.iter_mut().find(is_it) {
                 Some(tolerated) => tolerated.times += 1,
-                None => self.breaches.push(Breach::of_rule(&violation)),
+                None => {
+                    let breach = Breach::of_rule(&violation, cause, |pa| {
+                        self.writers.get(&(pa & !7)).copied()
+                    });
+                    self.breaches.push(breach);
+                }
             }
         }
     }
 
+    /// Whether a landing was where none may be.
     fn judge(&mut self, landing: &Landing) {
         let end = landing.pa + landing.bytes as u64;
-        let reaches = |kept: &&Range<u64>| landing.pa < kept.end && kept.start < end;
+        let reaches = |range: &&Range<u64>| landing.pa < range.end && range.start < end;
         if let Some(kept) = self.options.kept.iter().find(reaches) {
-            self.breaches
-                .push(Breach::kept_out(kept, landing, self.now_us));
+            let (first, end) = (kept.start, kept.end);
+            let what = format!("No device may reach {first:#x} to {end:#x} (`keep-out`).");
+            let breach = Breach::of_landing("KeptOutReached", &what, landing, self.now_us);
+            self.breaches.push(breach);
+        }
+        if !self.options.is_sealed || !landing.is_write {
+            return;
+        }
+        for (at, unit) in self.units.iter().enumerate() {
+            let queue = unit.queues().into_iter().find(|it| reaches(&&it.1));
+            let found = match queue {
+                Some((name, range)) => Some((range.start, name)),
+                None => unit.smmu.sealed_at(landing.pa, landing.bytes as u64),
+            };
+            if let Some((pa, name)) = found {
+                let what = format!("SMMU {at} has a live {name} at {pa:#x} (`sealed`).");
+                let breach = Breach::of_landing("StructureReached", &what, landing, self.now_us);
+                self.breaches.push(breach);
+            }
         }
     }
 

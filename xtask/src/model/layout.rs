@@ -54,7 +54,7 @@ impl Layout {
     pub(crate) fn new(ram_bytes: u64, smmus: u8) -> Option<Self> {
         let ram = RAM_BASE..RAM_BASE.checked_add(ram_bytes)?;
         let first = ram.end - ram_bytes.min(RESERVED_BYTES);
-        if ram_bytes < 2 * RESERVED_BYTES || first % UNIT_BYTES != 0 {
+        if ram_bytes < 2 * RESERVED_BYTES || !first.is_multiple_of(UNIT_BYTES) {
             return None;
         }
         let mut layout = Self {

@@ -23,18 +23,17 @@ pub(crate) fn edit(blob: &[u8], layout: &Layout) -> Result<Vec<u8>, String> {
     if !is_right {
         return Err(format!("QEMU's tree has no {memory} of the size in `-m`"));
     }
-    let mut next_phandle = highest_phandle(&tree.root).saturating_add(1);
+    let free = highest_phandle(&tree.root).saturating_add(1)..;
     reserve(&mut tree.root, layout)?;
     let mut phandles = Vec::new();
-    for smmu in &layout.smmus {
+    for (smmu, phandle) in layout.smmus.iter().zip(free) {
         let extent = smmu.base..smmu.base + 0x2_0000;
         let mut node = node("smmu", &extent)?;
         set(&mut node, "compatible", "arm,smmu-v3")?;
         set(&mut node, "#iommu-cells", 1u32)?;
         set(&mut node, "dma-coherent", &[][..] as &[u8])?;
-        set(&mut node, "phandle", next_phandle)?;
-        phandles.push(next_phandle);
-        next_phandle += 1;
+        set(&mut node, "phandle", phandle)?;
+        phandles.push(phandle);
         tree.root.add_child(node);
     }
     for device in &layout.devices {

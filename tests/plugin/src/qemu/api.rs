@@ -63,6 +63,7 @@ api! {
     register_atexit: c"qemu_plugin_register_atexit_cb", fn(u64, OnExit, *mut c_void);
     tb_n_insns: c"qemu_plugin_tb_n_insns", fn(*const Tb) -> usize;
     tb_get_insn: c"qemu_plugin_tb_get_insn", fn(*const Tb, usize) -> *mut Insn;
+    insn_vaddr: c"qemu_plugin_insn_vaddr", fn(*const Insn) -> u64;
     register_mem: c"qemu_plugin_register_vcpu_mem_cb",
         fn(*mut Insn, OnAccess, c_int, c_int, *mut c_void);
     register_tb_exec: c"qemu_plugin_register_vcpu_tb_exec_cb",
@@ -92,10 +93,13 @@ impl Api {
         unsafe { (self.register_tb_exec)(tb, call, NO_REGISTERS, count) };
     }
 
-    /// Has `call` called after each store of `insn`.
+    /// Has `call` called after each store of `insn`, with the virtual address of `insn`.
     pub(super) fn report_stores(&self, insn: *mut Insn, call: OnAccess) {
         // SAFETY: called while QEMU translates the block of `insn`.
-        unsafe { (self.register_mem)(insn, call, NO_REGISTERS, STORES, std::ptr::null_mut()) };
+        let pc = unsafe { (self.insn_vaddr)(insn) };
+        let pc = std::ptr::without_provenance_mut(pc as usize);
+        // SAFETY: as above; the pointer is only handed on.
+        unsafe { (self.register_mem)(insn, call, NO_REGISTERS, STORES, pc) };
     }
 
     /// How many bytes an access has.

@@ -88,8 +88,9 @@ pub(crate) unsafe extern "C" fn qemu_plugin_install(
     let count = usize::try_from(count).unwrap_or(0);
     let words: Vec<String> = (0..count)
         .map(|at| {
+            let word = arguments.wrapping_add(at);
             // SAFETY: QEMU gives so many pointers.
-            let word = unsafe { *arguments.add(at) };
+            let word = unsafe { *word };
             // SAFETY: each is a C string.
             unsafe { CStr::from_ptr(word) }
         })
@@ -201,7 +202,7 @@ impl Plugin {
     }
 
     /// The part of a store that lies in one page.
-    fn store(&self, info: MemInfo, pa: u64, bytes: u64) {
+    fn store(&self, info: MemInfo, pa: u64, bytes: u64, pc: u64) {
         let started = self.started();
         if self.frames.contains(&pa) || started.ram.is_watched(pa) {
             let reported = self.api.value(info, bytes);
@@ -210,6 +211,7 @@ impl Plugin {
                 pa,
                 bytes,
                 reported,
+                pc,
             };
             let mut world = self.world();
             world.store(now_ns, store);
@@ -240,18 +242,19 @@ extern "C" fn on_block(_cpu: c_uint, instructions: *mut c_void) {
     plugin.pass(instructions.addr() as u64);
 }
 
-extern "C" fn on_store(_cpu: c_uint, info: MemInfo, va: u64, _: *mut c_void) {
+extern "C" fn on_store(_cpu: c_uint, info: MemInfo, va: u64, pc: *mut c_void) {
     let Some(plugin) = PLUGIN.get() else { abort() };
+    let pc = pc.addr() as u64;
     let bytes = plugin.api.bytes(info);
     // What does not fit into the page goes on in the next, wherever that is.
     let here = bytes.min(4096 - (va & 4095));
     if let Some(pa) = plugin.api.physical(info, va) {
-        plugin.store(info, pa, here);
+        plugin.store(info, pa, here, pc);
     }
     if here < bytes
         && let Some(pa) = plugin.api.physical(info, va.wrapping_add(here))
     {
-        plugin.store(info, pa, bytes - here);
+        plugin.store(info, pa, bytes - here, pc);
     }
 }
 
