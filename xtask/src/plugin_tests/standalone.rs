@@ -125,3 +125,29 @@ pub(super) fn landed(verdict: &Verdict) -> Result<(), String> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_plugins_readme_has_the_command_line() {
+        let run = Run {
+            image: "IMAGE".into(),
+            clock: Clock::Instructions,
+            arguments: "mode=hoarding",
+            verdict: "VERDICT".into(),
+        };
+        let library = qemu::option_value(&crate::model::library());
+        let command = run.command();
+        let words = command.get_args().map(|word| word.to_string_lossy());
+        let typed = words.collect::<Vec<_>>().join(" ");
+        let typed = typed.replace(&library, "target/release/libsmmu_plugin.so");
+        let path = tool::root().join("tests/plugin/README.md");
+        let readme = std::fs::read_to_string(path).expect("the README");
+        let readme = readme.replace("\\\n", "");
+        let readme = readme.split_whitespace().collect::<Vec<_>>().join(" ");
+        let wanted = format!("{} {typed} ```", qemu::PROGRAM);
+        assert!(readme.contains(&wanted), "{wanted}");
+    }
+}
