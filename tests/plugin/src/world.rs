@@ -167,6 +167,10 @@ impl World {
         })
     }
 
+    /// A register write: of the value that was reported. Memory may already hold another: what
+    /// [`show`](Self::show) put there for a store of another CPU (seen: half of the runs with two
+    /// CPUs at once lost a doorbell so). That an atomic's report tells its operand does not matter:
+    /// nobody does atomics on device registers.
     fn smmu_store(&mut self, at: usize, store: Store) {
         let unit = &mut self.units[at];
         unit.register_stores += 1;
@@ -203,6 +207,7 @@ impl World {
         }
     }
 
+    /// A register write to a device, of the reported value as well.
     fn device_store(&mut self, at: usize, seat: usize, store: Store) {
         let unit = &mut self.units[at];
         let seat = &mut unit.seats[seat];

@@ -12,7 +12,7 @@ use crate::tool;
 
 pub(crate) const PACKAGE: &str = "smmu-plugin-standalone";
 /// How often each of its CPUs has its device write.
-const ROUNDS: u64 = 200;
+const ROUNDS: u64 = 2000;
 
 /// Which image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -27,7 +27,7 @@ const STREAMS: [u64; 2] = [16, 17];
 /// What the devices write to.
 const ADDRESS: u64 = 0x1234_5000;
 /// How often each CPU has its device write.
-const ROUNDS: u32 = 200;
+const ROUNDS: u32 = 2000;
 
 /// Memory that tables and pages are cut from.
 static POOL: Pages<64> = Pages::new();
