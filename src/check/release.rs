@@ -85,9 +85,7 @@ pub(super) fn blocks<P: Platform<Registers: Clone>>(
         guest.aborts(device, Place::of(GOES, va(7)), &global_page)?;
     }
     is_untouched(&goes_page)?;
-    if rig.features.can_quiet() {
-        guest.bench.no_event()?;
-    }
+    guest.bench.no_event()?;
 
     for device in &devices {
         guest.retract((device, GOES))?;
