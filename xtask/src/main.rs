@@ -11,6 +11,7 @@ mod gdb;
 mod guest;
 mod image;
 mod model;
+mod plugin_tests;
 mod probe;
 mod qemu;
 mod qemu_tests;

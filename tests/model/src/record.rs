@@ -91,7 +91,9 @@ impl Record {
         self.now_us.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn pass(&self, us: u64) {
+    /// Lets `us` microseconds pass. The SMMUs act upon it when they are next asked to do anything;
+    /// [`Smmu::tick`](crate::Smmu::tick) asks for nothing else.
+    pub fn pass(&self, us: u64) {
         self.now_us.fetch_add(us, Ordering::Relaxed);
     }
 

@@ -34,7 +34,8 @@ pub struct Options {
     pub kept: Vec<Range<u64>>,
     /// `tolerate=RULE[:TEXT]`, any number: what ends no run.
     pub tolerated: Vec<Tolerance>,
-    /// `tick-ns=N`: how much guest time passes between two looks at the clock; 1000 unless said.
+    /// `tick-ns=N`: the least guest time between two moments at which the SMMUs act on their own;
+    /// 1000 unless said.
     pub tick_ns: u64,
 }
 

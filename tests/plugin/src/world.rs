@@ -40,7 +40,7 @@ pub struct Store {
 /// The SMMUs and devices over guest RAM.
 ///
 /// Whoever drives it calls [`store`](Self::store) after every store to a frame or to a
-/// [watched](Ram::is_watched) page, [`advance`](Self::advance) when time has passed, and looks at
+/// [watched](Ram::is_watched) page, [`tick`](Self::tick) when time has passed, and looks at
 /// [`is_over`](Self::is_over) after each.
 pub struct World {
     options: Options,
@@ -98,8 +98,12 @@ impl World {
         world
     }
 
-    /// Takes a store that was done.
-    pub fn store(&mut self, store: Store) {
+    /// Takes a store that was done by `now_ns` nanoseconds after the start.
+    ///
+    /// Nothing looks at memory before the store is told: it is there already, and would be found
+    /// unreported.
+    pub fn store(&mut self, now_ns: u64, store: Store) {
+        self.set_clock(now_ns);
         self.last_us = self.now_us;
         match self.frame_at(store.pa) {
             Some((unit, None)) => self.smmu_store(unit, store),
@@ -201,22 +205,30 @@ impl World {
         }
     }
 
-    /// Lets time go on to `now_ns` nanoseconds after the start.
-    pub fn advance(&mut self, now_ns: u64) {
+    fn set_clock(&mut self, now_ns: u64) {
         let passed = (now_ns / 1000).saturating_sub(self.now_us);
-        if passed == 0 {
-            return;
-        }
         self.now_us += passed;
-        for (at, unit) in self.units.iter().enumerate() {
-            // They share one clock.
-            unit.smmu.elapse(if at == 0 { passed } else { 0 });
+        // All of them share it.
+        self.record.pass(passed);
+    }
+
+    /// Lets the SMMUs and devices go on: it is `now_ns` nanoseconds after the start.
+    pub fn tick(&mut self, now_ns: u64) {
+        self.set_clock(now_ns);
+        for unit in &self.units {
+            unit.smmu.tick();
             unit.smmu.look_around();
             for seat in &unit.seats {
                 seat.device.tick(self.now_us);
             }
         }
         self.settle();
+    }
+
+    /// Whether a device has something to do that takes time.
+    pub fn is_busy(&self) -> bool {
+        let mut seats = self.units.iter().flat_map(|unit| &unit.seats);
+        seats.any(|seat| seat.device.read32(frame::STATUS) & !frame::status::REFUSED != 0)
     }
 
     /// Carries out what a register write or time has set off: stalls that ended, what reached

@@ -18,7 +18,7 @@ use crate::stop::{Stop, progress};
 use crate::tool;
 
 pub(crate) use layout::{Layout, MOST_SMMUS};
-pub(crate) use verdict::{Unreported, Verdict};
+pub(crate) use verdict::{OBJECTION, Unreported, Verdict};
 
 /// The package of the plugin.
 const PACKAGE: &str = "smmu-plugin";
@@ -130,6 +130,11 @@ impl Files {
             tree: image.raw.with_extension(format!("{run}.dtb")),
             verdict: image.raw.with_extension(format!("{run}.verdict.toml")),
         }
+    }
+
+    /// What the plugin says of the run.
+    pub(crate) fn verdict(&self) -> &Path {
+        &self.verdict
     }
 }
 
@@ -273,7 +278,7 @@ pub(crate) fn build() -> Result<(), Stop> {
 }
 
 /// Where the plugin is built.
-fn library() -> PathBuf {
+pub(crate) fn library() -> PathBuf {
     image::target_folder()
         .join("release")
         .join("libsmmu_plugin.so")

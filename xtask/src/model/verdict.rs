@@ -5,6 +5,9 @@ use std::path::Path;
 
 use serde::Deserialize;
 
+/// How a judgement begins where a rule was broken.
+pub(crate) const OBJECTION: &str = "the model objects";
+
 /// The file.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -115,7 +118,7 @@ impl Verdict {
     /// unreported that should not have; or the record of what reached memory is not whole.
     pub(crate) fn judge(&self, unreported: Unreported) -> Result<(), String> {
         if let Some(breach) = self.breach.first() {
-            return Err(format!("the model objects: {}", breach.told.trim_end()));
+            return Err(format!("{OBJECTION}: {}", breach.told.trim_end()));
         }
         if self.smmu.is_empty() {
             return Err("the plugin had no SMMU".into());

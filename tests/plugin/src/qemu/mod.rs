@@ -32,6 +32,9 @@ use api::{Api, Insn, MemInfo, Tb};
 #[unsafe(no_mangle)]
 pub(crate) static qemu_plugin_version: c_int = 4;
 
+/// Between two ticks there is at most so many times the time that the options ask for.
+const RAREST: u64 = 64;
+
 static PLUGIN: OnceLock<Plugin> = OnceLock::new();
 
 struct Plugin {
@@ -42,8 +45,10 @@ struct Plugin {
     /// Guest time: one nanosecond for each instruction, whichever CPU runs it; a translation block
     /// counts whole when it begins.
     now_ns: AtomicU64,
-    /// When the world is to be told of the time next.
+    /// When the next tick comes.
     next_tick_ns: AtomicU64,
+    /// How long after the one before.
+    pause_ns: AtomicU64,
     started: OnceLock<Started>,
 }
 
@@ -104,6 +109,7 @@ pub(crate) unsafe extern "C" fn qemu_plugin_install(
         frames: first.unwrap_or(0)..end.unwrap_or(0),
         now_ns: AtomicU64::new(0),
         next_tick_ns: AtomicU64::new(options.tick_ns),
+        pause_ns: AtomicU64::new(options.tick_ns),
         started: OnceLock::new(),
         api,
         options,
@@ -140,22 +146,41 @@ impl Plugin {
         })
     }
 
-    /// The world, its clock set.
     fn world(&self) -> MutexGuard<'_, World> {
         let world = &self.started().world;
-        let mut world = world.lock().unwrap_or_else(PoisonError::into_inner);
-        world.advance(self.now_ns.load(Ordering::SeqCst));
-        world
+        world.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Lets `instructions` pass, and ticks when it is time.
+    ///
+    /// While nothing happens the ticks grow rarer, down to one in [`RAREST`]; a store to a frame or
+    /// to watched memory brings them back to where they were.
     fn pass(&self, instructions: u64) {
         let now_ns = self.now_ns.fetch_add(instructions, Ordering::SeqCst) + instructions;
-        if now_ns >= self.next_tick_ns.load(Ordering::Relaxed) {
-            let next_ns = now_ns + self.options.tick_ns;
-            self.next_tick_ns.store(next_ns, Ordering::Relaxed);
-            let world = self.world();
-            self.look_at(&world);
+        if now_ns < self.next_tick_ns.load(Ordering::Relaxed) {
+            return;
         }
+        let mut world = self.world();
+        world.tick(now_ns);
+        self.look_at(&world);
+        let most = self.options.tick_ns.saturating_mul(RAREST);
+        let pause_ns = self.pause_ns.load(Ordering::Relaxed).saturating_mul(2);
+        self.pause(
+            now_ns,
+            if world.is_busy() {
+                0
+            } else {
+                pause_ns.min(most)
+            },
+        );
+    }
+
+    /// Has the next tick come after `pause_ns`, or the shortest pause if that is more.
+    fn pause(&self, now_ns: u64, pause_ns: u64) {
+        let pause_ns = pause_ns.max(self.options.tick_ns);
+        self.pause_ns.store(pause_ns, Ordering::Relaxed);
+        self.next_tick_ns
+            .store(now_ns.saturating_add(pause_ns), Ordering::Relaxed);
     }
 
     fn look_at(&self, world: &World) {
@@ -180,13 +205,16 @@ impl Plugin {
         let started = self.started();
         if self.frames.contains(&pa) || started.ram.is_watched(pa) {
             let reported = self.api.value(info, bytes);
-            let mut world = self.world();
-            world.store(Store {
+            let now_ns = self.now_ns.load(Ordering::SeqCst);
+            let store = Store {
                 pa,
                 bytes,
                 reported,
-            });
+            };
+            let mut world = self.world();
+            world.store(now_ns, store);
             self.look_at(&world);
+            self.pause(now_ns, 0);
         }
     }
 }
@@ -229,7 +257,5 @@ extern "C" fn on_store(_cpu: c_uint, info: MemInfo, va: u64, _: *mut c_void) {
 
 extern "C" fn on_exit(_id: u64, _: *mut c_void) {
     let Some(plugin) = PLUGIN.get() else { abort() };
-    let world = &plugin.started().world;
-    let world = world.lock().unwrap_or_else(PoisonError::into_inner);
-    plugin.write(&world);
+    plugin.write(&plugin.world());
 }
