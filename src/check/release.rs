@@ -1,9 +1,10 @@
 //! Checks of address spaces that are taken away while devices fire.
 
 use super::address_space::{AddressSpace, va};
-use super::bench::{Bench, Page};
+use super::bench::Bench;
 use super::dma::Place;
 use super::dma_test::DmaTest;
+use super::page::Page;
 use super::pasid_guest::{Attached, Behind, PasidGuest, pasid};
 use super::{Failure, MAX_DEVICES, Rig};
 use crate::addr::Ipa;
