@@ -1,7 +1,8 @@
 //! A guest's address space for the checks: three tables of stage 1, in the guest's own memory.
 
 use super::Failure;
-use super::bench::{Page, map};
+use super::bench::map;
+use super::page::Page;
 use crate::addr::{Iova, Ipa};
 use crate::hw::{Barrier, Platform};
 use crate::id::Asid;

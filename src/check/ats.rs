@@ -1,9 +1,10 @@
 //! A check of devices that keep translations of their own (ATS).
 
 use super::address_space::{AddressSpace, va};
-use super::bench::{Bench, Page};
+use super::bench::Bench;
 use super::dma::Place;
 use super::dma_test::{DmaTest, Ended};
+use super::page::Page;
 use super::pasid_guest::{Behind, PasidGuest, pasid};
 use super::{Failure, Rig};
 use crate::addr::Ipa;

@@ -4,9 +4,10 @@ use core::cell::RefCell;
 
 use super::dma::{Dma, Place};
 use super::nvme::NvmeError;
+use super::page::{PAGE_BYTES, Page};
 use super::{Failure, Rig};
-use crate::addr::{Iova, Ipa, Pa};
-use crate::hw::{CpuTlb, Frames, Platform, PoolShape, wait_until};
+use crate::addr::{Iova, Ipa};
+use crate::hw::{CpuTlb, Platform, PoolShape, wait_until};
 use crate::id::{Pasid, StreamId, Vmid};
 use crate::smmu::{
     Explanation, Outcome, Settings, Smmu, StreamError, Unpublished, Unsynced, invalidate,
@@ -17,11 +18,6 @@ use crate::spec::vmsa::{Attributes, BbmLevel, Granule, Permissions, WalkCoherenc
 
 /// How long an event may take after the DMA that caused it.
 const EVENT_TIMEOUT_US: u64 = 100_000;
-/// What a page holds before DMA is aimed at it.
-pub(super) const UNTOUCHED: u64 = 0x5555_5555_5555_5555;
-
-const PAGE_BYTES: u64 = 1 << LOG2_PAGE_BYTES;
-const LOG2_PAGE_BYTES: u8 = 12;
 /// The guest's addresses are 39 bits wide, as small a root as there is with 4 KiB pages.
 const IPA_BITS: u8 = 39;
 const TABLES: PoolShape = PoolShape {
@@ -68,55 +64,6 @@ struct CpuWalkers<'p, P> {
     platform: &'p P,
     output_bits: u8,
     tlb: &'p dyn CpuTlb,
-}
-
-/// A page of memory, mapped nowhere yet.
-pub(super) struct Page<'p, P: Platform> {
-    platform: &'p P,
-    frames: Frames,
-}
-
-impl<'p, P: Platform> Page<'p, P> {
-    pub(super) fn new(platform: &'p P) -> Result<Self, Failure> {
-        let frames = platform
-            .allocate(LOG2_PAGE_BYTES)
-            .ok_or(Failure::NoMemory)?;
-        frames.fill(platform, UNTOUCHED);
-        Ok(Self { platform, frames })
-    }
-
-    pub(super) const fn platform(&self) -> &'p P {
-        self.platform
-    }
-
-    pub(super) const fn frames(&self) -> &Frames {
-        &self.frames
-    }
-
-    pub(super) const fn pa(&self) -> Pa {
-        self.frames.base()
-    }
-
-    pub(super) fn first(&self) -> u64 {
-        self.frames
-            .words(self.platform)
-            .first()
-            .map_or(0, |word| self.platform.load(word))
-    }
-
-    /// Makes the page as it was when it was new.
-    pub(super) fn reset(&self) {
-        self.frames.fill(self.platform, UNTOUCHED);
-    }
-
-    pub(super) fn is_untouched(&self) -> bool {
-        let mut words = self.frames.words(self.platform).iter();
-        words.all(|word| self.platform.load(word) == UNTOUCHED)
-    }
-
-    pub(super) fn free(self) {
-        self.platform.free(self.frames);
-    }
 }
 
 impl<'p, P: Platform<Registers: Clone>> Bench<'p, P> {

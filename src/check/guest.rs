@@ -3,7 +3,8 @@
 use core::cell::RefCell;
 
 use super::address_space::AddressSpace;
-use super::bench::{Bench, Page};
+use super::bench::Bench;
+use super::page::Page;
 use super::{Failure, Rig};
 use crate::addr::Ipa;
 use crate::hw::Platform;

@@ -1,8 +1,9 @@
 //! Streams that change owners under real devices.
 
-use super::bench::{Bench, Page, map};
+use super::bench::{Bench, map};
 use super::dma::Dma;
 use super::nvme::{NvmeFunction, Pages, Shared};
+use super::page::Page;
 use super::{Failure, Rig};
 use crate::addr::{Iova, Ipa};
 use crate::hw::Platform;

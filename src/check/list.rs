@@ -34,15 +34,15 @@ type WithTwoSmmus<P> =
 
 /// Who plays a part in a check: it runs once with each.
 pub(super) enum Part<P: Platform> {
-    /// A device that writes where it is told, behind an SMMU that has what it takes.
-    Device(fn(&Features) -> bool, WithDevice<P>),
+    /// A device that writes where it is told.
+    Device(WithDevice<P>),
     /// Two of them whose StreamIDs lie under different L1 descriptors: the first such pair.
     FarPair(WithTwo<P>),
     /// An NVMe controller.
     Nvme(WithNvme<P>),
-    /// A test device with PASIDs, behind an SMMU with SubstreamIDs, if both have what it takes.
-    Pasid(fn(&Features, &DmaTest<'_>) -> bool, WithTest<P>),
-    /// All such devices behind one SMMU.
+    /// A test device with PASIDs, behind an SMMU with SubstreamIDs, that has what it takes.
+    Pasid(fn(&DmaTest<'_>) -> bool, WithTest<P>),
+    /// All test devices with PASIDs behind one SMMU with SubstreamIDs.
     Pasids(WithAll<P>),
     /// Two SMMUs with such devices behind them: the first two.
     TwoSmmus(WithTwoSmmus<P>),
@@ -51,91 +51,143 @@ pub(super) enum Part<P: Platform> {
 /// One check.
 pub(super) struct Check<P: Platform> {
     pub(super) name: &'static str,
+    /// Whether an SMMU can do what the check is about.
+    pub(super) needs: fn(&Features) -> bool,
     pub(super) parts: [Option<Part<P>>; 2],
 }
 
-const fn any(_: &Features) -> bool {
+const fn nothing(_: &Features) -> bool {
     true
 }
 
-const fn has_stage1(features: &Features) -> bool {
+const fn stage1(features: &Features) -> bool {
     features.has_stage1
 }
 
-/// Leaves change their size under DMA (IDR3.BBML).
-const fn can_split(features: &Features) -> bool {
+/// What faults aborts, unless it is asked to stall (IDR0.STALL_MODEL is not 2).
+fn aborts(features: &Features) -> bool {
+    features.can_quiet()
+}
+
+fn stage1_and_aborts(features: &Features) -> bool {
+    stage1(features) && aborts(features)
+}
+
+/// Leaves can change their size under DMA (IDR3.BBML).
+const fn splits(features: &Features) -> bool {
     features.bbm_level != 0
 }
 
-const fn any_test(_: &Features, _: &DmaTest<'_>) -> bool {
+fn stalls(features: &Features) -> bool {
+    features.can_stall()
+}
+
+fn ats(features: &Features) -> bool {
+    ats::kinds(features).next().is_some()
+}
+
+const fn any(_: &DmaTest<'_>) -> bool {
     true
-}
-
-fn can_stall(features: &Features, test: &DmaTest<'_>) -> bool {
-    features.can_stall() && test.can_stall()
-}
-
-fn has_ats(features: &Features, test: &DmaTest<'_>) -> bool {
-    ats::kinds(features).next().is_some() && test.has_atc()
 }
 
 /// The checks, in the order in which they run.
 pub(super) const fn checks<P: Platform<Registers: Clone>>() -> [Check<P>; 25] {
-    const fn check<P: Platform>(name: &'static str, part: Part<P>) -> Check<P> {
+    use Part::{Device, FarPair, Nvme, Pasid, Pasids, TwoSmmus};
+    const fn check<P: Platform>(
+        name: &'static str,
+        needs: fn(&Features) -> bool,
+        part: Part<P>,
+    ) -> Check<P> {
         Check {
             name,
+            needs,
             parts: [Some(part), None],
         }
     }
-    const fn device<P: Platform>(name: &'static str, run: WithDevice<P>) -> Check<P> {
-        check(name, Part::Device(any, run))
-    }
-    const fn nests<P: Platform>(name: &'static str, run: WithDevice<P>) -> Check<P> {
-        check(name, Part::Device(has_stage1, run))
-    }
     [
-        device("unbound-stream-aborts", streams::unbound_aborts),
-        device("stage2-dma", stage2::dma),
-        device("stage2-fault-decoded", stage2::fault_decoded),
-        device("stage2-unmap-blocks", stage2::unmap_blocks),
-        device("stage2-protect-read-only", stage2::protect_read_only),
-        check("nvme-identify-stage2", Part::Nvme(stage2::nvme_identify)),
         check(
-            "block-split-under-dma",
-            Part::Device(can_split, split::block_split),
+            "unbound-stream-aborts",
+            nothing,
+            Device(streams::unbound_aborts),
         ),
-        nests("nested-dma", nested::dma),
-        nests("nested-fault-stage1", nested::fault_stage1),
-        nests("nested-fault-stage2", nested::fault_stage2),
-        check("nvme-identify-nested", Part::Nvme(nested::nvme_identify)),
-        nests("window-is-sealed", nested::window_is_sealed),
-        nests("retract-blocks", nested::retract_blocks),
-        check("two-level-stream-table", Part::FarPair(streams::two_levels)),
+        check("stage2-dma", nothing, Device(stage2::dma)),
+        check(
+            "stage2-fault-decoded",
+            aborts,
+            Device(stage2::fault_decoded),
+        ),
+        check("stage2-unmap-blocks", aborts, Device(stage2::unmap_blocks)),
+        check(
+            "stage2-protect-read-only",
+            aborts,
+            Device(stage2::protect_read_only),
+        ),
+        check("nvme-identify-stage2", nothing, Nvme(stage2::nvme_identify)),
+        check("block-split-under-dma", splits, Device(split::block_split)),
+        check("nested-dma", stage1, Device(nested::dma)),
+        check(
+            "nested-fault-stage1",
+            stage1_and_aborts,
+            Device(nested::fault_stage1),
+        ),
+        check(
+            "nested-fault-stage2",
+            stage1_and_aborts,
+            Device(nested::fault_stage2),
+        ),
+        check("nvme-identify-nested", stage1, Nvme(nested::nvme_identify)),
+        check(
+            "window-is-sealed",
+            stage1_and_aborts,
+            Device(nested::window_is_sealed),
+        ),
+        check(
+            "retract-blocks",
+            stage1_and_aborts,
+            Device(nested::retract_blocks),
+        ),
+        check(
+            "two-level-stream-table",
+            nothing,
+            FarPair(streams::two_levels),
+        ),
         Check {
             name: "stream-handover-between-two-stage2s",
+            needs: nothing,
             parts: [
-                Some(Part::Device(any, handover::between_two_stage2s)),
-                Some(Part::Nvme(handover::of_nvme)),
+                Some(Device(handover::between_two_stage2s)),
+                Some(Nvme(handover::of_nvme)),
             ],
         },
-        device("event-overflow-survived", queues::overflow),
-        device("illegal-command-recovered", queues::illegal_command),
-        check("pasid-dma", Part::Pasid(any_test, pasid::dma)),
+        check("event-overflow-survived", aborts, Device(queues::overflow)),
+        check(
+            "illegal-command-recovered",
+            nothing,
+            Device(queues::illegal_command),
+        ),
+        check("pasid-dma", aborts, Pasid(any, pasid::dma)),
         check(
             "pasid-two-spaces-one-address",
-            Part::Pasid(any_test, pasid::two_spaces_one_address),
+            aborts,
+            Pasid(any, pasid::two_spaces_one_address),
         ),
         check(
             "pasid-out-of-range",
-            Part::Pasid(any_test, pasid::out_of_range),
+            nothing,
+            Pasid(any, pasid::out_of_range),
         ),
-        check("pasid-release-blocks", Part::Pasids(release::blocks)),
+        check("pasid-release-blocks", aborts, Pasids(release::blocks)),
         check(
             "pasid-stall-and-resume",
-            Part::Pasid(can_stall, stalls::stall_and_resume),
+            stalls,
+            Pasid(|test| test.can_stall(), stalls::stall_and_resume),
         ),
-        check("pasid-ats", Part::Pasid(has_ats, ats::ats)),
-        check("two-smmus", Part::TwoSmmus(release::two_smmus)),
-        device("shutdown-leaves-abort", streams::shutdown_aborts),
+        check("pasid-ats", ats, Pasid(|test| test.has_atc(), ats::ats)),
+        check("two-smmus", aborts, TwoSmmus(release::two_smmus)),
+        check(
+            "shutdown-leaves-abort",
+            nothing,
+            Device(streams::shutdown_aborts),
+        ),
     ]
 }

@@ -6,9 +6,16 @@
 //! device and why, and the others go on. That each *can* fail is shown with one fault put in
 //! below the driver ([`sabotage`]).
 //!
-//! What QEMU's SMMU cannot miss is not shown here: a CMD_SYNC left out, a barrier, a break before a
-//! make, a register changed before it was acknowledged (it acts at once, and TCG has no caches). Those are for the
-//! model.
+//! | device | how it is found | what it can play |
+//! |---|---|---|
+//! | [`Edu`] | PCI vendor and device | writes and reads anywhere, without a PASID |
+//! | [`Nvme`] | PCI class | a controller with queues in memory, and a function level reset |
+//! | [`DmaTest`] | `compatible` in a device tree | writes and reads anywhere, with PASIDs, stalls and ATS; a reset |
+//!
+//! What QEMU's SMMU cannot miss is not shown on it: a CMD_SYNC left out, a break before a make, a
+//! register changed before it was acknowledged (it acts at once). The model objects to these, under the
+//! image in QEMU and on the host (`tests/self-check`); to a barrier or a clean left out it can object
+//! on the host alone, for TCG has no caches.
 #![expect(
     clippy::result_large_err,
     reason = "a failure carries its explanation, nothing here allocates, and failures are few"
@@ -26,6 +33,7 @@ mod handover;
 mod list;
 mod nested;
 pub mod nvme;
+mod page;
 mod pasid;
 mod pasid_guest;
 mod queues;

@@ -1,10 +1,10 @@
 //! Checks of both stages together, under real devices.
 
 use super::address_space::{NOWHERE, astray, va};
-use super::bench::Page;
 use super::dma::Dma;
 use super::guest::{ASID, Guest};
 use super::nvme::{NvmeFunction, Pages, Shared};
+use super::page::Page;
 use super::{Cpu, CpuAnswer, Failure, Rig};
 use crate::addr::{Iova, Ipa, Pa};
 use crate::hw::Platform;

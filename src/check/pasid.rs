@@ -1,9 +1,10 @@
 //! Checks of address spaces by PASID.
 
 use super::address_space::{AddressSpace, va};
-use super::bench::{Bench, Page};
+use super::bench::Bench;
 use super::dma::Place;
 use super::dma_test::DmaTest;
+use super::page::Page;
 use super::pasid_guest::{Behind, PasidGuest, pasid};
 use super::{Failure, Rig};
 use crate::addr::Ipa;

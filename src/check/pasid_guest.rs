@@ -4,16 +4,17 @@ use core::cell::{Cell, RefCell};
 
 use super::Failure;
 use super::address_space::AddressSpace;
-use super::bench::{self, Bench, Page};
+use super::bench::{self, Bench};
 use super::dma::Place;
 use super::dma_test::{DmaTest, Ended};
 use super::guest::{WINDOW, WINDOW_BYTES};
+use super::page::Page;
 use crate::addr::Ipa;
 use crate::discover::List;
 use crate::hw::Platform;
 use crate::id::{Asid, Pasid};
 use crate::smmu::{
-    Assignment, Context, ContextOf, ContextShape, Contexts, PendingQuiet, Smmu, Ticket,
+    Assignment, Context, ContextShape, Contexts, Flush, PendingRelease, Releasing, Smmu,
 };
 use crate::space::nesting::Nesting;
 use crate::space::window::Window;
@@ -33,8 +34,6 @@ const LOG2_CONTEXTS: u8 = 9;
 /// Stalls that one release answers.
 const MAX_STALLS: usize = 8;
 const TOO_MANY_STALLS: Failure = Failure::Not("a release has room for all that stalled");
-/// Devices that one release can quiet.
-const MAX_BINDINGS: usize = 8;
 
 /// The PASID with this number, which is one.
 pub(super) const fn pasid(number: u32) -> Pasid {
@@ -248,50 +247,19 @@ impl<'p, P: Platform<Registers: Clone>> PasidGuest<'p, P> {
     /// `CFGI_CD × N, SYNC, NH_ALL, SYNC [, ATC_INV × M, SYNC]`. On success no transaction of it
     /// reaches memory; those that had stalled are to be [aborted](Self::abort_stalls).
     pub(super) fn release(&self, bindings: &[Binding<'_, '_, '_, 'p, P>]) -> Result<(), Failure> {
-        let first = self.begin_release(Behind::First, bindings)?;
-        let second = match self.bench.second {
-            Some(_) => Some(self.begin_release(Behind::Second, bindings)?),
-            None => None,
-        };
-        self.finish_release(Behind::First, first)?;
-        second.map_or(Ok(()), |second| self.finish_release(Behind::Second, second))
-    }
-
-    fn begin_release(
-        &self,
-        behind: Behind,
-        bindings: &[Binding<'_, '_, '_, 'p, P>],
-    ) -> Result<(PendingQuiet<'_, 'p, P>, Ticket), Failure> {
-        let smmu = self.smmu(behind)?;
-        let mut list = List::<ContextOf<'_, 'p, P>, MAX_BINDINGS>::new();
-        for (from, pasid) in bindings.iter().filter(|(from, _)| from.behind == behind) {
-            let context = ContextOf {
-                contexts: &from.contexts,
-                context: Attached::<P>::context_of(*pasid),
-            };
-            if list.push(context).is_err() {
-                return Err(Failure::Not("a release has room for all its devices"));
-            }
-        }
-        let quiet = smmu.begin_quiet(&list)?;
-        let vmid = self.bench.stage2.borrow().vmid();
-        let mut ticket = smmu.submit(&[&[Command::tlbi_nh_all(vmid)]])?;
-        let forget = Self::atc_inv(bindings, behind);
-        if forget.clone().next().is_some() {
-            // After the SYNC of the TLBI: a device could be granted again what the SMMU still has
-            // (§3.9.1). Its own SYNC covers all before it.
-            ticket = smmu.submit_then_sync(forget)?;
-        }
-        Ok((quiet, ticket))
-    }
-
-    fn finish_release(
-        &self,
-        behind: Behind,
-        (quiet, ticket): (PendingQuiet<'_, 'p, P>, Ticket),
-    ) -> Result<(), Failure> {
-        quiet.finish()?;
-        Ok(self.smmu(behind)?.wait(ticket)?)
+        let contexts = bindings.iter().map(|(from, pasid)| Releasing {
+            contexts: &from.contexts,
+            context: Attached::<P>::context_of(*pasid),
+            has_ats: from.ats.get() != Ats::Off,
+        });
+        let flush = Flush::Vmid(self.bench.stage2.borrow().vmid());
+        let (first, second) = (&self.bench.smmu, self.bench.second.as_ref());
+        first.quiet_stores(contexts.clone());
+        second.inspect(|it| it.quiet_stores(contexts.clone()));
+        let pending = first.begin_release(contexts.clone(), flush);
+        let second = second.map(|it| it.begin_release(contexts.clone(), flush));
+        pending.finish()?;
+        Ok(second.map_or(Ok(()), PendingRelease::finish)?)
     }
 
     /// Answers what had stalled of a binding that was released, each with an abort: what is in

@@ -1,7 +1,8 @@
 //! Checks of the two queues.
 
-use super::bench::{Bench, Page};
+use super::bench::Bench;
 use super::dma::Dma;
+use super::page::Page;
 use super::{Failure, Rig};
 use crate::addr::{Iova, Ipa};
 use crate::hw::Platform;

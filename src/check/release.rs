@@ -1,9 +1,10 @@
 //! Checks of address spaces that are taken away while devices fire.
 
 use super::address_space::{AddressSpace, va};
-use super::bench::{Bench, Page};
+use super::bench::Bench;
 use super::dma::Place;
 use super::dma_test::DmaTest;
+use super::page::Page;
 use super::pasid_guest::{Attached, Behind, PasidGuest, pasid};
 use super::{Failure, MAX_DEVICES, Rig};
 use crate::addr::Ipa;
@@ -85,9 +86,7 @@ pub(super) fn blocks<P: Platform<Registers: Clone>>(
         guest.aborts(device, Place::of(GOES, va(7)), &global_page)?;
     }
     is_untouched(&goes_page)?;
-    if rig.features.can_quiet() {
-        guest.bench.no_event()?;
-    }
+    guest.bench.no_event()?;
 
     for device in &devices {
         guest.retract((device, GOES))?;

@@ -116,7 +116,7 @@ fn check_all<P: Platform<Registers: Clone>>(
 ) -> Result<u32, Failed> {
     let mut count = 0;
     for site in devices.sites {
-        let Some(rig) = Rig::new(devices, site) else {
+        let Some(rig) = Rig::new(devices, site).filter(|rig| (check.needs)(&rig.features)) else {
             continue;
         };
         let mut one = |stream: StreamId, run: &mut dyn FnMut() -> Result<(), Failure>| {
@@ -160,10 +160,9 @@ impl<'a, 'm, 'p, P: Platform<Registers: Clone>> Rig<'a, 'm, 'p, P> {
     /// Hands `one` a run of `part` with each device behind the SMMU that can play it.
     fn each(&self, part: &Part<P>, one: &mut One<'_>) -> Result<(), Failed> {
         match part {
-            Part::Device(is_enough, run) if is_enough(&self.features) => self
+            Part::Device(run) => self
                 .writers()
                 .try_for_each(|device| one(device.stream(), &mut || run(self, device))),
-            Part::Device(..) => Ok(()),
             Part::FarPair(run) => match self.far_pair() {
                 Some((near, far)) => one(near.stream(), &mut || run(self, near, far)),
                 None => Ok(()),
@@ -174,7 +173,7 @@ impl<'a, 'm, 'p, P: Platform<Registers: Clone>> Rig<'a, 'm, 'p, P> {
             },
             Part::Pasid(is_enough, run) => self
                 .with_pasids()
-                .filter(|test| is_enough(&self.features, test))
+                .filter(|test| is_enough(test))
                 .try_for_each(|test| one(test.stream(), &mut || run(self, test))),
             Part::Pasids(run) => match self.with_pasids().next() {
                 Some(first) => one(first.stream(), &mut || run(self)),

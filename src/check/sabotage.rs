@@ -72,11 +72,15 @@ fn misplace_events(_: Pa, value: u64) -> Option<u64> {
     })
 }
 
-/// A CMD_SYNC in place of a command of which the low 12 bits are `opcode`.
-///
-/// Its first word lies at a multiple of 16, as no index register of a queue does.
-fn sync_for(opcode: u64, at: Pa, value: u64) -> u64 {
-    if at.is_aligned(4) && value & 0xfff == opcode {
+/// Whether this is the first word of a command of which the low 12 bits are `opcode`: it lies at a
+/// multiple of 16, as no index register of a queue does.
+const fn is_command(opcode: u64, at: Pa, value: u64) -> bool {
+    at.is_aligned(4) && value & 0xfff == opcode
+}
+
+/// A CMD_SYNC in place of a command of which the low 12 bits are `opcode`, and the second word 0.
+const fn sync_for(opcode: u64, at: Pa, value: u64) -> u64 {
+    if is_command(opcode, at, value) {
         OPCODE_SYNC
     } else {
         value
@@ -160,17 +164,27 @@ fn share_guest_pages(_: Pa, value: u64) -> Option<u64> {
     })
 }
 
-/// Answers to stalled transactions become CMD_SYNCs.
-fn forget_resume(at: Pa, value: u64) -> Option<u64> {
-    const OPCODE_RESUME: u64 = 0x44;
-    Some(sync_for(OPCODE_RESUME, at, value))
+/// A command of which the low 12 bits are `opcode` names another stream than it should.
+const fn misdirect(opcode: u64, at: Pa, value: u64) -> u64 {
+    const STREAM: u64 = 1 << 32;
+    if is_command(opcode, at, value) {
+        value ^ STREAM
+    } else {
+        value
+    }
 }
 
-/// Invalidations of what a device keeps of a PASID become CMD_SYNCs.
-fn forget_atc_inv(at: Pa, value: u64) -> Option<u64> {
+/// Answers to stalled transactions are for another stream.
+fn misdirect_resume(at: Pa, value: u64) -> Option<u64> {
+    const OPCODE_RESUME: u64 = 0x44;
+    Some(misdirect(OPCODE_RESUME, at, value))
+}
+
+/// Invalidations of what a device keeps of a PASID go to another device.
+fn misdirect_atc_inv(at: Pa, value: u64) -> Option<u64> {
     const OPCODE_ATC_INV: u64 = 0x40;
     const WITH_PASID: u64 = 1 << 11;
-    Some(sync_for(OPCODE_ATC_INV | WITH_PASID, at, value))
+    Some(misdirect(OPCODE_ATC_INV | WITH_PASID, at, value))
 }
 
 /// TLB invalidations go to the SMMU that is told first, and become CMD_SYNCs for the other.
@@ -251,8 +265,8 @@ pub(super) fn hook_for(check: &str) -> Option<Hook> {
         "pasid-dma" => shift_guest_pages,
         "pasid-two-spaces-one-address" => share_guest_pages,
         "pasid-release-blocks" => forget_cfgi_cd,
-        "pasid-stall-and-resume" => forget_resume,
-        "pasid-ats" => forget_atc_inv,
+        "pasid-stall-and-resume" => misdirect_resume,
+        "pasid-ats" => misdirect_atc_inv,
         "two-smmus" => {
             TOLD.store(0, Ordering::Relaxed);
             tell_one_smmu

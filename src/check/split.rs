@@ -5,8 +5,9 @@
 //! promises: a split that breaks the rules of a lower level does not show on it. That is for the
 //! host tests and the model.
 
-use super::bench::{Bench, UNTOUCHED};
+use super::bench::Bench;
 use super::dma::Dma;
+use super::page::UNTOUCHED;
 use super::{Failure, Rig};
 use crate::addr::{Iova, Ipa, Pa};
 use crate::hw::{Frames, Platform};

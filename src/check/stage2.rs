@@ -1,8 +1,9 @@
 //! Checks of stage 2 under real devices.
 
-use super::bench::{Bench, Page};
+use super::bench::Bench;
 use super::dma::Dma;
 use super::nvme::{NvmeFunction, Pages, Shared};
+use super::page::Page;
 use super::{Failure, Rig};
 use crate::addr::{Iova, Ipa};
 use crate::hw::Platform;

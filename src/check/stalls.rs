@@ -1,9 +1,10 @@
 //! A check of transactions that stall, and of their answers.
 
 use super::address_space::va;
-use super::bench::{Bench, Page};
+use super::bench::Bench;
 use super::dma::Place;
 use super::dma_test::{DmaTest, Ended, Tally};
+use super::page::Page;
 use super::pasid_guest::{Attached, Behind, PasidGuest, pasid};
 use super::{Failure, Rig};
 use crate::addr::{Iova, Ipa};

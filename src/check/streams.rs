@@ -1,7 +1,8 @@
 //! Checks of the stream table and of the gate.
 
-use super::bench::{Bench, Page};
+use super::bench::Bench;
 use super::dma::Dma;
+use super::page::Page;
 use super::{Failure, Rig};
 use crate::addr::{Iova, Ipa, Pa};
 use crate::hw::Platform;

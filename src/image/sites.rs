@@ -81,6 +81,11 @@ pub(crate) fn all<'m>(
             tests: core::array::from_fn(|_| frames.next()),
             nvme: functions().find_map(|it| it.nvme()),
         };
+        let left =
+            edus.count() + frames.count() + functions().filter_map(|it| it.nvme()).skip(1).count();
+        if left != 0 {
+            println!("smmu {place}: {left} devices more than the self-check uses");
+        }
         let has_any = site.edus[0].is_some() || site.tests[0].is_some() || site.nvme.is_some();
         if has_any {
             // As many as there are SMMUs.

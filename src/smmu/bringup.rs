@@ -9,10 +9,10 @@ use super::io::Io;
 use super::knocks::Knocks;
 use super::nested::NestedVmids;
 use super::probe::{Features, Firmware, probe};
+use super::recovery::{RecoverError, Recoveries};
 use super::stream_table::{LOG2_ARRAY_STREAMS, Shape, StreamTable, plan};
 use crate::hw::{Frames, Lock, Platform};
 use crate::id::StreamId;
-use crate::spec::command::Command;
 use crate::spec::registers::{CR0, CR1, CR2, QUEUE_BASE, STRTAB_BASE, STRTAB_BASE_CFG, offset};
 use crate::spec::ste::Ste;
 
@@ -166,6 +166,7 @@ impl<'p, P: Platform> Smmu<'p, P> {
             events: EventQueue::new(memory.events, sizes.log2_events, firmware.queue_indices),
             streams,
             nested: NestedVmids::new(),
+            recoveries: Recoveries::new(),
             knocks: Lock::new(Knocks::new()),
         };
         match smmu.start(&sizes, firmware) {
@@ -197,7 +198,7 @@ impl<'p, P: Platform> Smmu<'p, P> {
         Ok(self.enable(enables)?)
     }
 
-    fn enable(&self, enables: u32) -> Result<(), HandshakeTimeout> {
+    pub(super) fn enable(&self, enables: u32) -> Result<(), HandshakeTimeout> {
         let cr0 = (offset::CR0, offset::CR0ACK);
         self.io.handshake("CR0", cr0, enables, REGISTER_TIMEOUT_US)
     }
@@ -262,19 +263,6 @@ impl<'p, P: Platform> Smmu<'p, P> {
         self.io.write32(offset::EVENTQ_CONS + shift, 0);
     }
 
-    /// Configuration before translations, a SYNC between: a stale entry could refill the TLB
-    /// (§3.11). EL2's translations only where there are any: the command is illegal elsewhere.
-    fn empty_caches(&self) -> Result<(), CommandError> {
-        let both = [Command::tlbi_nsnh_all(), Command::tlbi_el2_all()];
-        let tlbi = if self.features.has_el2 {
-            &both[..]
-        } else {
-            &both[..1]
-        };
-        let ticket = self.submit(&[&[Command::cfgi_all()], tlbi])?;
-        self.wait(ticket)
-    }
-
     /// Closes the gate, empties the SMMU's caches, and gives all memory back.
     ///
     /// Afterwards every transaction aborts, by GBPA.ABORT, and the SMMU neither reads a table or
@@ -287,7 +275,13 @@ impl<'p, P: Platform> Smmu<'p, P> {
     pub fn shut_down(self) -> Result<(), ShutDownError> {
         let registers = self.io.registers();
         abort_bypass(self.io.platform(), registers, REGISTER_TIMEOUT_US)?;
-        self.enable(CR0::CMDQEN::SET.value)?;
+        match self.commands.death() {
+            None => self.enable(CR0::CMDQEN::SET.value)?,
+            Some(death) => self.reset_queue().map_err(|error| match error {
+                RecoverError::Handshake(timeout) => ShutDownError::Handshake(timeout),
+                _ => ShutDownError::Command(CommandError::Dead(death)),
+            })?,
+        }
         let emptied = self.empty_caches();
         self.slam()?;
         emptied?;
@@ -301,12 +295,15 @@ impl<'p, P: Platform> Smmu<'p, P> {
     /// Closes the gate and keeps everything else: for a panic, or the last fence.
     ///
     /// Takes no lock, so a CPU that died anywhere may call it. Every guest behind this SMMU is
-    /// stopped. Afterwards this value can only be shut down.
+    /// stopped. Whoever submits or waits is told so at once ([`Death::GateClosed`](super::Death)).
+    /// Afterwards it can be [recovered](Self::recover), or shut down. A recovery that is at its last
+    /// step at this moment may open the gate for as long as it takes to see that, and closes it.
     ///
     /// # Errors
     ///
     /// [`HandshakeTimeout`]: see [`close_gate`].
     pub fn slam(&self) -> Result<(), HandshakeTimeout> {
+        self.commands.close();
         close_gate(self.io.platform(), self.io.registers(), REGISTER_TIMEOUT_US)
     }
 }

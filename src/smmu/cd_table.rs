@@ -19,7 +19,8 @@ const WORDS_PER_CD: usize = 8;
 const LOG2_CD_BYTES: u8 = 6;
 const LOG2_L1CD_BYTES: u8 = 3;
 const LOG2_PAGE_BYTES: u8 = 12;
-/// How many CDs of a leaf are not free: in the low bits of its note, below the address.
+/// How many CDs of a leaf are not free, at most 1024: in the low bits of its note, below the
+/// address. All ones: the leaf is lost.
 const COUNT: u64 = 0xfff;
 
 /// How CDs lie in a table.
@@ -209,6 +210,26 @@ impl<'p, P: Platform> Table<'p, P> {
             self.platform.store(word, L1Cd::invalid().word());
         }
         Ok(())
+    }
+
+    /// Notes that the leaf of CD `index`, which was cut off, may still be used.
+    pub(super) fn lose_leaf(&mut self, index: u32) {
+        if let Some((leaf, _)) = self.place(index)
+            && let Some(shelf) = self.leaves.as_mut()
+        {
+            let note = shelf.note(leaf) | COUNT;
+            shelf.set_note(leaf, note);
+        }
+    }
+
+    /// Takes the leaf of CD `index` out, which was lost, and is proven to be forgotten.
+    pub(super) fn take_lost_leaf(&mut self, index: u32) -> Option<Sealed> {
+        let (leaf, _) = self.place(index)?;
+        if self.leaves.as_ref()?.note(leaf) & COUNT == COUNT {
+            self.take(leaf)
+        } else {
+            None
+        }
     }
 
     /// Takes the leaf of CD `index` out, which the SMMU has confirmed to have forgotten.

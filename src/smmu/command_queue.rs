@@ -10,6 +10,12 @@
 //! as numbers; wrap bits exist at the register's edge alone. `consumed <= produced <= consumed +
 //! entries` always.
 //!
+//! # Epochs
+//!
+//! A queue that died can be set up anew ([`CommandQueue::restart`]). Positions go on counting then,
+//! from a multiple of what an index can say, so that none comes twice; and every answer is held
+//! against the epoch of the question, so that nobody who asked before is answered by what came after.
+//!
 //! # Locks
 //!
 //! `tail` is held while commands are written, and while a command error is handled; never across a
@@ -18,14 +24,14 @@
 use core::iter::Peekable;
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use spin::{Mutex, Once};
 use tock_registers::LocalRegisterCopy;
 
 use super::error::{CommandError, Death};
 use super::failures::Failures;
 use super::io::Io;
+use super::queue_state::{Epoch, QueueState};
 use crate::addr::Pa;
-use crate::hw::{Barrier, Frames, Platform, TimedOut};
+use crate::hw::{Barrier, Frames, Lock, Platform, TimedOut};
 use crate::spec::command::Command;
 use crate::spec::registers::{CMDQ_CONS, GERROR, QUEUE_INDEX_MASK, offset};
 
@@ -45,8 +51,24 @@ const POLLS_PER_LOOK: u32 = 64;
 pub struct Ticket {
     /// Where the queue is that gave it: no two that are in use are at one place.
     queue: Pa,
+    epoch: Epoch,
     start: u64,
     end: u64,
+}
+
+impl Ticket {
+    /// The position of its first command.
+    pub(super) const fn start(&self) -> u64 {
+        self.start
+    }
+}
+
+/// A train that was not confirmed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Unconfirmed {
+    pub(super) error: CommandError,
+    /// The commands below this position have taken effect, if the CMD_SYNC behind them is too.
+    pub(super) below: u64,
 }
 
 struct Tail {
@@ -56,12 +78,19 @@ struct Tail {
     failures: Failures,
 }
 
+/// A train of which some is in the queue.
+#[derive(Clone, Copy)]
+struct Begun {
+    epoch: Epoch,
+    start: u64,
+}
+
 /// How far a train got.
 enum Progress {
     /// No command of it went in.
     None,
-    /// Some did, the first of all at `start`; the rest has the queue to itself until it is in.
-    Begun { start: u64 },
+    /// Some did; the rest has the queue to itself until it is in.
+    Begun(Begun),
     /// All of it is in.
     Done(Ticket),
 }
@@ -70,12 +99,12 @@ enum Progress {
 pub(super) struct CommandQueue {
     frames: Frames,
     log2_entries: u8,
-    tail: Mutex<Tail>,
+    tail: Lock<Tail>,
     /// As `Tail::produced`, for those that do not hold the lock; never ahead of it.
     produced: AtomicU64,
     /// How far the SMMU was seen to have got; may lag, never leads.
     consumed: AtomicU64,
-    death: Once<Death>,
+    state: QueueState,
 }
 
 impl CommandQueue {
@@ -84,14 +113,14 @@ impl CommandQueue {
         Self {
             frames,
             log2_entries,
-            tail: Mutex::new(Tail {
+            tail: Lock::new(Tail {
                 produced: 0,
                 is_taken: false,
                 failures: Failures::new(),
             }),
             produced: AtomicU64::new(0),
             consumed: AtomicU64::new(0),
-            death: Once::new(),
+            state: QueueState::new(),
         }
     }
 
@@ -125,21 +154,25 @@ impl CommandQueue {
         timeout_us: u64,
     ) -> Result<Ticket, CommandError> {
         let mut commands = train.peekable();
-        let mut start = None;
+        let mut begun = None;
         let mut progress_us = io.platform().now_us();
         loop {
-            match self.append(io, start, &mut commands)? {
+            match self.append(io, begun, &mut commands)? {
                 Progress::Done(ticket) => return Ok(ticket),
-                Progress::Begun { start: begun } => {
-                    start = Some(begun);
+                Progress::Begun(so_far) => {
+                    begun = Some(so_far);
                     progress_us = io.platform().now_us();
                 }
                 Progress::None => {}
             }
             let waited_us = io.platform().now_us().saturating_sub(progress_us);
             if waited_us >= timeout_us {
-                if start.is_some() {
-                    self.tail.lock().is_taken = false;
+                if let Some(Begun { epoch, .. }) = begun {
+                    let mut tail = self.tail.lock(io.platform());
+                    // In another epoch it is somebody else's.
+                    if self.state.look().0 == epoch {
+                        tail.is_taken = false;
+                    }
                 }
                 return Err(CommandError::NoRoom { waited_us });
             }
@@ -148,15 +181,21 @@ impl CommandQueue {
         }
     }
 
-    /// Writes as many of `commands` as there is room for; `start` is where those before them went.
+    /// Writes as many of `commands` as there is room for; `begun` says where those before them went.
     fn append<P: Platform>(
         &self,
         io: &Io<'_, P>,
-        start: Option<u64>,
+        begun: Option<Begun>,
         commands: &mut Peekable<impl Iterator<Item = Command>>,
     ) -> Result<Progress, CommandError> {
-        let mut tail = self.tail.lock();
-        if tail.is_taken && start.is_none() {
+        let mut tail = self.tail.lock(io.platform());
+        // Under the lock: whoever sets the queue up anew takes it once after saying so.
+        let epoch = self.alive()?;
+        if begun.is_some_and(|begun| begun.epoch != epoch) {
+            // What of it went in is gone.
+            return Err(CommandError::Restarted);
+        }
+        if tail.is_taken && begun.is_none() {
             return Ok(Progress::None);
         }
         // Slots are free by what CMDQ_CONS said. The stores below depend on that branch, and no
@@ -176,13 +215,14 @@ impl CommandQueue {
         io.barrier(Barrier::Publish);
         self.produced.store(tail.produced, Ordering::Release);
         io.write32(offset::CMDQ_PROD, self.index(tail.produced));
-        let start = start.unwrap_or(first);
+        let start = begun.map_or(first, |begun| begun.start);
         tail.is_taken = commands.peek().is_some();
         if tail.is_taken {
-            return Ok(Progress::Begun { start });
+            return Ok(Progress::Begun(Begun { epoch, start }));
         }
         Ok(Progress::Done(Ticket {
             queue: self.frames.base(),
+            epoch,
             start,
             end: tail.produced,
         }))
@@ -214,8 +254,9 @@ impl CommandQueue {
 
     /// Reads how far the SMMU has got.
     fn consumed<P: Platform>(&self, io: &Io<'_, P>) -> Result<u64, Death> {
-        if let Some(death) = self.death.get() {
-            return Err(*death);
+        let (epoch, death) = self.state.look();
+        if let Some(death) = death {
+            return Err(death);
         }
         // In this order: the register is then at or past `before`, so the difference of the two
         // indices, wrap bits and all, is how far it has moved.
@@ -224,7 +265,7 @@ impl CommandQueue {
         let moved = cons.wrapping_sub(self.index(before)) & (2 * self.entries() - 1) as u32;
         let now = before + u64::from(moved);
         if now > self.produced.load(Ordering::Acquire) {
-            return Err(self.die(Death::IndexCorrupt { cons }));
+            return Err(self.state.die(epoch, Death::IndexCorrupt { cons }));
         }
         self.consumed.fetch_max(now, Ordering::AcqRel);
         Ok(now)
@@ -234,39 +275,72 @@ impl CommandQueue {
     pub(super) fn wait<P: Platform>(
         &self,
         io: &Io<'_, P>,
-        ticket: Ticket,
+        ticket: &Ticket,
         timeout_us: u64,
-    ) -> Result<(), CommandError> {
-        if ticket.queue != self.frames.base() {
-            return Err(CommandError::ForeignTicket);
+    ) -> Result<(), Unconfirmed> {
+        let Ticket {
+            queue,
+            epoch,
+            start,
+            end,
+        } = *ticket;
+        let nothing = |error| Unconfirmed {
+            error,
+            below: start,
+        };
+        if queue != self.frames.base() {
+            return Err(nothing(CommandError::ForeignTicket));
         }
         let mut polls = 0_u32;
         let arrived = io.wait(timeout_us, || {
             match self.consumed(io) {
-                Ok(consumed) if consumed >= ticket.end => return Some(Ok(())),
+                Ok(consumed) if consumed >= end => return Some(Ok(())),
+                Ok(_) if self.state.look().0 != epoch => return Some(Ok(())),
                 Ok(_) => {}
                 Err(death) => return Some(Err(death)),
             }
             self.handle_error(io);
             polls += 1;
             if polls.is_multiple_of(POLLS_PER_LOOK) && io.has_failed_for_good() {
-                return Some(Err(self.die(Death::ServiceFailure)));
+                return Some(Err(self.state.die(epoch, Death::ServiceFailure)));
             }
             None
         });
-        match arrived {
+        let error = match arrived {
             Ok(Ok(())) => {
                 // What devices wrote before the CMD_SYNC completed is what is loaded from here on
-                // (§4.7.3). Pairs with the SMMU's write of CMDQ_CONS. Stores from here on need
-                // nothing: they depend on the branch that saw it.
+                // (§4.7.3), and so is the epoch below. Pairs with the SMMU's write of CMDQ_CONS.
+                // Stores from here on need nothing: they depend on the branch that saw it.
                 io.barrier(Barrier::Observe);
-                self.tail.lock().failures.take(ticket.start, ticket.end)
+                None
             }
-            Ok(Err(death)) => Err(CommandError::Dead(death)),
+            Ok(Err(death)) => Some(CommandError::Dead(death)),
             Err(TimedOut { .. }) if io.has_failed_for_good() => {
-                Err(CommandError::Dead(self.die(Death::ServiceFailure)))
+                let death = self.state.die(epoch, Death::ServiceFailure);
+                Some(CommandError::Dead(death))
             }
-            Err(TimedOut { waited_us }) => Err(CommandError::SyncTimeout { waited_us }),
+            Err(TimedOut { waited_us }) => Some(CommandError::SyncTimeout { waited_us }),
+        };
+        let mut tail = self.tail.lock(io.platform());
+        match self.state.look() {
+            (now, _) if now == epoch => {}
+            // An index of the new queue may look like one of the old.
+            (_, None) => return Err(nothing(CommandError::Restarted)),
+            (_, Some(death)) => return Err(nothing(CommandError::Dead(death))),
+        }
+        let told = tail.failures.take(start, end);
+        let Some(error) = error else { return told };
+        // What failed before is a failure all the same.
+        let consumed = self.consumed.load(Ordering::Acquire).max(start);
+        let below = told.map_or_else(|told| told.below.min(consumed), |()| consumed);
+        Err(Unconfirmed { error, below })
+    }
+
+    /// In which epoch it lives.
+    fn alive(&self) -> Result<Epoch, CommandError> {
+        match self.state.look() {
+            (epoch, None) => Ok(epoch),
+            (_, Some(death)) => Err(CommandError::Dead(death)),
         }
     }
 
@@ -280,8 +354,9 @@ impl CommandQueue {
         if cons.matches_all(CMDQ_CONS::ERR::None) {
             return;
         }
-        let mut tail = self.tail.lock();
-        if io.active_errors() & GERROR::CMDQ_ERR::SET.value == 0 {
+        let mut tail = self.tail.lock(io.platform());
+        let (epoch, death) = self.state.look();
+        if death.is_some() || io.active_errors() & GERROR::CMDQ_ERR::SET.value == 0 {
             return;
         }
         // Consumption has stopped at the command in question; nobody writes meanwhile.
@@ -304,26 +379,66 @@ impl CommandQueue {
                 tail.failures.note(position, CommandError::AtcTimeout);
             }
             Some(CMDQ_CONS::ERR::Value::Abt) => {
-                self.die(Death::FetchAborted);
+                self.state.die(epoch, Death::FetchAborted);
                 return;
             }
             Some(CMDQ_CONS::ERR::Value::None) | None => {
-                self.die(Death::UnknownError {
-                    code: cons.read(CMDQ_CONS::ERR) as u8,
-                });
+                let code = cons.read(CMDQ_CONS::ERR) as u8;
+                self.state.die(epoch, Death::UnknownError { code });
                 return;
             }
         }
         io.acknowledge(GERROR::CMDQ_ERR::SET.value);
     }
 
-    /// Closes the queue for good: every waiter fails at its next look.
+    /// Ends the queue, if it lives: every waiter fails at its next look.
     pub(super) fn die(&self, death: Death) -> Death {
-        *self.death.call_once(|| death)
+        let (epoch, _) = self.state.look();
+        self.state.die(epoch, death)
+    }
+
+    /// Ends the queue, whatever it is, and whatever was to become of it. Takes no lock.
+    pub(super) fn close(&self) {
+        self.state.replace(Death::GateClosed);
     }
 
     pub(super) fn death(&self) -> Option<Death> {
-        self.death.get().copied()
+        self.state.look().1
+    }
+
+    /// Begins to set the queue up anew: from here on everybody is told that it is being done.
+    ///
+    /// When it returns nobody writes commands or registers of the queue any more, until
+    /// [`restart`](Self::restart).
+    pub(super) fn suspend<P: Platform>(&self, io: &Io<'_, P>) -> Epoch {
+        let epoch = self.state.replace(Death::Recovering);
+        // Whoever holds it may not have looked since; whoever takes it after this has.
+        drop(self.tail.lock(io.platform()));
+        epoch
+    }
+
+    /// Makes the queue empty: in its books, and in the registers, which the SMMU does not look at
+    /// (CMDQEN is off, confirmed, as §6.3.26 asks).
+    pub(super) fn clear<P: Platform>(&self, io: &Io<'_, P>) {
+        let mut tail = self.tail.lock(io.platform());
+        // The next position of which the register's form is 0.
+        let round = 2 * self.entries();
+        tail.produced = tail.produced.next_multiple_of(round);
+        tail.is_taken = false;
+        tail.failures = Failures::new();
+        self.produced.store(tail.produced, Ordering::SeqCst);
+        self.consumed.store(tail.produced, Ordering::SeqCst);
+        io.write32(offset::CMDQ_PROD, 0);
+        io.write32(offset::CMDQ_CONS, 0);
+    }
+
+    /// Lets everybody use the queue again, which was suspended in `epoch`, was cleared, and is on.
+    ///
+    /// # Errors
+    ///
+    /// Why it is dead: somebody closed it meanwhile.
+    pub(super) fn restart(&self, epoch: Epoch) -> Result<(), Death> {
+        self.state.revive(epoch)
     }
 }
 

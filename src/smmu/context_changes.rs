@@ -18,9 +18,10 @@ use super::Smmu;
 use super::cd_table::{Found, Table, read, state};
 use super::command_queue::Ticket;
 use super::contexts::{Context, Contexts};
-use super::entry::{Step, next_step};
+use super::entry::{self, next_step};
 use super::error::{CommandError, ContextError};
 use super::sealed::Sealed;
+use super::steps::{Step, Steps, Stopped};
 use crate::hw::{Barrier, Guard, Platform};
 use crate::spec::cd::{Cd, CdState, Faults};
 use crate::spec::command::Command;
@@ -34,6 +35,13 @@ pub struct ContextOf<'a, 'p, P> {
     pub context: Context,
 }
 
+impl<P> Clone for ContextOf<'_, '_, P> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<P> Copy for ContextOf<'_, '_, P> {}
+
 /// A change of a context that is under way, from [`Smmu::begin_publish_context`] or
 /// [`Smmu::begin_retract_context`].
 ///
@@ -45,7 +53,7 @@ pub struct PendingContext<'a, 'p, P: Platform> {
     index: u32,
     /// What is still to be stored.
     next: Option<Cd>,
-    ticket: Result<Ticket, CommandError>,
+    steps: Steps,
 }
 
 /// Contexts that are quiet in memory, while the SMMU may still use what it cached.
@@ -94,21 +102,23 @@ impl<'p, P: Platform> Smmu<'p, P> {
         self.begin_quiet(list)?.finish()
     }
 
-    /// Ends `context`, live or quiet: 1 SYNC.
+    /// Ends `context`, live or quiet: 1 SYNC. Its device has no ATS, or has forgotten what it cached
+    /// of it since it was made quiet; else [`begin_retract_context`](Self::begin_retract_context).
     ///
     /// On success its traffic aborts with an event, no CD of it is cached, and its memory is zeros.
     /// Translations that the SMMU cached under its ASID stay, and serve the ASID's other contexts.
     ///
     /// # Errors
     ///
-    /// Every [`ContextError`] but [`ContextError::InUse`], [`ContextError::Misfit`] and
-    /// [`ContextError::NoLeaf`].
+    /// Every [`ContextError`] but [`ContextError::InUse`], [`ContextError::Misfit`],
+    /// [`ContextError::NoLeaf`] and [`ContextError::DeviceCaches`].
     pub fn retract_context(
         &self,
         contexts: &Contexts<'p, P>,
         context: Context,
     ) -> Result<(), ContextError> {
-        self.begin_retract_context(contexts, context)?.finish()
+        self.begin_retract_context(contexts, context, false)?
+            .finish()
     }
 
     /// Takes the leaf that `context` lies in out of the table, if no context of it is in use:
@@ -119,7 +129,8 @@ impl<'p, P: Platform> Smmu<'p, P> {
     /// [`ContextError::Foreign`]; [`ContextError::NoSuchContext`] too where there are no leaves;
     /// [`ContextError::NotInUse`] if the leaf has no memory; [`ContextError::InUse`] if one of its
     /// contexts is, or is lost; [`ContextError::Changing`] if it is on its way already.
-    /// [`ContextError::NotConfirmed`]: the leaf stays out of use.
+    /// [`ContextError::NotConfirmed`]: the leaf stays out of use, until
+    /// [`reclaim_leaf`](Self::reclaim_leaf).
     pub fn give_back_leaf(
         &self,
         contexts: &Contexts<'p, P>,
@@ -129,11 +140,15 @@ impl<'p, P: Platform> Smmu<'p, P> {
         contexts.lock().unlink(index)?;
         let streams = contexts.streams().iter();
         let train = streams.map(|&stream| Command::cfgi_cd_all(stream));
-        self.submit_then_sync(train)
-            .and_then(|ticket| self.wait(ticket))
-            .map_err(ContextError::NotConfirmed)?;
-        let leaf = contexts.lock().take_leaf(index);
-        leaf.ok_or(ContextError::NotHeld)
+        let steps = self.begin_steps(train, [].into_iter(), [].into_iter());
+        let confirmed = self.finish_steps(steps);
+        let mut table = contexts.lock();
+        if let Err(Stopped { error, .. }) = confirmed {
+            table.lose_leaf(index);
+            contexts.note_loss(self.loss());
+            return Err(ContextError::NotConfirmed(error));
+        }
+        table.take_leaf(index).ok_or(ContextError::NotHeld)
     }
 
     /// The first phase of [`publish_context`](Self::publish_context): up to the wait for its first
@@ -186,7 +201,9 @@ impl<'p, P: Platform> Smmu<'p, P> {
         }
         self.io
             .store(&words[0], Cd::invalid_word(CdState::Changing));
-        if let Step::Prepare { words: new, mask } = next_step(read(self.io.platform(), words), cd) {
+        if let entry::Step::Prepare { words: new, mask } =
+            next_step(read(self.io.platform(), words), cd)
+        {
             for (i, word) in words.iter().enumerate().filter(|(i, _)| mask & 1 << i != 0) {
                 self.io.store(word, new[i]);
             }
@@ -256,16 +273,19 @@ impl<'p, P: Platform> Smmu<'p, P> {
         self.io.store(&words[0], word);
     }
 
-    /// The first phase of [`retract_context`](Self::retract_context): up to the wait for its SYNC.
+    /// The first phase of [`retract_context`](Self::retract_context): up to the wait for its SYNC,
+    /// or for its two if the device `has_ats`, which is then told to forget what it cached of the
+    /// context, behind the first.
     ///
     /// # Errors
     ///
-    /// As [`retract_context`](Self::retract_context), save [`ContextError::NotConfirmed`], which
-    /// [`PendingContext::finish`] tells.
+    /// As [`retract_context`](Self::retract_context), save [`ContextError::NotConfirmed`] and
+    /// [`ContextError::DeviceCaches`], which [`PendingContext::finish`] tells.
     pub fn begin_retract_context<'a>(
         &'a self,
         contexts: &'a Contexts<'p, P>,
         context: Context,
+        has_ats: bool,
     ) -> Result<PendingContext<'a, 'p, P>, ContextError> {
         let index = self.index(contexts, context)?;
         let table = contexts.lock();
@@ -273,11 +293,22 @@ impl<'p, P: Platform> Smmu<'p, P> {
         self.io
             .store(&words[0], Cd::invalid_word(CdState::Changing));
         drop(table);
-        Ok(self.pending(contexts, index, Some(Cd::invalid())))
+        let devices = contexts
+            .streams()
+            .iter()
+            .filter(|_| has_ats)
+            .filter_map(|&stream| self.forget_atc(stream, context));
+        Ok(PendingContext {
+            smmu: self,
+            contexts,
+            index,
+            next: Some(Cd::invalid()),
+            steps: self.begin_steps(contexts.forget(index), [].into_iter(), devices),
+        })
     }
 
     /// CD `index`, if it is somebody's.
-    fn in_use<'t>(
+    pub(super) fn in_use<'t>(
         &self,
         table: &'t Table<'p, P>,
         index: u32,
@@ -297,7 +328,11 @@ impl<'p, P: Platform> Smmu<'p, P> {
         }
     }
 
-    fn index(&self, contexts: &Contexts<'p, P>, context: Context) -> Result<u32, ContextError> {
+    pub(super) fn index(
+        &self,
+        contexts: &Contexts<'p, P>,
+        context: Context,
+    ) -> Result<u32, ContextError> {
         if contexts.smmu != self.streams.base() {
             return Err(ContextError::Foreign);
         }
@@ -315,7 +350,7 @@ impl<'p, P: Platform> Smmu<'p, P> {
             contexts,
             index,
             next,
-            ticket: self.submit_then_sync(contexts.forget(index)),
+            steps: self.begin_steps(contexts.forget(index), [].into_iter(), [].into_iter()),
         }
     }
 }
@@ -328,26 +363,36 @@ impl<P: Platform> PendingContext<'_, '_, P> {
     /// # Errors
     ///
     /// [`ContextError::NotConfirmed`], [`ContextError::NotHeld`]: the context is lost.
+    /// [`ContextError::DeviceCaches`]: it is free.
     pub fn finish(self) -> Result<(), ContextError> {
         let Self {
             smmu,
             contexts,
             index,
             next,
-            ticket,
+            steps,
         } = self;
-        let outcome = ticket
-            .and_then(|ticket| smmu.wait(ticket))
-            .map_err(ContextError::NotConfirmed)
-            .and_then(|()| match next {
-                Some(cd) if cd == Cd::invalid() => smmu.clear(contexts, index),
-                Some(cd) => smmu.switch(contexts, index, cd),
-                None => Ok(()),
-            });
-        if outcome.is_err() {
+        // Of devices alone nothing is known then: the SMMU has forgotten the context.
+        let devices = match smmu.finish_steps(steps) {
+            Ok(()) => Ok(()),
+            Err(Stopped {
+                at: Step::DeviceCaches,
+                error,
+            }) => Err(ContextError::DeviceCaches(error)),
+            Err(Stopped { error, .. }) => {
+                smmu.lose(contexts, index);
+                return Err(ContextError::NotConfirmed(error));
+            }
+        };
+        let stored = match next {
+            Some(cd) if cd == Cd::invalid() => smmu.clear(contexts, index),
+            Some(cd) => smmu.switch(contexts, index, cd),
+            None => Ok(()),
+        };
+        if stored.is_err() {
             smmu.lose(contexts, index);
         }
-        outcome
+        stored.and(devices)
     }
 }
 
@@ -369,7 +414,8 @@ impl<'p, P: Platform> Smmu<'p, P> {
     fn switch(&self, contexts: &Contexts<'p, P>, index: u32, cd: Cd) -> Result<(), ContextError> {
         let table = contexts.lock();
         let words = table.words(index).ok_or(ContextError::NotHeld)?;
-        let Step::Switch { index: 0, value } = next_step(read(self.io.platform(), words), cd)
+        let entry::Step::Switch { index: 0, value } =
+            next_step(read(self.io.platform(), words), cd)
         else {
             return Err(ContextError::NotHeld);
         };
@@ -381,7 +427,7 @@ impl<'p, P: Platform> Smmu<'p, P> {
     }
 
     /// Zeros a CD that the SMMU has forgotten. It is free from then on.
-    fn clear(&self, contexts: &Contexts<'p, P>, index: u32) -> Result<(), ContextError> {
+    pub(super) fn clear(&self, contexts: &Contexts<'p, P>, index: u32) -> Result<(), ContextError> {
         let mut table = contexts.lock();
         let words = table.words(index).ok_or(ContextError::NotHeld)?;
         // The first at last: it says that the others are nobody's.
@@ -399,5 +445,7 @@ impl<'p, P: Platform> Smmu<'p, P> {
         if let Some(first) = words.and_then(<[_]>::first) {
             self.io.store(first, Cd::invalid_word(CdState::Lost));
         }
+        // Behind the store, so that a proof that covers it began when it was there.
+        contexts.note_loss(self.loss());
     }
 }

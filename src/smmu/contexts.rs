@@ -5,9 +5,13 @@
 //! A device's `table` is held while its CDs are looked at and stored, never across a wait. No other
 //! lock is taken inside it but those of the caller's memory, when a leaf is asked for.
 
+use core::sync::atomic::{AtomicU64, Ordering};
+
 use super::Smmu;
 use super::cd_table::{Found, Layout, Table, state};
 use super::error::{ContextError, ContextsError, Unmade};
+use super::recovery::Loss;
+use super::release::forget_cd;
 use super::sealed::Sealed;
 use crate::addr::{Ipa, Pa};
 use crate::hw::{Guard, Lock, Platform};
@@ -101,6 +105,8 @@ pub struct Contexts<'p, P> {
     described: CdTable,
     platform: &'p P,
     table: Lock<Table<'p, P>>,
+    /// When something of them was lost last.
+    lost_at: AtomicU64,
 }
 
 impl<'p, P: Platform> Contexts<'p, P> {
@@ -135,6 +141,17 @@ impl<'p, P: Platform> Contexts<'p, P> {
         self.table.lock(self.platform)
     }
 
+    /// Notes that something of them was lost: what lies in memory then stays so until it is
+    /// reclaimed.
+    pub(super) fn note_loss(&self, loss: Loss) {
+        self.lost_at.fetch_max(loss.number(), Ordering::SeqCst);
+    }
+
+    /// When something of them was lost last.
+    pub(super) fn lost_at(&self) -> Loss {
+        Loss::of(self.lost_at.load(Ordering::SeqCst))
+    }
+
     pub(super) fn belong_to(&self, smmu: &Smmu<'_, P>, vmid: Vmid) -> bool {
         self.smmu == smmu.streams.base() && self.vmid == vmid
     }
@@ -153,11 +170,9 @@ impl<'p, P: Platform> Contexts<'p, P> {
     }
 
     /// The commands that make the SMMU look at CD `index` afresh, and at the way to it.
-    pub(super) fn forget(&self, index: u32) -> impl Iterator<Item = Command> + '_ {
-        // It is below the size of the table, which has at most 20 bits.
-        let index = SubstreamId::new(index);
+    pub(super) fn forget(&self, index: u32) -> impl Iterator<Item = Command> + Clone + '_ {
         let streams = self.streams().iter();
-        streams.filter_map(move |&stream| Some(Command::cfgi_cd(stream, index?)))
+        streams.filter_map(move |&stream| forget_cd(stream, index))
     }
 }
 
@@ -208,6 +223,7 @@ impl<'p, P: Platform> Smmu<'p, P> {
             described,
             platform,
             table: Lock::new(table),
+            lost_at: AtomicU64::new(0),
         })
     }
 

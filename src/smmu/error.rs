@@ -17,9 +17,9 @@ pub struct HandshakeTimeout {
     pub waited_us: u64,
 }
 
-/// Why a command queue will take no more commands.
+/// Why a command queue takes no commands, until [`Smmu::recover`](super::Smmu::recover).
 ///
-/// What the SMMU caches is unknown from then on: nothing that it may have reached can be freed.
+/// What the SMMU caches is unknown meanwhile: nothing that it may have reached can be freed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Death {
     /// The SMMU could not read the queue's memory (CERROR_ABT).
@@ -36,6 +36,11 @@ pub enum Death {
     },
     /// The SMMU stopped for good (GERROR.SFM_ERR).
     ServiceFailure,
+    /// The gate was let fall ([`Smmu::slam`](super::Smmu::slam)): nothing gets through.
+    GateClosed,
+    /// Another CPU is setting the queue up anew at this moment
+    /// ([`Smmu::recover`](super::Smmu::recover)).
+    Recovering,
 }
 
 /// Why a train of commands was not confirmed.
@@ -69,6 +74,11 @@ pub enum CommandError {
         /// How long it was waited for, in microseconds.
         waited_us: u64,
     },
+    /// The queue was set up anew since the train was submitted, or while it was.
+    ///
+    /// What of it took effect is unknown, and will stay so: the recovery's own proof, if there was
+    /// one, is what counts.
+    Restarted,
     /// The ticket is another SMMU's. Nothing is known of its train here.
     ForeignTicket,
     /// The queue is dead.
@@ -203,6 +213,12 @@ pub enum ContextError {
     /// The context is not valid in memory, save one that was being quieted, which is quiet; to the
     /// SMMU it may be what it was, or what it was to be.
     NotConfirmed(CommandError),
+    /// The context is free, and the SMMU has forgotten it; devices are not confirmed to have.
+    ///
+    /// With [`CommandError::AtcTimeout`] ask each alone
+    /// ([`Smmu::atc_invalidate_singly`](super::Smmu::atc_invalidate_singly)). Its number is not to be
+    /// used again before they have.
+    DeviceCaches(CommandError),
 }
 
 impl fmt::Display for ContextError {
@@ -218,6 +234,12 @@ impl fmt::Display for ContextError {
             Self::NoLeaf { log2_bytes } => write!(f, "no memory for a leaf: 2^{log2_bytes} bytes"),
             Self::NotHeld => f.write_str("the context does not hold what was stored"),
             Self::NotConfirmed(error) => write!(f, "not confirmed: {error}"),
+            Self::DeviceCaches(error) => {
+                write!(
+                    f,
+                    "translations in devices are not confirmed to be gone: {error}"
+                )
+            }
         }
     }
 }
@@ -361,6 +383,8 @@ impl fmt::Display for Death {
                 write!(f, "CMDQ_CONS {cons:#x} is past what was written")
             }
             Self::ServiceFailure => f.write_str("the SMMU stopped (SFM_ERR)"),
+            Self::GateClosed => f.write_str("the gate is closed"),
+            Self::Recovering => f.write_str("it is being set up anew"),
         }
     }
 }
@@ -379,6 +403,7 @@ impl fmt::Display for CommandError {
             Self::NoRoom { waited_us } => {
                 write!(f, "the command queue stayed full for {waited_us} us")
             }
+            Self::Restarted => f.write_str("the command queue was set up anew since"),
             Self::ForeignTicket => f.write_str("the ticket is another SMMU's"),
             Self::Dead(death) => write!(f, "the command queue is dead: {death}"),
         }

@@ -1,5 +1,6 @@
 //! Which commands failed, until their issuers ask.
 
+use super::command_queue::Unconfirmed;
 use super::error::CommandError;
 
 /// How many failures are kept with their reason.
@@ -45,21 +46,30 @@ impl Failures {
     }
 
     /// What became of the train from `start` up to, not including, `end`; forgets it.
-    pub(super) fn take(&mut self, start: u64, end: u64) -> Result<(), CommandError> {
-        let mut first: Option<(u64, CommandError)> = None;
+    ///
+    /// A device that did not answer counts only if nothing else failed: with that error, everything
+    /// but devices' caches is confirmed.
+    pub(super) fn take(&mut self, start: u64, end: u64) -> Result<(), Unconfirmed> {
+        let mut first: Option<(bool, u64, CommandError)> = None;
         for slot in &mut self.kept {
             if let Some((position, error)) = *slot
                 && (start..end).contains(&position)
             {
                 *slot = None;
-                if first.is_none_or(|(earlier, _)| position < earlier) {
-                    first = Some((position, error));
+                let is_devices = error == CommandError::AtcTimeout;
+                if first
+                    .is_none_or(|(devices, earlier, _)| (is_devices, position) < (devices, earlier))
+                {
+                    first = Some((is_devices, position, error));
                 }
             }
         }
         match first {
-            Some((_, error)) => Err(error),
-            None if start < self.forgotten_below => Err(CommandError::Forgotten),
+            _ if start < self.forgotten_below => Err(Unconfirmed {
+                error: CommandError::Forgotten,
+                below: start,
+            }),
+            Some((_, below, error)) => Err(Unconfirmed { error, below }),
             None => Ok(()),
         }
     }
@@ -75,13 +85,17 @@ mod tests {
         CommandError::Illegal { words: [word, 0] }
     }
 
+    fn failed<T>(error: CommandError, below: u64) -> Result<T, Unconfirmed> {
+        Err(Unconfirmed { error, below })
+    }
+
     #[test]
     fn an_issuer_is_told_of_its_own_failure_and_once() {
         let mut failures = Failures::new();
         failures.note(5, illegal(1));
         assert_eq!(failures.take(0, 5), Ok(()));
         assert_eq!(failures.take(6, 9), Ok(()));
-        assert_eq!(failures.take(4, 6), Err(illegal(1)));
+        assert_eq!(failures.take(4, 6), failed(illegal(1), 5));
         assert_eq!(failures.take(4, 6), Ok(()));
     }
 
@@ -90,8 +104,23 @@ mod tests {
         let mut failures = Failures::new();
         failures.note(7, ATC);
         failures.note(5, illegal(2));
-        assert_eq!(failures.take(0, 10), Err(illegal(2)));
+        assert_eq!(failures.take(0, 10), failed(illegal(2), 5));
         assert_eq!(failures.take(0, 10), Ok(()));
+    }
+
+    /// Whoever is told of a device alone believes that everything else took effect.
+    #[test]
+    fn a_device_that_did_not_answer_hides_no_other_failure() {
+        for order in [[3, 7], [7, 3]] {
+            let mut failures = Failures::new();
+            failures.note(order[0], ATC);
+            failures.note(order[1], illegal(4));
+            assert_eq!(failures.take(0, 10), failed(illegal(4), order[1]));
+            assert_eq!(failures.take(0, 10), Ok(()));
+        }
+        let mut failures = Failures::new();
+        failures.note(3, ATC);
+        assert_eq!(failures.take(0, 10), failed(ATC, 3));
     }
 
     #[test]
@@ -100,8 +129,8 @@ mod tests {
         for position in 0..=KEPT as u64 {
             failures.note(position * 10, illegal(position));
         }
-        assert_eq!(failures.take(0, 1), Err(CommandError::Forgotten));
-        assert_eq!(failures.take(10, 11), Err(illegal(1)));
+        assert_eq!(failures.take(0, 1), failed(CommandError::Forgotten, 0));
+        assert_eq!(failures.take(10, 11), failed(illegal(1), 10));
         // It reaches back to where something was forgotten only if it starts there.
         assert_eq!(failures.take(1, 9), Ok(()));
     }

@@ -113,11 +113,12 @@ impl<'a, 'p, P: Platform> Held<'a, 'p, P> {
         self.become_as(unused)
     }
 
-    /// Marks them lost: something of them is unknown, and nobody may have them.
+    /// Marks them lost: what their devices cached is unknown, and nobody may have them before these
+    /// are reset ([`Smmu::devices_were_reset`]).
     pub(crate) fn lose(self) {
         let smmu = self.smmu;
         smmu.streams
-            .end(&smmu.io, self.streams.iter().copied(), Mark::Lost);
+            .end(&smmu.io, self.streams.iter().copied(), Mark::AwaitsReset);
     }
 
     fn become_as(self, target: Ste) -> Result<(), StreamError> {

@@ -3,9 +3,14 @@
 //! | level | verbs |
 //! |---|---|
 //! | the SMMU | [`Smmu::take_over`] and [`Smmu::shut_down`]; [`close_gate`] needs nothing |
+//! | | [`Smmu::slam`], and [`Smmu::recover`] from that and from whatever was lost |
 //! | a stream's entry | [`Smmu::publish`], [`Smmu::publish_all`], [`Smmu::amend`], [`Smmu::retract`] |
+//! | many streams at once | [`Smmu::begin_publish_each`], [`Smmu::begin_stop`] |
 //! | a context of a device | [`Smmu::publish_context`], [`Smmu::quiet`], [`Smmu::retract_context`] |
+//! | all contexts of a space | [`Smmu::quiet_stores`], [`Smmu::begin_release`] |
 //! | commands | [`Smmu::submit`] and [`Smmu::wait`] |
+//! | stalled transactions | [`Smmu::resume`] |
+//! | what devices cached | [`Smmu::atc_inv_everything`], [`Smmu::atc_invalidate_singly`] |
 //! | events | [`Smmu::service`] |
 //!
 //! Nothing here knows of guests or devices: that is `space`. Every wait is bounded, by
@@ -24,6 +29,7 @@ mod command_queue;
 mod context_changes;
 mod contexts;
 mod device_caches;
+mod each;
 mod entry;
 mod error;
 mod event_queue;
@@ -38,8 +44,13 @@ mod knocks;
 mod misfit;
 mod nested;
 mod probe;
+mod queue_state;
+mod recovery;
+mod release;
 mod sealed;
 mod stalls;
+mod steps;
+mod stop;
 mod stream_table;
 mod streams;
 
@@ -47,6 +58,7 @@ pub use bringup::{Settings, Unpublished};
 pub use command_queue::Ticket;
 pub use context_changes::{ContextOf, PendingContext, PendingQuiet};
 pub use contexts::{Context, ContextShape, Contexts, Detached, MAX_DEVICE_STREAMS};
+pub use each::{AssignmentOf, PendingEach};
 pub use entry::Path;
 pub use error::{
     CommandError, ContextError, ContextsError, Death, HandshakeTimeout, Refusal, ShutDownError,
@@ -64,17 +76,21 @@ pub use invalidate::{MAX_SMMUS, NotConfirmed, invalidate};
 pub use knocks::{Knock, Knocks, MAX_KNOCKS};
 pub use misfit::Misfit;
 pub use probe::{Features, Firmware, Implementation, QueueIndices, StallModel, probe};
+pub use recovery::{Loss, Proof, RecoverError};
+pub use release::{Flush, PendingRelease, ReleaseError, Releasing};
 pub use sealed::Sealed;
+pub use stop::{NotStopped, PendingStop, Stopping};
 pub use streams::{Assignment, PendingChange};
 
 use crate::hw::{Lock, Platform};
 use crate::spec::command::Command;
 use crate::spec::event::{Event, EventKind};
 use crate::spec::registers::GERROR;
-use command_queue::CommandQueue;
+use command_queue::{CommandQueue, Unconfirmed};
 use event_queue::EventQueue;
 use io::Io;
 use nested::NestedVmids;
+use recovery::Recoveries;
 use stream_table::StreamTable;
 
 /// One SMMU that was taken over.
@@ -90,6 +106,7 @@ pub struct Smmu<'p, P: Platform> {
     events: EventQueue,
     streams: StreamTable,
     nested: NestedVmids,
+    recoveries: Recoveries,
     knocks: Lock<Knocks>,
 }
 
@@ -142,6 +159,12 @@ impl<P: Platform> Smmu<'_, P> {
     ///
     /// Every [`CommandError`] but [`CommandError::NoRoom`].
     pub fn wait(&self, ticket: Ticket) -> Result<(), CommandError> {
+        self.wait_for(&ticket)
+            .map_err(|Unconfirmed { error, .. }| error)
+    }
+
+    /// As [`wait`](Self::wait), saying how far it is confirmed.
+    fn wait_for(&self, ticket: &Ticket) -> Result<(), Unconfirmed> {
         self.commands
             .wait(&self.io, ticket, self.settings.sync_timeout_us)
     }

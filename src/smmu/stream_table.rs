@@ -244,8 +244,10 @@ impl StreamTable {
         match (ste.mark(), ste.is_open(), expected) {
             (Mark::Changing, _, Expected::Held) => Ok(()),
             (Mark::Changing, ..) => Err(StreamError::Changing { stream }),
-            (Mark::Lost | Mark::Settled, _, Expected::Any) => Ok(()),
-            (Mark::Lost, ..) => Err(StreamError::Lost { stream }),
+            (_, _, Expected::Any) => Ok(()),
+            (Mark::Lost | Mark::Recovering | Mark::AwaitsReset, ..) => {
+                Err(StreamError::Lost { stream })
+            }
             (Mark::Settled, true, Expected::Free | Expected::Held) => {
                 Err(StreamError::InUse { stream })
             }
@@ -350,12 +352,106 @@ impl StreamTable {
         for stream in streams {
             if let Some(words) = self.entry(io, arrays, stream) {
                 let ste = read(io, words);
-                if ste.mark() != Mark::Lost {
+                if matches!(ste.mark(), Mark::Settled | Mark::Changing) {
                     let marked = ste.marked(mark);
                     io.store(&words[Ste::MARK_WORD], marked.words()[Ste::MARK_WORD]);
                 }
             }
         }
+    }
+
+    /// Has `look` at the words of every entry that there is, with the lock held for as many at a
+    /// time as one array has.
+    pub(super) fn for_each<P: Platform>(
+        &self,
+        io: &Io<'_, P>,
+        mut look: impl FnMut(StreamId, &[AtomicU64]),
+    ) {
+        const ARRAY: usize = 1 << LOG2_ARRAY_STREAMS;
+        let mut visit = |first: u32, words: &[AtomicU64]| {
+            for (i, entry) in words.chunks_exact(WORDS_PER_STE).enumerate() {
+                look(StreamId::new(first + i as u32), entry);
+            }
+        };
+        match self.shape {
+            Shape::Linear => {
+                let entries = 1 << self.log2_streams << 3;
+                let words = self.root.words(io.platform());
+                let words = words.get(..entries).unwrap_or(words);
+                for (i, part) in words.chunks(ARRAY * WORDS_PER_STE).enumerate() {
+                    let _arrays = self.arrays.lock(io.platform());
+                    visit((i * ARRAY) as u32, part);
+                }
+            }
+            Shape::TwoLevel => {
+                for slot in 0..MAX_ARRAYS {
+                    let arrays = self.arrays.lock(io.platform());
+                    if let Some(Some((index, frames))) = arrays.get(slot) {
+                        visit(index << LOG2_ARRAY_STREAMS, frames.words(io.platform()));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Closes every entry that is lost, in memory, and marks it as being proven.
+    ///
+    /// The caller owes a barrier before it asks the SMMU.
+    pub(super) fn close_lost<P: Platform>(&self, io: &Io<'_, P>) {
+        self.for_each(io, |_, words| {
+            let ste = read(io, words);
+            if ste.mark() == Mark::Lost {
+                let marked = ste.marked(Mark::Recovering);
+                io.store(&words[Ste::MARK_WORD], marked.words()[Ste::MARK_WORD]);
+                io.store(&words[0], self.unused.words()[0]);
+            }
+        });
+    }
+
+    /// Ends the proving of entries: they are free, those whose device may have cached translations
+    /// await its reset; or lost again.
+    pub(super) fn end_recovery<P: Platform>(&self, io: &Io<'_, P>, is_proven: bool) {
+        self.for_each(io, |_, words| {
+            let ste = read(io, words);
+            if ste.mark() == Mark::Recovering {
+                // The words behind the first are still those of its last owner.
+                let mark = match (is_proven, ste.ats()) {
+                    (false, _) => Mark::Lost,
+                    (true, Ats::Off) => Mark::Settled,
+                    (true, Ats::Split | Ats::Full) => Mark::AwaitsReset,
+                };
+                let marked = ste.marked(mark);
+                io.store(&words[Ste::MARK_WORD], marked.words()[Ste::MARK_WORD]);
+            }
+        });
+    }
+
+    /// Frees those of `streams` that awaited a reset of their device.
+    pub(super) fn end_reset<P: Platform>(
+        &self,
+        io: &Io<'_, P>,
+        streams: impl Iterator<Item = StreamId>,
+    ) {
+        let arrays = self.arrays.lock(io.platform());
+        for stream in streams {
+            if let Some(words) = self.entry(io, &arrays, stream) {
+                let ste = read(io, words);
+                if ste.mark() == Mark::AwaitsReset {
+                    let settled = ste.marked(Mark::Settled);
+                    io.store(&words[Ste::MARK_WORD], settled.words()[Ste::MARK_WORD]);
+                }
+            }
+        }
+    }
+
+    /// How many entries are lost, for whatever reason.
+    pub(super) fn count_lost<P: Platform>(&self, io: &Io<'_, P>) -> u64 {
+        let mut count = 0;
+        self.for_each(io, |_, words| {
+            let mark = read(io, words).mark();
+            count += u64::from(!matches!(mark, Mark::Settled | Mark::Changing));
+        });
+        count
     }
 
     /// The eight words of `stream`'s entry, if it has one.

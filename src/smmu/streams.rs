@@ -42,7 +42,7 @@ impl<P> Clone for Assignment<'_, '_, P> {
 impl<P> Copy for Assignment<'_, '_, P> {}
 
 impl<'a, P: Platform> Assignment<'a, '_, P> {
-    fn part(&self, features: &Features) -> Part<'a> {
+    pub(super) fn part(&self, features: &Features) -> Part<'a> {
         match *self {
             Self::Stage2 { streams, walk, ats } => Part {
                 streams,
@@ -61,6 +61,13 @@ impl<'a, P: Platform> Assignment<'a, '_, P> {
         }
     }
 
+    pub(super) const fn streams(&self) -> &'a [StreamId] {
+        match *self {
+            Self::Stage2 { streams, .. } => streams,
+            Self::Nested { contexts, .. } => contexts.streams(),
+        }
+    }
+
     const fn walk(&self) -> &Stage2Walk {
         match self {
             Self::Stage2 { walk, .. } | Self::Nested { walk, .. } => walk,
@@ -70,9 +77,9 @@ impl<'a, P: Platform> Assignment<'a, '_, P> {
 
 /// Streams that change together, and what their entries become.
 #[derive(Clone, Copy)]
-struct Part<'a> {
-    streams: &'a [StreamId],
-    target: Ste,
+pub(super) struct Part<'a> {
+    pub(super) streams: &'a [StreamId],
+    pub(super) target: Ste,
 }
 
 /// What entries become.
@@ -239,33 +246,42 @@ impl<'p, P: Platform> Smmu<'p, P> {
 
     fn check_all(&self, assignments: &[Assignment<'_, 'p, P>]) -> Result<(), StreamError> {
         for assignment in assignments {
-            self.features
-                .can_walk(assignment.walk())
-                .map_err(StreamError::Unwalkable)?;
-            match assignment {
-                Assignment::Stage2 { ats, .. } => self.features.can_ats(*ats, false),
-                Assignment::Nested {
-                    contexts,
-                    walk,
-                    ats,
-                } => {
-                    if !contexts.belong_to(self, walk.vmid) {
-                        return Err(StreamError::ForeignContexts);
-                    }
-                    self.features.can_ats(*ats, true)
-                }
-            }
-            .map_err(StreamError::Misfit)?;
+            self.check(assignment)?;
         }
         Ok(())
+    }
+
+    /// Whether this SMMU can do what `assignment` asks.
+    pub(super) fn check(&self, assignment: &Assignment<'_, 'p, P>) -> Result<(), StreamError> {
+        self.features
+            .can_walk(assignment.walk())
+            .map_err(StreamError::Unwalkable)?;
+        match assignment {
+            Assignment::Stage2 { ats, .. } => self.features.can_ats(*ats, false),
+            Assignment::Nested {
+                contexts,
+                walk,
+                ats,
+            } => {
+                if !contexts.belong_to(self, walk.vmid) {
+                    return Err(StreamError::ForeignContexts);
+                }
+                self.features.can_ats(*ats, true)
+            }
+        }
+        .map_err(StreamError::Misfit)
     }
 
     /// From here on, invalidating one of these stage 2 takes away what combines both stages.
     fn note_nesting(&self, assignments: &[Assignment<'_, 'p, P>]) {
         for assignment in assignments {
-            if let Assignment::Nested { walk, .. } = assignment {
-                self.nested.note(&self.io, walk.vmid);
-            }
+            self.note_one(assignment);
+        }
+    }
+
+    pub(super) fn note_one(&self, assignment: &Assignment<'_, 'p, P>) {
+        if let Assignment::Nested { walk, .. } = assignment {
+            self.nested.note(&self.io, walk.vmid);
         }
     }
 

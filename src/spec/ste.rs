@@ -133,6 +133,10 @@ pub enum Mark {
     Changing,
     /// A change was never confirmed: what the SMMU holds is unknown.
     Lost,
+    /// As lost, and somebody is at proving what the SMMU holds.
+    Recovering,
+    /// The SMMU holds nothing of it; what its device holds is unknown, until that is reset.
+    AwaitsReset,
 }
 
 impl Ste {
@@ -279,6 +283,8 @@ impl Ste {
         match SW.get(&self.0) {
             0 => Mark::Settled,
             1 => Mark::Changing,
+            3 => Mark::Recovering,
+            4 => Mark::AwaitsReset,
             _ => Mark::Lost,
         }
     }
@@ -289,6 +295,8 @@ impl Ste {
             Mark::Settled => 0,
             Mark::Changing => 1,
             Mark::Lost => 2,
+            Mark::Recovering => 3,
+            Mark::AwaitsReset => 4,
         };
         SW.set(&mut self.0, value);
         self
@@ -504,7 +512,13 @@ mod tests {
     fn the_mark_is_a_bit_that_no_entry_uses() {
         let open = Ste::stage2(&walk(40, 0x2000, WalkCoherency::Coherent));
         for ste in [Ste::invalid(), Ste::abort(), open] {
-            for mark in [Mark::Changing, Mark::Lost, Mark::Settled] {
+            for mark in [
+                Mark::Changing,
+                Mark::Lost,
+                Mark::Recovering,
+                Mark::AwaitsReset,
+                Mark::Settled,
+            ] {
                 let marked = ste.marked(mark);
                 assert_eq!(marked.mark(), mark);
                 for i in 0..8 {

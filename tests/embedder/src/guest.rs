@@ -3,7 +3,9 @@
 use portcullis::addr::{Ipa, Pa};
 use portcullis::hw::{Barrier, Frames, Platform, PoolShape};
 use portcullis::id::{Asid, StreamId, SubstreamId, Vmid};
-use portcullis::smmu::{Context, ContextShape, Firmware, QueueIndices, Settings, Smmu, invalidate};
+use portcullis::smmu::{
+    Context, ContextShape, Contexts, Firmware, QueueIndices, Settings, Smmu, invalidate,
+};
 use portcullis::space::nesting::Nesting;
 use portcullis::space::stage2::{PageSizes, Stage2, Stage2Config};
 use portcullis::space::window::Window;
@@ -61,8 +63,8 @@ pub struct Guest<'p> {
     pub stage2: Stage2<'p, Hypervisor>,
     /// Where its devices see their contexts.
     pub window: Window<'p, Hypervisor>,
-    /// Its memory, the page at [`DATA`] first.
-    pub memory: Vec<Frames>,
+    /// Its memory and where it sees it, the page at [`DATA`] first.
+    pub memory: Vec<(Ipa, Frames)>,
 }
 
 impl<'p> Guest<'p> {
@@ -120,12 +122,12 @@ impl<'p> Guest<'p> {
         self.stage2
             .map(ipa, page.base(), 0x1000, Attributes::MEMORY, sizes)
             .expect("it is mapped");
-        self.memory.push(page);
+        self.memory.push((ipa, page));
     }
 
     /// Where its data is.
     pub fn data(&self) -> Pa {
-        self.memory[0].base()
+        self.memory[0].1.base()
     }
 
     /// The guest makes an address space that maps [`VA`] to its data; two tables of its own.
@@ -166,11 +168,34 @@ impl<'p> Guest<'p> {
             ),
         ] {
             self.give(table);
-            let page = self.memory.last().expect("just given");
+            let (_, page) = self.memory.last().expect("just given");
             let words = page.words(self.host);
             self.host.store(&words[index as usize], descriptor.as_u64());
         }
         self.host.barrier(Barrier::Publish);
+    }
+
+    /// Takes the tables of an address space out of the guest, and gives their memory back.
+    pub fn forget_space(&mut self, asid: u16, smmu: &Smmu<'p, Hypervisor>) {
+        let first = TABLE.as_u64() + u64::from(asid) * 0x2000;
+        let change = self.stage2.unmap(Ipa::new(first), 0x2000);
+        let gone = invalidate(&[smmu], change.expect("mapped")).expect("confirmed");
+        self.stage2.reclaim(gone).expect("its own");
+        let is_its = |(ipa, _): &mut (Ipa, Frames)| ipa.as_u64() & !0x1fff == first;
+        for (_, page) in self.memory.extract_if(.., is_its) {
+            self.host.free(page);
+        }
+    }
+
+    /// Makes memory again of contexts that no stream leads to.
+    pub fn unseal(&mut self, smmu: &Smmu<'p, Hypervisor>, contexts: Contexts<'p, Hypervisor>) {
+        let Ok(detached) = smmu.dismantle(contexts) else {
+            panic!("a stream leads there")
+        };
+        let change = self.window.unseal_all(&mut self.stage2, detached);
+        let gone = invalidate(&[smmu], change.ok().expect("its own")).expect("confirmed");
+        let taken = self.window.give_back(&mut self.stage2, gone);
+        assert!(taken.is_ok());
     }
 
     /// Ends the guest, whose streams are all retracted and whose window is empty.
@@ -185,7 +210,7 @@ impl<'p> Guest<'p> {
         assert!(window.close(&mut stage2).is_ok());
         let over = invalidate(&[smmu], stage2.dismantle()).expect("it is confirmed");
         assert_eq!(over.free(), 0);
-        memory.into_iter().for_each(|page| host.free(page));
+        memory.into_iter().for_each(|(_, page)| host.free(page));
     }
 }
 

@@ -157,7 +157,7 @@ fn unmapping_under_nesting_takes_what_combines_both_stages_too() {
             let (count, tables) = syncs(&host, || invalidate(&[&smmu], change).expect("confirmed"));
             assert_eq!(count, expected, "{mode:?}");
             guest.stage2.reclaim(tables).expect("its own");
-            host.free(guest.memory.remove(0));
+            host.free(guest.memory.remove(0).1);
         }
         assert_eq!(tagged(&host, STREAM, 5), None, "{mode:?}");
         assert_eq!(untagged(&host, OTHER, DATA.as_u64()), None);

@@ -188,7 +188,23 @@ fn a_machine_has_the_checks_that_it_can_pass() {
         adjust(&mut identity);
         identity
     };
-    let rows: [(&str, Identity, &[&str]); 10] = [
+    // What faults stalls, whatever is asked for: nobody is told of an abort.
+    const ABORTS: [&str; 13] = [
+        "stage2-fault-decoded",
+        "stage2-unmap-blocks",
+        "stage2-protect-read-only",
+        "nested-fault-stage1",
+        "nested-fault-stage2",
+        "window-is-sealed",
+        "retract-blocks",
+        "event-overflow-survived",
+        "pasid-dma",
+        "pasid-two-spaces-one-address",
+        "pasid-release-blocks",
+        "pasid-ats",
+        "two-smmus",
+    ];
+    let rows: [(&str, Identity, &[&str]); 11] = [
         ("narrow tags", Identity::narrow_tags(), &[]),
         ("linear CDs", without(|it| it.cd2l = false), &[]),
         ("no split ATS", without(|it| it.ns1ats = true), &[]),
@@ -208,6 +224,11 @@ fn a_machine_has_the_checks_that_it_can_pass() {
             "no stalls",
             Identity::with_stalls(StallModel::TerminateOnly),
             &["pasid-stall-and-resume"],
+        ),
+        (
+            "only stalls",
+            Identity::with_stalls(StallModel::StallForced),
+            &ABORTS,
         ),
         ("no ATS", without(|it| it.ats = false), &["pasid-ats"]),
         ("no PASIDs", without(|it| it.ssid_bits = 0), &PASIDS),
