@@ -36,6 +36,8 @@ pub struct Ram {
     words: &'static [AtomicU64],
     /// Where registers answer, not memory.
     frames: Vec<Range<u64>>,
+    /// From the first of them to the end of the last.
+    around_frames: Range<u64>,
     shadows: Box<[OnceLock<Shadow>]>,
     unreported: Mutex<Vec<Change>>,
 }
@@ -44,7 +46,10 @@ impl Ram {
     /// RAM at physical address `base`, held in `words`, but for `frames`.
     pub fn new(base: u64, words: &'static [AtomicU64], frames: Vec<Range<u64>>) -> Self {
         let pages = words.len().div_ceil(PAGE_WORDS);
+        let first = frames.iter().map(|frame| frame.start).min();
+        let end = frames.iter().map(|frame| frame.end).max();
         Self {
+            around_frames: first.unwrap_or(0)..end.unwrap_or(0),
             base,
             words,
             frames,
@@ -116,6 +121,9 @@ impl Ram {
     fn change(&self, pa: u64) -> Option<Change> {
         let shadow = self.shadow(pa)?;
         let new = self.peek(pa);
+        if shadow.load(Ordering::SeqCst) == new {
+            return None;
+        }
         let old = shadow.swap(new, Ordering::SeqCst);
         (old != new).then_some(Change { pa, old, new })
     }
@@ -133,7 +141,12 @@ impl Ram {
     }
 
     fn is_register(&self, pa: u64) -> bool {
-        self.frames.iter().any(|frame| frame.contains(&pa))
+        self.around_frames.contains(&pa) && self.frames.iter().any(|frame| frame.contains(&pa))
+    }
+
+    /// From the first register frame to the end of the last.
+    pub const fn around_frames(&self) -> &Range<u64> {
+        &self.around_frames
     }
 
     /// Whether memory answers at `pa`.

@@ -17,7 +17,6 @@ mod api;
 mod mapping;
 
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
-use std::ops::Range;
 use std::process::abort;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -40,8 +39,6 @@ static PLUGIN: OnceLock<Plugin> = OnceLock::new();
 struct Plugin {
     api: Api,
     options: Options,
-    /// Where frames are: one range around all of them.
-    frames: Range<u64>,
     /// Guest time: one nanosecond for each instruction, whichever CPU runs it; a translation block
     /// counts whole when it begins.
     now_ns: AtomicU64,
@@ -104,10 +101,7 @@ pub(crate) unsafe extern "C" fn qemu_plugin_install(
         Ok(api) => api,
         Err(name) => refuse(&format!("this QEMU has no {name}; 9.2 or newer is needed")),
     };
-    let first = options.frames().map(|frame| frame.start).min();
-    let end = options.frames().map(|frame| frame.end).max();
     let plugin = Plugin {
-        frames: first.unwrap_or(0)..end.unwrap_or(0),
         now_ns: AtomicU64::new(0),
         next_tick_ns: AtomicU64::new(options.tick_ns),
         pause_ns: AtomicU64::new(options.tick_ns),
@@ -204,7 +198,8 @@ impl Plugin {
     /// The part of a store that lies in one page.
     fn store(&self, info: MemInfo, pa: u64, bytes: u64, pc: u64) {
         let started = self.started();
-        if self.frames.contains(&pa) || started.ram.is_watched(pa) {
+        let ram = &started.ram;
+        if ram.around_frames().contains(&pa) || ram.is_watched(pa) {
             let reported = self.api.value(info, bytes);
             let now_ns = self.now_ns.load(Ordering::SeqCst);
             let store = Store {
