@@ -251,7 +251,7 @@ fn clippy_target() -> Result<Outcome, Stop> {
         "--package",
         plugin_tests::STANDALONE,
         "--features",
-        "rogue",
+        "rogue,unreported",
         "--target",
         TARGET,
         "--",

@@ -81,6 +81,7 @@ struct Bench {
     sabotage: Image,
     right: PathBuf,
     rogue: PathBuf,
+    unreported: PathBuf,
     passed: usize,
     failed: Vec<String>,
 }
@@ -99,6 +100,7 @@ pub(crate) fn step() -> Result<Outcome, Stop> {
         sabotage: image::build(&board, Kind::Sabotage)?,
         right: standalone::build(standalone::Kind::Right)?,
         rogue: standalone::build(standalone::Kind::Rogue)?,
+        unreported: standalone::build(standalone::Kind::Unreported)?,
         board,
         passed: 0,
         failed: Vec::new(),
@@ -161,6 +163,12 @@ impl Bench {
             ..at_once.clone()
         };
         self.alone("rogue", &rogue, wrong("BreakBeforeMake"))?;
+        let unreported = Run {
+            image: self.unreported.clone(),
+            arguments: "mode=polite",
+            ..right.clone()
+        };
+        self.alone("unreported", &unreported, wrong("without a report"))?;
         let kept_out = Run {
             arguments: "keep-out=0x40200000+0x200000",
             ..right.clone()

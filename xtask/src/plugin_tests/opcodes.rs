@@ -90,7 +90,7 @@ mod tests {
 
     #[test]
     fn the_instructions_are_known_by_their_words() {
-        // As GNU as and LLVM assemble them.
+        // As LLVM assembles them.
         let known = [
             (0xd50b_7420, "DC ZVA"),     // dc zva, x0
             (0xd50b_743f, "DC ZVA"),     // dc zva, xzr

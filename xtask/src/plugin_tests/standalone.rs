@@ -20,6 +20,8 @@ pub(super) enum Kind {
     Right,
     /// Replaces a live translation without a break.
     Rogue,
+    /// Changes a table by stores that QEMU tells no plugin of.
+    Unreported,
 }
 
 impl Kind {
@@ -27,6 +29,7 @@ impl Kind {
         match self {
             Self::Right => "image",
             Self::Rogue => "rogue",
+            Self::Unreported => "unreported",
         }
     }
 }

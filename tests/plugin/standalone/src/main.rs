@@ -17,7 +17,9 @@ mod smmu;
 
 use core::panic::PanicInfo;
 
-use machine::{Frame, barrier, power_off, print, read, start_second_cpu, stop_this_cpu, write};
+use machine::{
+    Frame, barrier, clear, power_off, print, read, start_second_cpu, stop_this_cpu, write,
+};
 use smmu::{Pages, Smmu};
 
 /// Where the plugin's arguments put the devices.
@@ -88,6 +90,7 @@ fn run() -> Option<&'static str> {
     two_spaces(&smmu, (first, other))
         .or_else(|| two_cpus(&smmu, (first, other)))
         .or_else(|| replace_without_break(&one, other))
+        .or_else(|| clear_unreported(&smmu, contexts))
 }
 
 /// One address, two PASIDs, two pages; a third PASID has no context.
@@ -142,6 +145,18 @@ fn two_cpus(smmu: &Smmu, (first, other): (u64, u64)) -> Option<&'static str> {
 fn replace_without_break(space: &Space, other: u64) -> Option<&'static str> {
     if cfg!(feature = "rogue") {
         write(space.leaf, page_descriptor(other));
+    }
+    None
+}
+
+/// What a memset may do: clears the first word of the context of PASID 2 by SET instructions.
+fn clear_unreported(smmu: &Smmu, contexts: u64) -> Option<&'static str> {
+    if cfg!(feature = "unreported") {
+        clear(contexts + 2 * 64, 8);
+        if smmu.forget_context(&STREAMS, 2).is_none() {
+            return Some("end: the SMMU does not answer\n");
+        }
+        dma(DEVICES[0], 2, 0x4444_4444);
     }
     None
 }

@@ -142,6 +142,11 @@ impl Smmu {
         self.publish(at, [word0, word1, 0, 0], &[[0x03 | stream << 32, 1]])
     }
 
+    /// Has the SMMU read the context of `pasid` anew: CFGI_CD.
+    pub(crate) fn forget_context(&self, streams: &[u64; 2], pasid: u64) -> Option<()> {
+        self.run(&streams.map(|stream| [0x05 | pasid << 12 | stream << 32, 1]))
+    }
+
     /// Gives `pasid` of `streams` the space at `root` (§5.4).
     pub(crate) fn publish_context(
         &self,
