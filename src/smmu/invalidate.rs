@@ -1,16 +1,17 @@
 //! Invalidating translations, on every SMMU that may hold them.
 
 use super::Smmu;
-use super::command_queue::Ticket;
 use super::error::CommandError;
 use super::gather::{Gathered, StaleRange, Unsynced};
 use super::probe::Features;
+use super::ranges::Parts;
+use super::steps::{Steps, Stopped};
 use crate::addr::Ipa;
 use crate::hw::{Barrier, Platform};
 use crate::id::Vmid;
 use crate::spec::command::{Command, TlbiRange, TlbiScope};
 
-/// How many SMMUs one invalidation can go to.
+/// How many SMMUs are told of an invalidation before the first is waited for; more follow in lots.
 pub const MAX_SMMUS: usize = 16;
 
 /// More commands than this, and the whole VMID is invalidated instead: reading a command costs the
@@ -31,42 +32,63 @@ pub struct NotConfirmed<T> {
 
 /// Makes every one of `smmus` forget what `change` made stale, and gives what it set free.
 ///
-/// All are told before any is waited for; 1 SYNC each. Where streams nest stage 1 in this stage 2,
-/// what combines both goes too, in the same train: 2 SYNCs, or 1 that takes everything of the
-/// VMID. `smmus` are all those on which the VMID has been used since it was last clean there, at
-/// most [`MAX_SMMUS`]. On success no transaction uses what was removed, and those that did are
-/// complete (§4.7.3); what devices with ATS keep is not reached.
+/// 1 SYNC each. Where streams nest stage 1 in this stage 2, what combines both goes too, in the same
+/// train: 2 SYNCs, or 1 that takes everything of the VMID. `smmus` are all those on which the VMID
+/// has been used since it was last clean there. All are told before any is waited for, in lots of
+/// [`MAX_SMMUS`]. On success no transaction uses what was removed, and those that did are complete
+/// (§4.7.3). No device may have cached translations: else [`invalidate_with`].
 ///
 /// # Errors
 ///
 /// [`NotConfirmed`], with the change in it: nothing that it set free may be used. The other SMMUs
 /// were told and waited for all the same.
-///
-/// # Panics
-///
-/// If there are more than [`MAX_SMMUS`].
 pub fn invalidate<P: Platform, T>(
     smmus: &[&Smmu<'_, P>],
     change: Unsynced<T>,
 ) -> Result<T, NotConfirmed<T>> {
-    assert!(
-        smmus.len() <= MAX_SMMUS,
-        "more SMMUs than one invalidation can go to"
-    );
+    invalidate_with(smmus.iter().copied(), change, |_| [].into_iter())
+}
+
+/// As [`invalidate`], and has devices forget what they cached, with the commands that `devices` says
+/// for each SMMU: 1 SYNC more where there are any, in the same train (§4.5.1: behind the SYNC of the
+/// translations, or a device could be granted again what is going).
+///
+/// They are [`Smmu::atc_inv_everything`] of each stream that nests in this stage 2, for which inputs
+/// led there only its guest knows; and of one with stage 2 alone at least the ranges. Asked several
+/// times, they are the same each time.
+///
+/// # Errors
+///
+/// [`NotConfirmed`]; with [`CommandError::AtcTimeout`] some device did not answer: the others may be
+/// found by asking each alone ([`Smmu::atc_invalidate_singly`]), and the change is to be confirmed
+/// once more without those that were fenced.
+pub fn invalidate_with<'s, 'p: 's, P: Platform + 'p, T, D>(
+    smmus: impl Iterator<Item = &'s Smmu<'p, P>>,
+    change: Unsynced<T>,
+    devices: impl Fn(&'s Smmu<'p, P>) -> D,
+) -> Result<T, NotConfirmed<T>>
+where
+    D: Iterator<Item = Command> + Clone,
+{
     if change.gathered().is_nothing() {
         return Ok(change.open());
     }
-    let mut trains: [Option<Train>; MAX_SMMUS] = [const { None }; MAX_SMMUS];
-    for (smmu, train) in smmus.iter().zip(&mut trains) {
-        *train = Some(Train::submit(smmu, change.gathered()));
-    }
+    let mut smmus = smmus.enumerate().fuse();
     let mut failed = None;
-    for (i, (smmu, train)) in smmus.iter().zip(&mut trains).enumerate() {
-        let outcome = train.take().map_or(Ok(()), |train| train.wait(smmu));
-        if let Err(error) = outcome
-            && failed.is_none()
-        {
-            failed = Some((i, error));
+    loop {
+        let mut trains = [const { None }; MAX_SMMUS];
+        for (slot, (place, smmu)) in trains.iter_mut().zip(&mut smmus) {
+            let train = Train::submit(smmu, change.gathered(), devices(smmu));
+            *slot = Some((place, smmu, train));
+        }
+        let is_last = trains.iter().any(Option::is_none);
+        for (place, smmu, train) in trains.into_iter().flatten() {
+            if let Err(error) = train.wait(smmu, || devices(smmu)) {
+                failed = failed.or(Some((place, error)));
+            }
+        }
+        if is_last {
+            break;
         }
     }
     match failed {
@@ -81,7 +103,7 @@ pub fn invalidate<P: Platform, T>(
 
 /// What one SMMU was told.
 struct Train {
-    ticket: Result<Ticket, CommandError>,
+    steps: Steps,
     vmid: Vmid,
     /// Entries that combine both stages may be left.
     leaves_combined: bool,
@@ -89,34 +111,44 @@ struct Train {
 }
 
 impl Train {
-    fn submit<P: Platform>(smmu: &Smmu<'_, P>, gathered: &Gathered) -> Self {
+    fn submit<P: Platform>(
+        smmu: &Smmu<'_, P>,
+        gathered: &Gathered,
+        devices: impl Iterator<Item = Command> + Clone,
+    ) -> Self {
         let vmid = gathered.vmid();
         let batch = Batch::new(gathered, smmu.features());
         let has_more = !batch.takes_everything && smmu.can_combine(vmid);
-        let ticket = if has_more {
-            // A SYNC between: a walk in the middle of the two could combine what is going with what
-            // stays (`smmuv3.md` 7.4).
-            smmu.submit(&[batch.commands(), &[Command::tlbi_nh_all(vmid)]])
-        } else {
-            smmu.submit(&[batch.commands()])
-        };
+        // A SYNC between: a walk in the middle of the two could combine what is going with what
+        // stays (`smmuv3.md` 7.4).
+        let combined = has_more.then(|| Command::tlbi_nh_all(vmid));
         Self {
-            ticket,
+            steps: smmu.begin_steps(
+                batch.commands().iter().copied(),
+                combined.into_iter(),
+                devices,
+            ),
             vmid,
             leaves_combined: !batch.takes_everything && !has_more,
             is_retired: gathered.is_retired(),
         }
     }
 
-    fn wait<P: Platform>(self, smmu: &Smmu<'_, P>) -> Result<(), CommandError> {
-        self.ticket.and_then(|ticket| smmu.wait(ticket))?;
+    fn wait<P: Platform, D: Iterator<Item = Command> + Clone>(
+        self,
+        smmu: &Smmu<'_, P>,
+        devices: impl Fn() -> D,
+    ) -> Result<(), CommandError> {
+        let told = |Stopped { error, .. }| error;
+        smmu.finish_steps(self.steps).map_err(told)?;
         if self.leaves_combined {
             // Asked again now that what stage 2 alone had is gone: a stream may have begun to nest
             // meanwhile, and combined it. The look comes after the SYNC was seen.
             smmu.io.barrier(Barrier::Observe);
             if smmu.can_combine(self.vmid) {
-                let ticket = smmu.submit(&[&[Command::tlbi_nh_all(self.vmid)]])?;
-                smmu.wait(ticket)?;
+                let combined = [Command::tlbi_nh_all(self.vmid)].into_iter();
+                let steps = smmu.begin_steps([].into_iter(), combined, devices());
+                smmu.finish_steps(steps).map_err(told)?;
             }
         }
         if self.is_retired {
@@ -224,7 +256,6 @@ impl Batch {
         Ok(())
     }
 
-    /// §4.4.1.1: the number of granules in digits of 5 bits, a command for each that is not 0.
     fn add_ranges(
         &mut self,
         vmid: Vmid,
@@ -232,26 +263,18 @@ impl Batch {
         scope: TlbiScope,
         log2_granule: u8,
     ) -> Result<(), Full> {
-        let mut granules = range.size_bytes() >> log2_granule;
-        let mut base = range.base().as_u64();
-        let mut scale = 0;
-        while granules != 0 {
-            let digit = granules & 0x1f;
-            if digit != 0 {
-                let part = TlbiRange {
-                    base: Ipa::new(base),
-                    num: digit as u8 - 1,
-                    scale,
-                    log2_granule,
-                };
-                // One granule at scale 0 is the reserved range; the plain command says the same.
-                let command = Command::tlbi_s2_ipa_range(vmid, part, scope)
-                    .unwrap_or(Command::tlbi_s2_ipa(vmid, part.base, scope));
-                self.push(command)?;
-                base += digit << (scale + log2_granule);
-            }
-            granules >>= 5;
-            scale += 5;
+        let granules = range.size_bytes() >> log2_granule;
+        for part in Parts::new(range.base().as_u64(), granules, log2_granule) {
+            let range = TlbiRange {
+                base: Ipa::new(part.base),
+                num: part.num,
+                scale: part.scale,
+                log2_granule,
+            };
+            // One granule at scale 0 is the reserved range; the plain command says the same.
+            let command = Command::tlbi_s2_ipa_range(vmid, range, scope)
+                .unwrap_or(Command::tlbi_s2_ipa(vmid, range.base, scope));
+            self.push(command)?;
         }
         Ok(())
     }

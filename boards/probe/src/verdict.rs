@@ -124,6 +124,7 @@ fn with_features(
     };
     let stalls = match features.stalls {
         StallModel::Either => format!("stalls ({} at once)", features.stall_max),
+        StallModel::Forced => format!("stalls always ({} at once)", features.stall_max),
         StallModel::Terminate => "no stalls".into(),
     };
     let is_wired = matches!(
