@@ -26,8 +26,8 @@ pub(super) fn kinds(features: &Features) -> impl Iterator<Item = Ats> + '_ {
     both.filter(|ats| features.can_ats(*ats, true).is_ok())
 }
 
-/// A device keeps translations only once it may; what it keeps of a page goes with the page, and
-/// what it keeps of a space with the space, and nothing else goes.
+/// A device keeps translations only once it may; a page that goes is not among what it keeps then;
+/// what it keeps of a space goes with the space, and nothing else goes.
 pub(super) fn ats<P: Platform<Registers: Clone>>(
     rig: &Rig<'_, '_, '_, P>,
     device: &DmaTest<'_>,
@@ -101,17 +101,19 @@ fn of_kind<P: Platform<Registers: Clone>>(
     reaches(device, staying, &other, 0x6003)?;
     holds(device, 3)?;
 
-    guest.unmap(FIRST, &[(&attached, GOES)])?;
+    guest.unmap(FIRST, &attached)?;
+    holds(device, 0)?;
     lost.reset();
     is_blocked(device, losing, &lost)?;
     reaches(device, going, &kept, 0x6004)?;
+    reaches(device, staying, &other, 0x6005)?;
     rig.sabotage();
     guest.release(&[(&attached, GOES)])?;
     kept.reset();
     is_blocked(device, going, &kept)?;
     is_blocked(device, losing, &lost)?;
     holds(device, 1)?;
-    reaches(device, staying, &other, 0x6005)?;
+    reaches(device, staying, &other, 0x6006)?;
     if !kept.is_untouched() || !lost.is_untouched() {
         return Err(Failure::Landed { at: kept.pa() });
     }
@@ -119,7 +121,7 @@ fn of_kind<P: Platform<Registers: Clone>>(
     guest.set_ats(&attached, Ats::Off)?;
     holds(device, 0)?;
     is_blocked(device, staying, &other)?;
-    guest.reaches(&attached, staying, &other, 0x6006)?;
+    guest.reaches(&attached, staying, &other, 0x6007)?;
     guest.detach(attached)?;
     guest.close()?;
     [goes, stays].into_iter().for_each(AddressSpace::free);

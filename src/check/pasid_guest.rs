@@ -8,18 +8,19 @@ use super::bench::{self, Bench};
 use super::dma::Place;
 use super::dma_test::{DmaTest, Ended};
 use super::guest::{WINDOW, WINDOW_BYTES};
-use super::page::Page;
+use super::page::{PAGE_BYTES, Page};
 use crate::addr::Ipa;
 use crate::discover::List;
 use crate::hw::Platform;
 use crate::id::{Asid, Pasid};
 use crate::smmu::{
     Assignment, Context, ContextShape, Contexts, Flush, PendingRelease, Releasing, Smmu,
+    invalidate_with,
 };
 use crate::space::nesting::Nesting;
 use crate::space::window::Window;
 use crate::spec::cd::Faults;
-use crate::spec::command::{Command, ResumeAction};
+use crate::spec::command::ResumeAction;
 use crate::spec::stage1::PageAccess;
 use crate::spec::ste::{Ats, CdFormat, Untagged};
 
@@ -210,35 +211,23 @@ impl<'p, P: Platform<Registers: Clone>> PasidGuest<'p, P> {
         Ok(())
     }
 
-    /// Takes the guest's memory at `ipa` away: when it returns no device holds a translation that
-    /// leads there, by one of `bindings`, and no SMMU does.
-    pub(super) fn unmap(
-        &self,
-        ipa: Ipa,
-        bindings: &[Binding<'_, '_, '_, 'p, P>],
-    ) -> Result<(), Failure> {
-        self.bench.unmap(ipa)?;
-        for behind in [Behind::First, Behind::Second] {
-            let forget = Self::atc_inv(bindings, behind);
-            if forget.clone().next().is_some() {
-                let smmu = self.smmu(behind)?;
-                smmu.wait(smmu.submit_then_sync(forget)?)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// What has devices drop the translations that they keep of a space.
-    fn atc_inv(
-        bindings: &[Binding<'_, '_, '_, 'p, P>],
-        behind: Behind,
-    ) -> impl Iterator<Item = Command> + Clone {
-        let keep_any = move |(of, _): &&Binding<'_, '_, '_, 'p, P>| {
-            of.behind == behind && of.ats.get() != Ats::Off
-        };
-        let bindings = bindings.iter().filter(keep_any);
-        bindings
-            .map(|(of, pasid)| Command::atc_inv_substream(of.device.stream(), pasid.substream()))
+    /// Takes the guest's page at `ipa` away: when it returns neither an SMMU nor `of`, the one device
+    /// that may, holds a translation that leads there.
+    pub(super) fn unmap(&self, ipa: Ipa, of: &Attached<'_, '_, 'p, P>) -> Result<(), Failure> {
+        let (first, its) = (&self.bench.smmu, self.smmu(of.behind)?);
+        let smmus = [first].into_iter().chain(self.bench.second.as_ref());
+        let mut stage2 = self.bench.stage2.borrow_mut();
+        let change = stage2.unmap(ipa, PAGE_BYTES)?;
+        let stream = of.device.stream();
+        let tables = invalidate_with(smmus, change, |smmu| {
+            let is_its = core::ptr::eq(smmu, its);
+            let forget = is_its.then(|| smmu.atc_inv_everything(stream));
+            forget.into_iter().flatten()
+        })
+        .map_err(|refused| Failure::Command(refused.error))?;
+        stage2
+            .reclaim(tables)
+            .map_err(|_| Failure::Not("its own stage 2 takes the tables back"))
     }
 
     /// Takes a space away from all devices that use it: every CD quieted, then one train for each
