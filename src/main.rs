@@ -7,7 +7,7 @@ mod image;
 use core::panic::PanicInfo;
 
 use image::devices::Functions;
-use image::{Refusal, devices, gates, memory, report};
+use image::{Refusal, devices, gates, memory, report, sites};
 use portcullis::arch::uart::Kind;
 use portcullis::arch::{self, Start, console, end, entry, println};
 use portcullis::check;
@@ -64,7 +64,9 @@ fn run(start: Start) -> Result<(), Refusal> {
     report::devices(&machine, &functions);
 
     let driven = devices::bring_up(&machine, &ecams, &functions)?;
-    let bench = devices::for_self_check(&host, &machine, &driven).ok_or(Refusal::NoSmmu)?;
+    let tests = sites::map_test_devices(&machine)?;
+    let sites = sites::all(&machine, &driven, &tests)?;
+    let bench = sites::for_self_check(&host, &sites);
     let sabotaged = sabotaged(machine.bootargs.as_str())?;
     let summary = check::run(&bench, sabotaged, &mut |line| println!("{line}"));
     match summary.failed {

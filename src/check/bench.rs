@@ -2,14 +2,15 @@
 
 use core::cell::RefCell;
 
-use super::edu::Edu;
+use super::dma::{Dma, Place};
 use super::nvme::NvmeError;
+use super::page::{PAGE_BYTES, Page};
 use super::{Failure, Rig};
-use crate::addr::{Iova, Ipa, Pa};
-use crate::hw::{CpuTlb, Frames, Platform, PoolShape, wait_until};
-use crate::id::{StreamId, Vmid};
+use crate::addr::{Iova, Ipa};
+use crate::hw::{CpuTlb, Platform, PoolShape, wait_until};
+use crate::id::{Pasid, StreamId, Vmid};
 use crate::smmu::{
-    Explanation, Features, Outcome, Settings, Smmu, StreamError, Unpublished, Unsynced, invalidate,
+    Explanation, Outcome, Settings, Smmu, StreamError, Unpublished, Unsynced, invalidate,
 };
 use crate::space::stage2::{CpuRoot, PageSizes, Reclaim, Stage2, Stage2Config};
 use crate::spec::event::Event;
@@ -17,11 +18,6 @@ use crate::spec::vmsa::{Attributes, BbmLevel, Granule, Permissions, WalkCoherenc
 
 /// How long an event may take after the DMA that caused it.
 const EVENT_TIMEOUT_US: u64 = 100_000;
-/// What a page holds before DMA is aimed at it.
-pub(super) const UNTOUCHED: u64 = 0x5555_5555_5555_5555;
-
-const PAGE_BYTES: u64 = 1 << LOG2_PAGE_BYTES;
-const LOG2_PAGE_BYTES: u8 = 12;
 /// The guest's addresses are 39 bits wide, as small a root as there is with 4 KiB pages.
 const IPA_BITS: u8 = 39;
 const TABLES: PoolShape = PoolShape {
@@ -29,18 +25,19 @@ const TABLES: PoolShape = PoolShape {
     log2_pages_per_chunk: 4,
 };
 
-/// An SMMU, a stage 2 that no stream uses yet, and the devices.
+/// An SMMU, a stage 2 that no stream uses yet, and a second SMMU where there is to be one.
 pub(super) struct Bench<'p, P: Platform> {
     pub(super) platform: &'p P,
     pub(super) smmu: Smmu<'p, P>,
+    pub(super) second: Option<Smmu<'p, P>>,
     pub(super) stage2: RefCell<Stage2<'p, P>>,
     cpus: CpuWalkers<'p, P>,
 }
 
-/// Tables of a guest's, of a shape that the SMMU and the CPUs can walk.
+/// Tables of a guest's, of a shape that the SMMUs and the CPUs can walk.
 fn guest<'p, P: Platform>(
     walkers: &CpuWalkers<'p, P>,
-    features: &Features,
+    smmus: [Option<&Smmu<'p, P>>; 2],
     vmid: Vmid,
 ) -> Result<Stage2<'p, P>, Failure> {
     let mut config = Stage2Config {
@@ -53,9 +50,11 @@ fn guest<'p, P: Platform>(
         tables: TABLES,
         vmid,
     };
-    config
-        .fit(features)
-        .map_err(|why| Failure::Stream(StreamError::Unwalkable(why)))?;
+    for smmu in smmus.into_iter().flatten() {
+        config
+            .fit(smmu.features())
+            .map_err(|why| Failure::Stream(StreamError::Unwalkable(why)))?;
+    }
     let (platform, tlb) = (walkers.platform, walkers.tlb);
     Ok(Stage2::with_cpus(platform, config, tlb, CpuRoot::Own)?)
 }
@@ -67,73 +66,41 @@ struct CpuWalkers<'p, P> {
     tlb: &'p dyn CpuTlb,
 }
 
-/// A page of memory, mapped nowhere yet.
-pub(super) struct Page<'p, P: Platform> {
-    platform: &'p P,
-    frames: Frames,
-}
-
-impl<'p, P: Platform> Page<'p, P> {
-    pub(super) fn new(platform: &'p P) -> Result<Self, Failure> {
-        let frames = platform
-            .allocate(LOG2_PAGE_BYTES)
-            .ok_or(Failure::NoMemory)?;
-        frames.fill(platform, UNTOUCHED);
-        Ok(Self { platform, frames })
-    }
-
-    pub(super) const fn frames(&self) -> &Frames {
-        &self.frames
-    }
-
-    pub(super) const fn pa(&self) -> Pa {
-        self.frames.base()
-    }
-
-    pub(super) fn first(&self) -> u64 {
-        self.frames
-            .words(self.platform)
-            .first()
-            .map_or(0, |word| self.platform.load(word))
-    }
-
-    /// Makes the page as it was when it was new.
-    pub(super) fn reset(&self) {
-        self.frames.fill(self.platform, UNTOUCHED);
-    }
-
-    pub(super) fn is_untouched(&self) -> bool {
-        let mut words = self.frames.words(self.platform).iter();
-        words.all(|word| self.platform.load(word) == UNTOUCHED)
-    }
-
-    pub(super) fn free(self) {
-        self.platform.free(self.frames);
-    }
-}
-
 impl<'p, P: Platform<Registers: Clone>> Bench<'p, P> {
     /// Takes over the SMMU that the devices are behind, with `settings` changed by `adjust`.
     pub(super) fn with(
         rig: &Rig<'_, '_, 'p, P>,
         adjust: impl FnOnce(&mut Settings),
     ) -> Result<Self, Failure> {
-        let devices = rig.devices;
-        let platform = devices.platform;
-        let mut settings = Settings::new(devices.last_stream);
-        settings.unpublished = Unpublished::Recorded;
-        adjust(&mut settings);
-        let registers = devices.registers.clone();
-        let smmu = Smmu::take_over(platform, registers, devices.firmware, settings)?;
+        Self::over(rig, take_over(rig, adjust)?, None)
+    }
+
+    /// Takes over the SMMUs of both.
+    pub(super) fn of_two(
+        rig: &Rig<'_, '_, 'p, P>,
+        other: &Rig<'_, '_, 'p, P>,
+    ) -> Result<Self, Failure> {
+        let smmu = take_over(rig, |_| {})?;
+        Self::over(rig, smmu, Some(take_over(other, |_| {})?))
+    }
+
+    fn over(
+        rig: &Rig<'_, '_, 'p, P>,
+        smmu: Smmu<'p, P>,
+        second: Option<Smmu<'p, P>>,
+    ) -> Result<Self, Failure> {
+        let (devices, platform) = (rig.devices, rig.platform());
         let cpus = CpuWalkers {
             platform,
             output_bits: devices.cpu_output_bits,
             tlb: devices.cpu_tlb,
         };
-        let stage2 = RefCell::new(guest(&cpus, smmu.features(), Vmid::new(7))?);
+        let smmus = [Some(&smmu), second.as_ref()];
+        let stage2 = RefCell::new(guest(&cpus, smmus, Vmid::new(7))?);
         Ok(Self {
             platform,
             smmu,
+            second,
             stage2,
             cpus,
         })
@@ -141,7 +108,7 @@ impl<'p, P: Platform<Registers: Clone>> Bench<'p, P> {
 
     /// The stage 2 of another guest.
     pub(super) fn another_guest(&self) -> Result<Stage2<'p, P>, Failure> {
-        guest(&self.cpus, self.smmu.features(), Vmid::new(8))
+        guest(&self.cpus, [Some(&self.smmu), None], Vmid::new(8))
     }
 
     pub(super) fn new(rig: &Rig<'_, '_, 'p, P>) -> Result<Self, Failure> {
@@ -171,7 +138,7 @@ impl<'p, P: Platform<Registers: Clone>> Bench<'p, P> {
 
     /// Waits until the SMMU has forgotten what `change` took away.
     pub(super) fn confirm<T>(&self, change: Unsynced<T>) -> Result<T, Failure> {
-        invalidate(&[&self.smmu], change).map_err(|refused| Failure::Command(refused.error))
+        confirm_on(&self.smmu, self.second.as_ref(), change)
     }
 
     fn reclaim(&self, tables: Reclaim<'p, P>) -> Result<(), Failure> {
@@ -187,61 +154,47 @@ impl<'p, P: Platform<Registers: Clone>> Bench<'p, P> {
         Ok(self.smmu.publish(&[stream], &walk)?)
     }
 
-    /// Has `edu` write `value` at `ipa`, and wants to find it in `page`.
+    /// Has `device` write `value` at `ipa`, and wants to find it in `page`.
     pub(super) fn lands(
         &self,
-        edu: &Edu<'_>,
+        device: &dyn Dma<P>,
         ipa: Ipa,
         page: &Page<'_, P>,
         value: u16,
     ) -> Result<(), Failure> {
-        self.reaches(edu, Iova::new(ipa.as_u64()), page, value)
+        self.reaches(device, Iova::new(ipa.as_u64()), page, value)
     }
 
-    /// Has `edu` write `value` at `iova`, and wants to find it in `page`.
+    /// Has `device` write `value` at `place`, and wants to find it in `page`.
     pub(super) fn reaches(
         &self,
-        edu: &Edu<'_>,
-        iova: Iova,
+        device: &dyn Dma<P>,
+        place: impl Into<Place>,
         page: &Page<'_, P>,
         value: u16,
     ) -> Result<(), Failure> {
-        edu.write(iova, value)?;
-        let found = page.first();
-        if found & 0xffff_ffff == u64::from(value) {
-            Ok(())
-        } else {
-            Err(Failure::DidNotReach {
-                at: page.pa(),
-                found,
-                because: self.explain(edu.stream(), iova),
-            })
-        }
+        reaches(&self.smmu, self.platform, device, place.into(), page, value)
     }
 
-    /// Has `edu` write at `iova`, and wants `page` to stay as it was.
+    /// Has `device` write at `place`, and wants `page` to stay as it was.
     pub(super) fn is_blocked(
         &self,
-        edu: &Edu<'_>,
-        iova: Iova,
+        device: &dyn Dma<P>,
+        place: impl Into<Place>,
         page: &Page<'_, P>,
     ) -> Result<(), Failure> {
-        let before = page.first();
-        edu.write(iova, !(before as u16))?;
-        if page.first() == before {
-            Ok(())
-        } else {
-            Err(Failure::Reached {
-                at: page.pa(),
-                because: self.explain(edu.stream(), iova),
-            })
-        }
+        is_blocked(&self.smmu, self.platform, device, place.into(), page)
     }
 
-    /// Wants that nothing faulted since events were last looked for: records of transactions that
-    /// ended before a CMD_SYNC are in the queue when it completes (§4.7.3).
+    /// Has the records of all transactions that have ended in the event queue, or lost: those of
+    /// what ended before a CMD_SYNC are when it completes (§4.7.3).
+    pub(super) fn settle_events(&self) -> Result<(), Failure> {
+        Ok(self.smmu.wait(self.smmu.submit(&[&[]])?)?)
+    }
+
+    /// Wants that nothing faulted since events were last looked for.
     pub(super) fn no_event(&self) -> Result<(), Failure> {
-        self.smmu.wait(self.smmu.submit(&[&[]])?)?;
+        self.settle_events()?;
         let mut first = None;
         self.smmu.service(u32::MAX, |event| {
             first.get_or_insert(event);
@@ -318,14 +271,86 @@ impl<'p, P: Platform<Registers: Clone>> Bench<'p, P> {
             self.smmu.retract(streams)?;
         }
         let change = self.stage2.into_inner().dismantle();
-        let stage2 =
-            invalidate(&[&self.smmu], change).map_err(|refused| Failure::Command(refused.error))?;
-        if stage2.free() != 0 {
+        if confirm_on(&self.smmu, self.second.as_ref(), change)?.free() != 0 {
             return Err(Failure::Not("the stage 2 gives all its tables back"));
         }
         self.smmu.shut_down()?;
-        Ok(())
+        Ok(self.second.map_or(Ok(()), Smmu::shut_down)?)
     }
+}
+
+/// Waits until the SMMUs have forgotten what `change` took away.
+fn confirm_on<'p, P: Platform, T>(
+    first: &Smmu<'p, P>,
+    second: Option<&Smmu<'p, P>>,
+    change: Unsynced<T>,
+) -> Result<T, Failure> {
+    let both = [first, second.unwrap_or(first)];
+    let smmus = &both[..1 + usize::from(second.is_some())];
+    invalidate(smmus, change).map_err(|refused| Failure::Command(refused.error))
+}
+
+/// Takes over the SMMU of `rig`, with settings changed by `adjust`.
+fn take_over<'p, P: Platform<Registers: Clone>>(
+    rig: &Rig<'_, '_, 'p, P>,
+    adjust: impl FnOnce(&mut Settings),
+) -> Result<Smmu<'p, P>, Failure> {
+    let site = rig.site;
+    let mut settings = Settings::new(site.last_stream);
+    settings.unpublished = Unpublished::Recorded;
+    adjust(&mut settings);
+    let registers = site.registers.clone();
+    Ok(Smmu::take_over(
+        rig.platform(),
+        registers,
+        site.firmware,
+        settings,
+    )?)
+}
+
+/// Has `device`, behind `smmu`, write `value` at `place`, and wants to find it in `page`.
+pub(super) fn reaches<P: Platform>(
+    smmu: &Smmu<'_, P>,
+    platform: &P,
+    device: &dyn Dma<P>,
+    place: Place,
+    page: &Page<'_, P>,
+    value: u16,
+) -> Result<(), Failure> {
+    device.write(platform, place, value)?;
+    let found = page.first();
+    if found & 0xffff_ffff == u64::from(value) {
+        return Ok(());
+    }
+    Err(Failure::DidNotReach {
+        at: page.pa(),
+        found,
+        because: explain(smmu, device, place),
+    })
+}
+
+/// Has `device`, behind `smmu`, write at `place`, and wants `page` to stay as it was.
+pub(super) fn is_blocked<P: Platform>(
+    smmu: &Smmu<'_, P>,
+    platform: &P,
+    device: &dyn Dma<P>,
+    place: Place,
+    page: &Page<'_, P>,
+) -> Result<(), Failure> {
+    let before = page.first();
+    device.write(platform, place, !(before as u16))?;
+    if page.first() == before {
+        return Ok(());
+    }
+    Err(Failure::Reached {
+        at: page.pa(),
+        because: explain(smmu, device, place),
+    })
+}
+
+fn explain<P: Platform>(smmu: &Smmu<'_, P>, device: &dyn Dma<P>, place: Place) -> Explanation {
+    let substream = place.pasid.map(Pasid::substream);
+    smmu.explain(device.stream(), substream, place.iova)
 }
 
 /// Maps `page` at `ipa` of `stage2`, readable and writable.

@@ -4,9 +4,10 @@
 //! the register write that raised it returns. Its DMA engine proper can read, and takes 100 ms.
 
 use super::Failure;
+use super::dma::{Dma, Place};
 use crate::addr::Iova;
 use crate::discover::Rid;
-use crate::hw::{Clock, Mmio, Registers, wait_until};
+use crate::hw::{Clock, Mmio, Platform, Registers, wait_until};
 use crate::id::StreamId;
 use crate::pci::{Ecam, Msi};
 
@@ -34,53 +35,26 @@ pub struct Edu<'m> {
     rid: Rid,
     registers: &'m Mmio,
     stream: StreamId,
+    without_reset: Option<&'static str>,
 }
 
 impl<'m> Edu<'m> {
-    /// The function at `rid`, with BAR 0 at `registers`.
+    /// The function at `rid`, with BAR 0 at `registers`; `without_reset` is why the board lets it
+    /// change owners without a reset, which it does not have.
     pub const fn new(
         ecam: &'m Ecam<Mmio>,
         rid: Rid,
         registers: &'m Mmio,
         stream: StreamId,
+        without_reset: Option<&'static str>,
     ) -> Self {
         Self {
             ecam,
             rid,
             registers,
             stream,
+            without_reset,
         }
-    }
-
-    /// The StreamID of its traffic.
-    pub(super) const fn stream(&self) -> StreamId {
-        self.stream
-    }
-
-    /// Writes `value` to the four bytes at `iova`, a multiple of 4; done when it returns.
-    pub(super) fn write(&self, iova: Iova, value: u16) -> Result<(), Failure> {
-        let message = Msi {
-            address: iova,
-            data: value,
-        };
-        self.ecam.set_msi(self.rid, message)?;
-        self.registers.write32(RAISE, 1);
-        // A read behind the write: what was posted on the way has arrived.
-        let raised = self.registers.read32(RAISE);
-        self.registers.write32(ACKNOWLEDGE, raised | 1);
-        Ok(())
-    }
-
-    /// Copies `bytes` bytes, at most 4096, from `from` to `to`, through its buffer.
-    pub(super) fn copy(
-        &self,
-        clock: &impl Clock,
-        from: Iova,
-        to: Iova,
-        bytes: u64,
-    ) -> Result<(), Failure> {
-        self.run(clock, from.as_u64(), BUFFER, bytes, RUN)?;
-        self.run(clock, BUFFER, to.as_u64(), bytes, RUN | TO_MEMORY)
     }
 
     fn run(
@@ -99,5 +73,40 @@ impl<'m> Edu<'m> {
             (self.registers.read64(COMMAND) & RUN == 0).then_some(())
         })
         .map_err(|_| Failure::Not("the device's DMA engine comes to an end"))
+    }
+}
+
+impl<P: Platform> Dma<P> for Edu<'_> {
+    fn stream(&self) -> StreamId {
+        self.stream
+    }
+
+    fn write(&self, _: &P, place: Place, value: u16) -> Result<(), Failure> {
+        if place.pasid.is_some() {
+            return Err(Failure::Missing("PASID of an edu function"));
+        }
+        let message = Msi {
+            address: place.iova,
+            data: value,
+        };
+        self.ecam.set_msi(self.rid, message)?;
+        self.registers.write32(RAISE, 1);
+        // A read behind the write: what was posted on the way has arrived.
+        let raised = self.registers.read32(RAISE);
+        self.registers.write32(ACKNOWLEDGE, raised | 1);
+        Ok(())
+    }
+
+    fn copy(&self, platform: &P, from: Iova, to: Iova, bytes: u64) -> Result<(), Failure> {
+        self.run(platform, from.as_u64(), BUFFER, bytes, RUN)?;
+        self.run(platform, BUFFER, to.as_u64(), bytes, RUN | TO_MEMORY)
+    }
+
+    fn without_reset(&self) -> Option<&'static str> {
+        self.without_reset
+    }
+
+    fn reset(&self, _: &P) -> Result<(), Failure> {
+        Err(Failure::Missing("leave of the board for edu"))
     }
 }

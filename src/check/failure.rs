@@ -6,7 +6,8 @@ use super::nvme::NvmeError;
 use crate::addr::Pa;
 use crate::pci;
 use crate::smmu::{
-    CommandError, ContextError, Explanation, Misfit, ShutDownError, StreamError, TakeOverError,
+    CommandError, ContextError, Explanation, Misfit, ReleaseError, ShutDownError, StreamError,
+    TakeOverError,
 };
 use crate::space::handover::StopError;
 use crate::space::nesting::NestingError;
@@ -44,6 +45,8 @@ pub enum Failure {
         /// What came: ESR_EL2.
         syndrome: u64,
     },
+    /// A release was not confirmed.
+    Release(ReleaseError),
     /// Commands were not confirmed.
     Command(CommandError),
     /// A stage 2 was not made or changed.
@@ -119,6 +122,7 @@ from!(
     NestingError => Nesting,
     WindowError => Window,
     Misfit => Misfit,
+    ReleaseError => Release,
     CommandError => Command,
     Stage2Error => Stage2,
     pci::Refusal => Pci
@@ -147,6 +151,7 @@ impl fmt::Display for Failure {
             Self::Window(error) => error.fmt(f),
             Self::Misfit(misfit) => misfit.fmt(f),
             Self::Cpu { wanted, syndrome } => write!(f, "{wanted}: ESR_EL2 is {syndrome:#x}"),
+            Self::Release(error) => error.fmt(f),
             Self::Command(error) => error.fmt(f),
             Self::Stage2(error) => write!(f, "stage 2: {error}"),
             Self::Pci(error) => error.fmt(f),

@@ -1,54 +1,33 @@
-//! A guest for the checks: its stage-1 tables, in its own memory, and a device that uses them.
+//! A guest for the checks, with one address space that one device uses for all its traffic.
 
 use core::cell::RefCell;
 
-use super::bench::{Bench, Page};
+use super::address_space::AddressSpace;
+use super::bench::Bench;
+use super::page::Page;
 use super::{Failure, Rig};
-use crate::addr::{Iova, Ipa};
-use crate::hw::{Barrier, Platform};
+use crate::addr::Ipa;
+use crate::hw::Platform;
 use crate::id::{Asid, StreamId};
 use crate::smmu::{Context, ContextShape, Contexts};
 use crate::space::nesting::Nesting;
 use crate::space::window::Window;
 use crate::spec::cd::{Cd, Faults};
-use crate::spec::stage1::{Half, PageAccess, Stage1Descriptor, Stage1Walk, TopByte};
-use crate::spec::vmsa::{Cacheability, Granule, Shareability};
+use crate::spec::stage1::PageAccess;
 
-/// The guest's addresses: 39 bits, so three levels of tables.
-const VA_BITS: u8 = 39;
-/// The 2 MiB that its pages lie in.
-const REGION: u64 = 0x55_4000_0000;
-/// The 2 MiB behind, whose table is nowhere.
-const ASTRAY: u64 = REGION + (1 << 21);
-/// Where the guest's memory has its tables.
-const L1: Ipa = Ipa::new(0x2000_0000);
-const L2: Ipa = Ipa::new(0x2000_1000);
-const L3: Ipa = Ipa::new(0x2000_2000);
-/// Where it has nothing.
-pub(super) const NOWHERE: Ipa = Ipa::new(0x2f00_0000);
 /// The tag of its one address space.
 pub(super) const ASID: Asid = Asid::new(9);
-/// Normal memory, write-back, as attribute 0.
-const MEMORY_TYPES: u64 = 0xff;
+/// Where its memory has its tables.
+const TABLES: Ipa = Ipa::new(0x2000_0000);
 
-const WINDOW: Ipa = Ipa::new(0x7f_0000_0000);
-const WINDOW_BYTES: u64 = 1 << 21;
-
-/// The address of the guest's page number `number`, below 512.
-pub(super) const fn va(number: u64) -> Iova {
-    Iova::new(REGION + (number << 12))
-}
-
-/// An address that the guest's tables lead astray at.
-pub(super) const fn astray() -> Iova {
-    Iova::new(ASTRAY)
-}
+pub(super) const WINDOW: Ipa = Ipa::new(0x7f_0000_0000);
+pub(super) const WINDOW_BYTES: u64 = 1 << 21;
 
 /// A guest with one address space, and one device that uses it for all its traffic.
 pub(super) struct Guest<'p, P: Platform> {
     pub(super) bench: Bench<'p, P>,
     window: RefCell<Window<'p, P>>,
-    tables: [Page<'p, P>; 3],
+    space: AddressSpace<'p, P>,
     pub(super) contexts: Contexts<'p, P>,
 }
 
@@ -57,39 +36,15 @@ impl<'p, P: Platform<Registers: Clone>> Guest<'p, P> {
     pub(super) fn new(rig: &Rig<'_, '_, 'p, P>, stream: StreamId) -> Result<Self, Failure> {
         let bench = Bench::new(rig)?;
         let platform = rig.platform();
-        let tables = [
-            Page::new(platform)?,
-            Page::new(platform)?,
-            Page::new(platform)?,
-        ];
-        for (page, ipa) in tables.iter().zip([L1, L2, L3]) {
-            page.frames().fill(platform, 0);
-            bench.map(ipa, page)?;
-        }
-        put(
-            platform,
-            &tables[0],
-            index(REGION, 30),
-            Stage1Descriptor::table(L2),
-        );
-        put(
-            platform,
-            &tables[1],
-            index(REGION, 21),
-            Stage1Descriptor::table(L3),
-        );
-        put(
-            platform,
-            &tables[1],
-            index(ASTRAY, 21),
-            Stage1Descriptor::table(NOWHERE),
-        );
-        let mut window = {
+        let (space, mut window) = {
             let stage2 = &mut bench.stage2.borrow_mut();
-            Window::new(platform, stage2, WINDOW, WINDOW_BYTES)?
+            (
+                AddressSpace::new(platform, stage2, TABLES, ASID)?,
+                Window::new(platform, stage2, WINDOW, WINDOW_BYTES)?,
+            )
         };
         let shape = ContextShape::Single {
-            walk: walk(),
+            walk: *space.walk(),
             faults: Faults::Abort,
         };
         let contexts = Nesting {
@@ -101,20 +56,14 @@ impl<'p, P: Platform<Registers: Clone>> Guest<'p, P> {
         Ok(Self {
             bench,
             window: RefCell::new(window),
-            tables,
+            space,
             contexts,
         })
     }
 
     /// Maps the guest's page number `number` to `to`, where nothing was.
     pub(super) fn map(&self, number: u64, to: Ipa, access: PageAccess) {
-        let descriptor = Stage1Descriptor::page(to, access);
-        put(
-            self.bench.platform,
-            &self.tables[2],
-            number as usize,
-            descriptor,
-        );
+        self.space.map(number, to, access);
     }
 
     /// Gives the guest `page` as its memory at `ipa`, and maps page number `number` to it.
@@ -127,7 +76,7 @@ impl<'p, P: Platform<Registers: Clone>> Guest<'p, P> {
     /// Lets the device use the address space again, after it was taken away.
     pub(super) fn publish(&self) -> Result<(), Failure> {
         let no_leaf = |_| None;
-        let how = (&walk(), Faults::Abort);
+        let how = (self.space.walk(), Faults::Abort);
         Ok(self
             .bench
             .smmu
@@ -136,7 +85,8 @@ impl<'p, P: Platform<Registers: Clone>> Guest<'p, P> {
 
     /// The CD by which the device's traffic is translated.
     pub(super) fn cd(&self) -> Result<Cd, Failure> {
-        Ok(self.bench.smmu.features().cd(&walk(), Faults::Abort)?)
+        let features = self.bench.smmu.features();
+        Ok(features.cd(self.space.walk(), Faults::Abort)?)
     }
 
     /// Where the window has its first page, in which that CD lies.
@@ -149,7 +99,7 @@ impl<'p, P: Platform<Registers: Clone>> Guest<'p, P> {
         let Self {
             bench,
             window,
-            tables,
+            space,
             contexts,
         } = self;
         let mut window = window.into_inner();
@@ -166,40 +116,7 @@ impl<'p, P: Platform<Registers: Clone>> Guest<'p, P> {
             }
         }
         bench.close(&[])?;
-        for page in tables {
-            page.free();
-        }
+        space.free();
         Ok(())
-    }
-}
-
-/// The guest's address space.
-const fn walk() -> Stage1Walk {
-    Stage1Walk {
-        asid: ASID,
-        low: Some(Half {
-            root: L1,
-            granule: Granule::Kib4,
-            va_bits: VA_BITS,
-            top_byte: TopByte::Checked,
-            inner: Cacheability::WriteBack,
-            outer: Cacheability::WriteBack,
-            shareability: Shareability::Inner,
-        }),
-        high: None,
-        output_bits: 40,
-        memory_types: MEMORY_TYPES,
-    }
-}
-
-/// Which entry of a table, each of which spans `2^log2_span` bytes, is for `va`.
-const fn index(va: u64, log2_span: u8) -> usize {
-    (va >> log2_span) as usize & 511
-}
-
-fn put<P: Platform>(platform: &P, table: &Page<'_, P>, index: usize, descriptor: Stage1Descriptor) {
-    if let Some(word) = table.frames().words(platform).get(index) {
-        platform.store(word, descriptor.as_u64());
-        platform.barrier(Barrier::Publish);
     }
 }

@@ -1,7 +1,9 @@
 //! Streams that change owners under real devices.
 
-use super::bench::{Bench, Page, map};
-use super::nvme::{Pages, Shared};
+use super::bench::{Bench, map};
+use super::dma::Dma;
+use super::nvme::{NvmeFunction, Pages, Shared};
+use super::page::Page;
 use super::{Failure, Rig};
 use crate::addr::{Iova, Ipa};
 use crate::hw::Platform;
@@ -20,15 +22,6 @@ const fn iova(ipa: Ipa) -> Iova {
     Iova::new(ipa.as_u64())
 }
 
-/// What was the old owner's to reach is never reached again once its stream was handed over, and
-/// the same address leads to the new owner's memory.
-pub(super) fn between_two_stage2s<P: Platform<Registers: Clone>>(
-    rig: &Rig<'_, '_, '_, P>,
-) -> Result<(), Failure> {
-    without_reset(rig)?;
-    after_a_reset(rig)
-}
-
 fn give<P: Platform>(quiet: Quiet<'_, '_, P>, to: &Stage2<'_, P>) -> Result<Reset, Failure> {
     match quiet.give(&to.walk()) {
         Ok(given) => Ok(given.reset),
@@ -37,38 +30,50 @@ fn give<P: Platform>(quiet: Quiet<'_, '_, P>, to: &Stage2<'_, P>) -> Result<Rese
     }
 }
 
-/// An edu, which has no reset: the board allows that, and what comes of it says so.
-fn without_reset<P: Platform<Registers: Clone>>(rig: &Rig<'_, '_, '_, P>) -> Result<(), Failure> {
-    let because = rig
-        .devices
-        .edu_without_reset
-        .ok_or(Failure::Missing("leave of the board for edu"))?;
-    let edu = rig.edu(0)?;
+/// What was the old owner's to reach is never reached again once its stream was handed over, and
+/// the same address leads to the new owner's memory.
+///
+/// An edu has no reset: the board allows that, and what comes of it says so.
+pub(super) fn between_two_stage2s<P: Platform<Registers: Clone>>(
+    rig: &Rig<'_, '_, '_, P>,
+    device: &dyn Dma<P>,
+) -> Result<(), Failure> {
     let [at, ..] = SHARED;
     let bench = Bench::new(rig)?;
     let (old_page, new_page) = (Page::new(rig.platform())?, Page::new(rig.platform())?);
     let mut new = bench.another_guest()?;
     bench.map(at, &old_page)?;
     map(&mut new, at, &new_page)?;
-    bench.publish(edu.stream())?;
-    bench.lands(edu, at, &old_page, 0xa1a1)?;
+    bench.publish(device.stream())?;
+    bench.lands(device, at, &old_page, 0xa1a1)?;
     rig.sabotage();
 
-    let streams = [edu.stream()];
+    let streams = [device.stream()];
     let stopped = stop(&bench.smmu, &streams, DeviceCaches::None)?;
-    bench.is_blocked(edu, iova(at), &old_page)?;
-    let quiet = stopped
-        .without_reset(because)
-        .map_err(|_| Failure::Not("a device without ATS can go on without a reset"))?;
-    if give(quiet, &new)? != (Reset::Omitted { because }) {
-        return Err(Failure::Not("a hand-over without a reset says so"));
+    bench.is_blocked(device, iova(at), &old_page)?;
+    let (quiet, reset) = match device.without_reset() {
+        Some(because) => {
+            let quiet = stopped
+                .without_reset(because)
+                .map_err(|_| Failure::Not("a device without ATS can go on without a reset"))?;
+            (quiet, Reset::Omitted { because })
+        }
+        None => {
+            let quiet = stopped
+                .reset(|| device.reset(rig.platform()))
+                .map_err(|NotReset { error, .. }| error)?;
+            (quiet, Reset::Done)
+        }
+    };
+    if give(quiet, &new)? != reset {
+        return Err(Failure::Not("a hand-over says what became of the device"));
     }
     old_page.reset();
-    bench.lands(edu, at, &new_page, 0xb2b2)?;
+    bench.lands(device, at, &new_page, 0xb2b2)?;
     if !old_page.is_untouched() {
         return Err(Failure::Reached {
             at: old_page.pa(),
-            because: bench.explain(edu.stream(), iova(at)),
+            because: bench.explain(device.stream(), iova(at)),
         });
     }
     bench.no_event()?;
@@ -79,11 +84,17 @@ fn without_reset<P: Platform<Registers: Clone>>(rig: &Rig<'_, '_, '_, P>) -> Res
 }
 
 /// An NVMe controller that its owner left enabled: a function level reset takes its queues away.
-fn after_a_reset<P: Platform<Registers: Clone>>(rig: &Rig<'_, '_, '_, P>) -> Result<(), Failure> {
-    let (nvme, stream) = rig.nvme()?;
-    let (ecam, rid) = rig.devices.nvme_function.ok_or(Failure::Missing(
-        "configuration space of the NVMe controller",
-    ))?;
+pub(super) fn of_nvme<P: Platform<Registers: Clone>>(
+    rig: &Rig<'_, '_, '_, P>,
+    function: &NvmeFunction<'_>,
+) -> Result<(), Failure> {
+    let NvmeFunction {
+        driver: nvme,
+        stream,
+        ecam,
+        rid,
+    } = function;
+    let (stream, rid) = (*stream, *rid);
     let bench = Bench::new(rig)?;
     let (old_pages, new_pages) = (three(rig)?, three(rig)?);
     let mut new = bench.another_guest()?;

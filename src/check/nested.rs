@@ -1,8 +1,10 @@
 //! Checks of both stages together, under real devices.
 
-use super::bench::Page;
-use super::guest::{ASID, Guest, NOWHERE, astray, va};
-use super::nvme::{Pages, Shared};
+use super::address_space::{NOWHERE, astray, va};
+use super::dma::Dma;
+use super::guest::{ASID, Guest};
+use super::nvme::{NvmeFunction, Pages, Shared};
+use super::page::Page;
 use super::{Cpu, CpuAnswer, Failure, Rig};
 use crate::addr::{Iova, Ipa, Pa};
 use crate::hw::Platform;
@@ -38,9 +40,11 @@ fn is_of_stage2(fault: &Fault, iova: Iova, ipa: Ipa) -> bool {
 
 /// DMA goes where the guest's tables say, and from there where the stage 2 says; not where the
 /// stage 2 alone would lead.
-pub(super) fn dma<P: Platform<Registers: Clone>>(rig: &Rig<'_, '_, '_, P>) -> Result<(), Failure> {
-    let edu = rig.edu(0)?;
-    let guest = Guest::new(rig, edu.stream())?;
+pub(super) fn dma<P: Platform<Registers: Clone>>(
+    rig: &Rig<'_, '_, '_, P>,
+    device: &dyn Dma<P>,
+) -> Result<(), Failure> {
+    let guest = Guest::new(rig, device.stream())?;
     let decoy = Page::new(rig.platform())?;
     for (number, ipa, value) in [
         (0, FIRST, 0x1111),
@@ -52,12 +56,12 @@ pub(super) fn dma<P: Platform<Registers: Clone>>(rig: &Rig<'_, '_, '_, P>) -> Re
         let stage2_alone = Ipa::new(va(number).as_u64());
         guest.bench.map(stage2_alone, &decoy)?;
         let before = decoy.first();
-        guest.bench.reaches(edu, va(number), &page, value)?;
+        guest.bench.reaches(device, va(number), &page, value)?;
         if decoy.first() != before {
             return Err(Failure::Landed { at: decoy.pa() });
         }
         guest.bench.unmap(ipa)?;
-        guest.bench.is_blocked(edu, va(number), &page)?;
+        guest.bench.is_blocked(device, va(number), &page)?;
         guest.bench.unmap(stage2_alone)?;
         page.free();
     }
@@ -69,21 +73,21 @@ pub(super) fn dma<P: Platform<Registers: Clone>>(rig: &Rig<'_, '_, '_, P>) -> Re
 /// What the guest's own tables refuse is blocked, and the event says that it was they.
 pub(super) fn fault_stage1<P: Platform<Registers: Clone>>(
     rig: &Rig<'_, '_, '_, P>,
+    device: &dyn Dma<P>,
 ) -> Result<(), Failure> {
-    let edu = rig.edu(0)?;
-    let guest = Guest::new(rig, edu.stream())?;
+    let guest = Guest::new(rig, device.stream())?;
     let page = Page::new(rig.platform())?;
     guest.bench.map(FIRST, &page)?;
-    edu.write(va(1), 0x1234)?;
+    device.write(rig.platform(), (va(1)).into(), 0x1234)?;
     guest.bench.event(
-        edu.stream(),
+        device.stream(),
         "F_TRANSLATION of stage 1 by a write",
         |event| matches!(event.kind, EventKind::Translation(fault) if is_of_stage1(&fault, va(1))),
     )?;
     guest.map(2, FIRST, PageAccess::ReadOnly);
-    guest.bench.is_blocked(edu, va(2), &page)?;
+    guest.bench.is_blocked(device, va(2), &page)?;
     guest.bench.event(
-        edu.stream(),
+        device.stream(),
         "F_PERMISSION of stage 1 by a write",
         |event| {
             matches!(event.kind, EventKind::Permission { fault, .. }
@@ -91,7 +95,7 @@ pub(super) fn fault_stage1<P: Platform<Registers: Clone>>(
         },
     )?;
     guest.map(3, FIRST, PageAccess::ReadWrite);
-    guest.bench.reaches(edu, va(3), &page, 0x4444)?;
+    guest.bench.reaches(device, va(3), &page, 0x4444)?;
     guest.close()?;
     page.free();
     Ok(())
@@ -101,23 +105,23 @@ pub(super) fn fault_stage1<P: Platform<Registers: Clone>>(
 /// table, and the event says which IPA it was.
 pub(super) fn fault_stage2<P: Platform<Registers: Clone>>(
     rig: &Rig<'_, '_, '_, P>,
+    device: &dyn Dma<P>,
 ) -> Result<(), Failure> {
-    let edu = rig.edu(0)?;
-    let guest = Guest::new(rig, edu.stream())?;
+    let guest = Guest::new(rig, device.stream())?;
     let page = Page::new(rig.platform())?;
     guest.map(1, SECOND, PageAccess::ReadWrite);
-    edu.write(va(1), 0x1234)?;
+    device.write(rig.platform(), (va(1)).into(), 0x1234)?;
     guest.bench.event(
-        edu.stream(),
+        device.stream(),
         "F_TRANSLATION of stage 2 at an output of stage 1",
         |event| {
             matches!(event.kind, EventKind::Translation(fault)
                 if is_of_stage2(&fault, va(1), SECOND))
         },
     )?;
-    edu.write(astray(), 0x1234)?;
+    device.write(rig.platform(), (astray()).into(), 0x1234)?;
     guest.bench.event(
-        edu.stream(),
+        device.stream(),
         "F_TRANSLATION of stage 2 at a table of stage 1",
         |event| {
             // QEMU (10.0) leaves the event's S2 clear here, and no other but this class says that it
@@ -129,7 +133,7 @@ pub(super) fn fault_stage2<P: Platform<Registers: Clone>>(
         },
     )?;
     guest.give(2, FIRST, &page)?;
-    guest.bench.reaches(edu, va(2), &page, 0x5555)?;
+    guest.bench.reaches(device, va(2), &page, 0x5555)?;
     guest.close()?;
     page.free();
     Ok(())
@@ -138,9 +142,9 @@ pub(super) fn fault_stage2<P: Platform<Registers: Clone>>(
 /// An NVMe controller fetches a command, and writes data and completion, through both stages.
 pub(super) fn nvme_identify<P: Platform<Registers: Clone>>(
     rig: &Rig<'_, '_, '_, P>,
+    nvme: &NvmeFunction<'_>,
 ) -> Result<(), Failure> {
-    let (nvme, stream) = rig.nvme()?;
-    let guest = Guest::new(rig, stream)?;
+    let guest = Guest::new(rig, nvme.stream)?;
     let page = || Page::new(rig.platform());
     let (submission, completion, data) = (page()?, page()?, page()?);
     guest.give(0, FIRST, &submission)?;
@@ -150,7 +154,7 @@ pub(super) fn nvme_identify<P: Platform<Registers: Clone>>(
         frames,
         iova: va(number),
     };
-    nvme.identify(
+    nvme.driver.identify(
         rig.platform(),
         Pages {
             submission: shared(0, submission.frames()),
@@ -169,23 +173,23 @@ pub(super) fn nvme_identify<P: Platform<Registers: Clone>>(
 /// device, by way of the guest's own tables, and not a CPU.
 pub(super) fn window_is_sealed<P: Platform<Registers: Clone>>(
     rig: &Rig<'_, '_, '_, P>,
+    device: &dyn Dma<P>,
 ) -> Result<(), Failure> {
-    let edu = rig.edu(0)?;
-    let guest = Guest::new(rig, edu.stream())?;
+    let guest = Guest::new(rig, device.stream())?;
     let copy = Page::new(rig.platform())?;
     let cd_at = Guest::<P>::cd_at();
     guest.give(0, FIRST, &copy)?;
     guest.map(1, cd_at, PageAccess::ReadWrite);
-    edu.write(va(1), 0xffff)?;
+    device.write(rig.platform(), (va(1)).into(), 0xffff)?;
     guest.bench.event(
-        edu.stream(),
+        device.stream(),
         "F_PERMISSION of stage 2 by a write",
         |event| {
             matches!(event.kind, EventKind::Permission { fault, .. }
                 if is_of_stage2(&fault, va(1), cd_at))
         },
     )?;
-    edu.copy(rig.platform(), va(1), va(0), PAGE_BYTES)?;
+    device.copy(rig.platform(), va(1), va(0), PAGE_BYTES)?;
     let read = copy.frames().words(rig.platform());
     let wanted = guest.cd()?;
     for (i, word) in read.iter().enumerate() {
@@ -303,29 +307,29 @@ fn expect_refused(answer: CpuAnswer, at: Ipa) -> Result<(), Failure> {
 /// reaches nothing, and is not; after it was published again it does.
 pub(super) fn retract_blocks<P: Platform<Registers: Clone>>(
     rig: &Rig<'_, '_, '_, P>,
+    device: &dyn Dma<P>,
 ) -> Result<(), Failure> {
-    let edu = rig.edu(0)?;
-    let guest = Guest::new(rig, edu.stream())?;
+    let guest = Guest::new(rig, device.stream())?;
     let smmu = &guest.bench.smmu;
     let (context, contexts) = (Context::WholeStream, &guest.contexts);
     let page = Page::new(rig.platform())?;
     guest.give(1, FIRST, &page)?;
-    guest.bench.reaches(edu, va(1), &page, 0x6666)?;
+    guest.bench.reaches(device, va(1), &page, 0x6666)?;
     smmu.retract_context(contexts, context)?;
-    guest.bench.is_blocked(edu, va(1), &page)?;
-    guest.bench.event(edu.stream(), "C_BAD_CD", |event| {
+    guest.bench.is_blocked(device, va(1), &page)?;
+    guest.bench.event(device.stream(), "C_BAD_CD", |event| {
         event.kind == EventKind::BadCd
     })?;
     guest.publish()?;
-    guest.bench.reaches(edu, va(1), &page, 0x7777)?;
+    guest.bench.reaches(device, va(1), &page, 0x7777)?;
     smmu.quiet(&[ContextOf { contexts, context }])?;
     let vmid = contexts.vmid();
     smmu.wait(smmu.submit(&[&[Command::tlbi_nh_asid(vmid, ASID)]])?)?;
-    guest.bench.is_blocked(edu, va(1), &page)?;
+    guest.bench.is_blocked(device, va(1), &page)?;
     guest.bench.no_event()?;
     smmu.retract_context(contexts, context)?;
     guest.publish()?;
-    guest.bench.reaches(edu, va(1), &page, 0x8888)?;
+    guest.bench.reaches(device, va(1), &page, 0x8888)?;
     guest.close()?;
     page.free();
     Ok(())

@@ -3,7 +3,10 @@
 use core::fmt;
 
 use crate::addr::Iova;
-use crate::hw::{Frames, Platform, Registers, TimedOut, wait_until};
+use crate::discover::Rid;
+use crate::hw::{Frames, Mmio, Platform, Registers, TimedOut, wait_until};
+use crate::id::StreamId;
+use crate::pci::Ecam;
 
 const CC: usize = 0x14;
 const CSTS: usize = 0x1c;
@@ -73,6 +76,18 @@ pub(super) struct Pages<'a> {
     pub(super) submission: Shared<'a>,
     pub(super) completion: Shared<'a>,
     pub(super) data: Shared<'a>,
+}
+
+/// A controller as a PCI function.
+pub struct NvmeFunction<'m> {
+    /// Its driver.
+    pub driver: Nvme<&'m Mmio>,
+    /// The StreamID of its traffic.
+    pub stream: StreamId,
+    /// Where its configuration space is.
+    pub ecam: &'m Ecam<Mmio>,
+    /// Which it is there.
+    pub rid: Rid,
 }
 
 /// A controller.

@@ -1,6 +1,8 @@
 //! Checks of the two queues.
 
-use super::bench::{Bench, Page};
+use super::bench::Bench;
+use super::dma::Dma;
+use super::page::Page;
 use super::{Failure, Rig};
 use crate::addr::{Iova, Ipa};
 use crate::hw::Platform;
@@ -15,14 +17,15 @@ const LOG2_EVENTS: u8 = 4;
 /// With the event queue full, the loss is noticed and acknowledged, and the next fault is recorded.
 pub(super) fn overflow<P: Platform<Registers: Clone>>(
     rig: &Rig<'_, '_, '_, P>,
+    device: &dyn Dma<P>,
 ) -> Result<(), Failure> {
-    let edu = rig.edu(0)?;
     let bench = Bench::with(rig, |settings| settings.log2_events = LOG2_EVENTS)?;
-    bench.publish(edu.stream())?;
+    bench.publish(device.stream())?;
     let unmapped = |page: u64| Iova::new(0x1000_0000 + page * 0x1000);
     for page in 0..4 << LOG2_EVENTS {
-        edu.write(unmapped(page), 1)?;
+        device.write(rig.platform(), (unmapped(page)).into(), 1)?;
     }
+    bench.settle_events()?;
     rig.sabotage();
     let first = bench.smmu.service(u32::MAX, |_| {});
     if !first.events.lost_events {
@@ -38,24 +41,28 @@ pub(super) fn overflow<P: Platform<Registers: Clone>>(
         return Err(Failure::Not("the loss is told once"));
     }
     let last = 0x7f_0000_0000;
-    edu.write(Iova::new(last), 1)?;
-    bench.event(edu.stream(), "F_TRANSLATION of the next fault", |event| {
-        matches!(event.kind, EventKind::Translation(fault)
+    device.write(rig.platform(), (Iova::new(last)).into(), 1)?;
+    bench.event(
+        device.stream(),
+        "F_TRANSLATION of the next fault",
+        |event| {
+            matches!(event.kind, EventKind::Translation(fault)
             if fault.stage2_ipa == Some(Ipa::new(last)))
-    })?;
-    bench.close(&[edu.stream()])
+        },
+    )?;
+    bench.close(&[device.stream()])
 }
 
 /// A reserved opcode inside a train: its issuer is told, everybody else goes on.
 pub(super) fn illegal_command<P: Platform<Registers: Clone>>(
     rig: &Rig<'_, '_, '_, P>,
+    device: &dyn Dma<P>,
 ) -> Result<(), Failure> {
-    let edu = rig.edu(0)?;
     let bench = Bench::new(rig)?;
     let page = Page::new(rig.platform())?;
     let ipa = Ipa::new(0x1000_0000);
     bench.map(ipa, &page)?;
-    bench.publish(edu.stream())?;
+    bench.publish(device.stream())?;
     rig.sabotage();
     let harmless = Command::tlbi_s12_vmall(Vmid::new(1));
     let reserved = Command::reserved();
@@ -70,10 +77,10 @@ pub(super) fn illegal_command<P: Platform<Registers: Clone>>(
     }
     bench.smmu.wait(before)?;
     bench.smmu.wait(after)?;
-    bench.lands(edu, ipa, &page, 0xbbbb)?;
+    bench.lands(device, ipa, &page, 0xbbbb)?;
     bench.unmap(ipa)?;
-    bench.is_blocked(edu, Iova::new(ipa.as_u64()), &page)?;
-    bench.close(&[edu.stream()])?;
+    bench.is_blocked(device, Iova::new(ipa.as_u64()), &page)?;
+    bench.close(&[device.stream()])?;
     page.free();
     Ok(())
 }

@@ -1,5 +1,7 @@
 //! One fault for each check, put in below the driver: so that the tests see each check fail.
 
+use core::sync::atomic::{AtomicU64, Ordering};
+
 use crate::addr::Pa;
 
 /// Looks at a store to shared memory or a register, and says what is stored in its place; `None`:
@@ -8,6 +10,7 @@ pub type Hook = fn(at: Pa, value: u64) -> Option<u64>;
 
 const OPCODE_S2_IPA: u64 = 0x2a;
 const OPCODE_S12_VMALL: u64 = 0x28;
+const OPCODE_NH_ALL: u64 = 0x10;
 const OPCODE_SYNC: u64 = 0x46;
 const OPCODE_RESERVED: u64 = 0xff;
 
@@ -69,6 +72,21 @@ fn misplace_events(_: Pa, value: u64) -> Option<u64> {
     })
 }
 
+/// Whether this is the first word of a command of which the low 12 bits are `opcode`: it lies at a
+/// multiple of 16, as no index register of a queue does.
+const fn is_command(opcode: u64, at: Pa, value: u64) -> bool {
+    at.is_aligned(4) && value & 0xfff == opcode
+}
+
+/// A CMD_SYNC in place of a command of which the low 12 bits are `opcode`, and the second word 0.
+const fn sync_for(opcode: u64, at: Pa, value: u64) -> u64 {
+    if is_command(opcode, at, value) {
+        OPCODE_SYNC
+    } else {
+        value
+    }
+}
+
 /// TLB invalidations become CMD_SYNCs.
 fn forget_tlbi(_: Pa, value: u64) -> Option<u64> {
     Some(match value & 0xff {
@@ -78,13 +96,13 @@ fn forget_tlbi(_: Pa, value: u64) -> Option<u64> {
 }
 
 /// Entries of streams change in memory, and the SMMU is not told.
-fn forget_cfgi(_: Pa, value: u64) -> Option<u64> {
+fn forget_cfgi(at: Pa, value: u64) -> Option<u64> {
     const OPCODE_CFGI_STE: u64 = 0x03;
-    Some(if value & 0xffff_ffff == OPCODE_CFGI_STE {
-        OPCODE_SYNC
+    if value & 0xffff_f000 == 0 {
+        Some(sync_for(OPCODE_CFGI_STE, at, value))
     } else {
-        value
-    })
+        Some(value)
+    }
 }
 
 /// Pages of a guest's own tables lead one page further on.
@@ -130,14 +148,61 @@ fn unseal_pages(_: Pa, value: u64) -> Option<u64> {
 }
 
 /// Invalidations of a CD become CMD_SYNCs.
-fn forget_cfgi_cd(_: Pa, value: u64) -> Option<u64> {
+fn forget_cfgi_cd(at: Pa, value: u64) -> Option<u64> {
     const OPCODE_CFGI_CD: u64 = 0x05;
-    Some(if value & 0xffff_ffff == OPCODE_CFGI_CD {
-        OPCODE_SYNC
+    Some(sync_for(OPCODE_CFGI_CD, at, value))
+}
+
+/// Pages of two address spaces become one.
+fn share_guest_pages(_: Pa, value: u64) -> Option<u64> {
+    const ADDRESS: u64 = 0xffff_ffff_f000;
+    const THE_ONE: u64 = 0x3000_0000;
+    Some(if is_guest_page(value) {
+        value & !ADDRESS | THE_ONE
     } else {
         value
     })
 }
+
+/// A command of which the low 12 bits are `opcode` names another stream than it should.
+const fn misdirect(opcode: u64, at: Pa, value: u64) -> u64 {
+    const STREAM: u64 = 1 << 32;
+    if is_command(opcode, at, value) {
+        value ^ STREAM
+    } else {
+        value
+    }
+}
+
+/// Answers to stalled transactions are for another stream.
+fn misdirect_resume(at: Pa, value: u64) -> Option<u64> {
+    const OPCODE_RESUME: u64 = 0x44;
+    Some(misdirect(OPCODE_RESUME, at, value))
+}
+
+/// Invalidations of what a device keeps of a PASID go to another device.
+fn misdirect_atc_inv(at: Pa, value: u64) -> Option<u64> {
+    const OPCODE_ATC_INV: u64 = 0x40;
+    const WITH_PASID: u64 = 1 << 11;
+    Some(misdirect(OPCODE_ATC_INV | WITH_PASID, at, value))
+}
+
+/// TLB invalidations go to the SMMU that is told first, and become CMD_SYNCs for the other.
+fn tell_one_smmu(at: Pa, value: u64) -> Option<u64> {
+    let opcode = value & 0xff;
+    let is_tlbi = matches!(opcode, OPCODE_S2_IPA | OPCODE_S12_VMALL | OPCODE_NH_ALL);
+    if !is_tlbi || value >> 32 != 7 {
+        return Some(value);
+    }
+    // A queue is one page.
+    let queue = at.as_u64() >> 12;
+    let told = TOLD.compare_exchange(0, queue, Ordering::Relaxed, Ordering::Relaxed);
+    let is_other = told.is_err_and(|first| first != queue);
+    Some(if is_other { OPCODE_SYNC } else { value })
+}
+
+/// Where the queue is of the SMMU that was told first.
+static TOLD: AtomicU64 = AtomicU64::new(0);
 
 /// L1 descriptors of 256 entries are not stored.
 fn swallow_l1(_: Pa, value: u64) -> Option<u64> {
@@ -153,7 +218,9 @@ fn swallow_l1(_: Pa, value: u64) -> Option<u64> {
 fn keep_events(at: Pa, value: u64) -> Option<u64> {
     const EVENTQ_CONS: u64 = 0xac;
     const GERRORN: u64 = 0x64;
-    if matches!(register(at), EVENTQ_CONS | GERRORN) && value < 0x100 {
+    // Beside the index there may be OVACKFLG.
+    const SMALL: u64 = 0x8000_00ff;
+    if matches!(register(at), EVENTQ_CONS | GERRORN) && value & !SMALL == 0 {
         None
     } else {
         Some(value)
@@ -183,7 +250,7 @@ pub(super) fn hook_for(check: &str) -> Option<Hook> {
     Some(match check {
         "unbound-stream-aborts" => bypass_unused,
         "stage2-dma" => shift_pages,
-        "stage2-fault-decoded" | "nested-fault-stage2" => misplace_events,
+        "stage2-fault-decoded" | "nested-fault-stage2" | "pasid-out-of-range" => misplace_events,
         "stage2-unmap-blocks" | "stage2-protect-read-only" | "block-split-under-dma" => forget_tlbi,
         "nvme-identify-stage2" => write_protect_pages,
         "nested-dma" => shift_guest_pages,
@@ -195,6 +262,15 @@ pub(super) fn hook_for(check: &str) -> Option<Hook> {
         "stream-handover-between-two-stage2s" => forget_cfgi,
         "event-overflow-survived" => keep_events,
         "illegal-command-recovered" => make_legal,
+        "pasid-dma" => shift_guest_pages,
+        "pasid-two-spaces-one-address" => share_guest_pages,
+        "pasid-release-blocks" => forget_cfgi_cd,
+        "pasid-stall-and-resume" => misdirect_resume,
+        "pasid-ats" => misdirect_atc_inv,
+        "two-smmus" => {
+            TOLD.store(0, Ordering::Relaxed);
+            tell_one_smmu
+        }
         "shutdown-leaves-abort" => open_gate,
         _ => return None,
     })
@@ -209,5 +285,7 @@ pub(super) fn waits(check: &str) -> bool {
             | "stream-handover-between-two-stage2s"
             | "event-overflow-survived"
             | "illegal-command-recovered"
+            | "pasid-release-blocks"
+            | "pasid-ats"
     )
 }

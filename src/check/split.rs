@@ -5,8 +5,9 @@
 //! promises: a split that breaks the rules of a lower level does not show on it. That is for the
 //! host tests and the model.
 
-use super::bench::{Bench, UNTOUCHED};
-use super::edu::Edu;
+use super::bench::Bench;
+use super::dma::Dma;
+use super::page::UNTOUCHED;
 use super::{Failure, Rig};
 use crate::addr::{Iova, Ipa, Pa};
 use crate::hw::{Frames, Platform};
@@ -24,9 +25,9 @@ const GOES: u64 = 77;
 const STAY: [u64; 4] = [0, GOES - 1, GOES + 1, BLOCK_BYTES / PAGE_BYTES - 1];
 
 /// Memory of a block, and the device that writes into it.
-struct Target<'a, 'm, 'p, P: Platform> {
+struct Target<'a, 'p, P: Platform> {
     bench: &'a Bench<'p, P>,
-    edu: &'a Edu<'m>,
+    device: &'a dyn Dma<P>,
     frames: &'a Frames,
     /// What was written last, so that each write is another.
     last: u16,
@@ -36,7 +37,7 @@ const fn at(page: u64) -> Ipa {
     Ipa::new(BASE.as_u64() + page * PAGE_BYTES)
 }
 
-impl<P: Platform<Registers: Clone>> Target<'_, '_, '_, P> {
+impl<P: Platform<Registers: Clone>> Target<'_, '_, P> {
     fn memory(&self, page: u64) -> (Pa, u64) {
         let place = Pa::new(self.frames.base().as_u64() + page * PAGE_BYTES);
         let words = self.frames.words(self.bench.platform);
@@ -46,7 +47,8 @@ impl<P: Platform<Registers: Clone>> Target<'_, '_, '_, P> {
 
     fn write(&mut self, page: u64) -> Result<(), Failure> {
         self.last = self.last.wrapping_add(1);
-        self.edu.write(Iova::new(at(page).as_u64()), self.last)
+        let place = Iova::new(at(page).as_u64()).into();
+        self.device.write(self.bench.platform, place, self.last)
     }
 
     fn lands(&mut self, page: u64) -> Result<(), Failure> {
@@ -63,7 +65,7 @@ impl<P: Platform<Registers: Clone>> Target<'_, '_, '_, P> {
 
     fn explain(&self, page: u64) -> Explanation {
         let iova = Iova::new(at(page).as_u64());
-        self.bench.explain(self.edu.stream(), iova)
+        self.bench.explain(self.device.stream(), iova)
     }
 
     /// DMA into every page that stays lands, and nothing faults.
@@ -83,7 +85,7 @@ impl<P: Platform<Registers: Clone>> Target<'_, '_, '_, P> {
             });
         }
         let wanted = "F_TRANSLATION of stage 2 by a write";
-        self.bench.event(self.edu.stream(), wanted, |event| {
+        self.bench.event(self.device.stream(), wanted, |event| {
             matches!(event.kind, EventKind::Translation(fault)
                 if !fault.access.is_read && fault.stage2_ipa == Some(at(GOES)))
         })
@@ -94,8 +96,8 @@ impl<P: Platform<Registers: Clone>> Target<'_, '_, '_, P> {
 /// block made whole: no other page ever faults.
 pub(super) fn block_split<P: Platform<Registers: Clone>>(
     rig: &Rig<'_, '_, '_, P>,
+    device: &dyn Dma<P>,
 ) -> Result<(), Failure> {
-    let edu = rig.edu(0)?;
     let bench = Bench::new(rig)?;
     let platform = rig.platform();
     let frames = platform
@@ -104,13 +106,13 @@ pub(super) fn block_split<P: Platform<Registers: Clone>>(
     frames.fill(platform, UNTOUCHED);
     let mut target = Target {
         bench: &bench,
-        edu,
+        device,
         frames: &frames,
         last: 0x7000,
     };
     map(&bench, BASE, frames.base(), BLOCK_BYTES)?;
     expect_leaf(&bench, LOG2_BLOCK_BYTES)?;
-    bench.publish(edu.stream())?;
+    bench.publish(device.stream())?;
     target.goes_on()?;
     target.lands(GOES)?;
     unmap_one(&mut target)?;
@@ -120,7 +122,7 @@ pub(super) fn block_split<P: Platform<Registers: Clone>>(
     join(&mut target)?;
     expect_leaf(&bench, LOG2_BLOCK_BYTES)?;
     target.lands(GOES)?;
-    bench.close(&[edu.stream()])?;
+    bench.close(&[device.stream()])?;
     platform.free(frames);
     Ok(())
 }
@@ -147,9 +149,7 @@ fn expect_leaf<P: Platform<Registers: Clone>>(
     }
 }
 
-fn unmap_one<P: Platform<Registers: Clone>>(
-    target: &mut Target<'_, '_, '_, P>,
-) -> Result<(), Failure> {
+fn unmap_one<P: Platform<Registers: Clone>>(target: &mut Target<'_, '_, P>) -> Result<(), Failure> {
     let bench = target.bench;
     let mut stage2 = bench.stage2.borrow_mut();
     let split = stage2.split(at(GOES), PAGE_BYTES)?;
@@ -167,7 +167,7 @@ fn unmap_one<P: Platform<Registers: Clone>>(
     target.goes_on()
 }
 
-fn join<P: Platform<Registers: Clone>>(target: &mut Target<'_, '_, '_, P>) -> Result<(), Failure> {
+fn join<P: Platform<Registers: Clone>>(target: &mut Target<'_, '_, P>) -> Result<(), Failure> {
     let bench = target.bench;
     let mut stage2 = bench.stage2.borrow_mut();
     let join = stage2.join(BASE, BLOCK_BYTES)?;

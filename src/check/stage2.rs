@@ -1,7 +1,9 @@
 //! Checks of stage 2 under real devices.
 
-use super::bench::{Bench, Page};
-use super::nvme::{Pages, Shared};
+use super::bench::Bench;
+use super::dma::Dma;
+use super::nvme::{NvmeFunction, Pages, Shared};
+use super::page::Page;
 use super::{Failure, Rig};
 use crate::addr::{Iova, Ipa};
 use crate::hw::Platform;
@@ -16,18 +18,20 @@ const fn iova(ipa: Ipa) -> Iova {
 }
 
 /// DMA through stage 2 lands where the tables say, for addresses in three corners of them.
-pub(super) fn dma<P: Platform<Registers: Clone>>(rig: &Rig<'_, '_, '_, P>) -> Result<(), Failure> {
-    let edu = rig.edu(0)?;
+pub(super) fn dma<P: Platform<Registers: Clone>>(
+    rig: &Rig<'_, '_, '_, P>,
+    device: &dyn Dma<P>,
+) -> Result<(), Failure> {
     let bench = Bench::new(rig)?;
-    bench.publish(edu.stream())?;
+    bench.publish(device.stream())?;
     for (ipa, value) in [(FIRST, 0x1111), (SECOND, 0x2222), (THIRD, 0x3333)] {
         let page = Page::new(rig.platform())?;
         bench.map(ipa, &page)?;
-        bench.lands(edu, ipa, &page, value)?;
+        bench.lands(device, ipa, &page, value)?;
         bench.unmap(ipa)?;
         page.free();
     }
-    bench.close(&[edu.stream()])
+    bench.close(&[device.stream()])
 }
 
 fn is_translation_fault(event: &Event, ipa: Ipa) -> bool {
@@ -42,20 +46,20 @@ fn is_translation_fault(event: &Event, ipa: Ipa) -> bool {
 /// DMA to an address without a mapping is blocked, and the event says whose it was and why.
 pub(super) fn fault_decoded<P: Platform<Registers: Clone>>(
     rig: &Rig<'_, '_, '_, P>,
+    device: &dyn Dma<P>,
 ) -> Result<(), Failure> {
-    let edu = rig.edu(0)?;
     let bench = Bench::new(rig)?;
     let page = Page::new(rig.platform())?;
     bench.map(FIRST, &page)?;
-    bench.publish(edu.stream())?;
-    edu.write(iova(SECOND), 0x1234)?;
+    bench.publish(device.stream())?;
+    device.write(rig.platform(), (iova(SECOND)).into(), 0x1234)?;
     bench.event(
-        edu.stream(),
+        device.stream(),
         "F_TRANSLATION of stage 2 by a write",
         |event| is_translation_fault(event, SECOND),
     )?;
-    bench.lands(edu, FIRST, &page, 0x4444)?;
-    bench.close(&[edu.stream()])?;
+    bench.lands(device, FIRST, &page, 0x4444)?;
+    bench.close(&[device.stream()])?;
     page.free();
     Ok(())
 }
@@ -63,21 +67,21 @@ pub(super) fn fault_decoded<P: Platform<Registers: Clone>>(
 /// After an unmap returned, the page that DMA reached before is reached no more.
 pub(super) fn unmap_blocks<P: Platform<Registers: Clone>>(
     rig: &Rig<'_, '_, '_, P>,
+    device: &dyn Dma<P>,
 ) -> Result<(), Failure> {
-    let edu = rig.edu(0)?;
     let bench = Bench::new(rig)?;
     let page = Page::new(rig.platform())?;
     bench.map(FIRST, &page)?;
-    bench.publish(edu.stream())?;
-    bench.lands(edu, FIRST, &page, 0x5555)?;
+    bench.publish(device.stream())?;
+    bench.lands(device, FIRST, &page, 0x5555)?;
     bench.unmap(FIRST)?;
-    bench.is_blocked(edu, iova(FIRST), &page)?;
+    bench.is_blocked(device, iova(FIRST), &page)?;
     bench.event(
-        edu.stream(),
+        device.stream(),
         "F_TRANSLATION of stage 2 by a write",
         |event| is_translation_fault(event, FIRST),
     )?;
-    bench.close(&[edu.stream()])?;
+    bench.close(&[device.stream()])?;
     page.free();
     Ok(())
 }
@@ -85,31 +89,31 @@ pub(super) fn unmap_blocks<P: Platform<Registers: Clone>>(
 /// After a page was made read-only a write to it is blocked, and then a read brings its contents.
 pub(super) fn protect_read_only<P: Platform<Registers: Clone>>(
     rig: &Rig<'_, '_, '_, P>,
+    device: &dyn Dma<P>,
 ) -> Result<(), Failure> {
-    let edu = rig.edu(0)?;
     let bench = Bench::new(rig)?;
     let (page, copy) = (Page::new(rig.platform())?, Page::new(rig.platform())?);
     bench.map(FIRST, &page)?;
     bench.map(SECOND, &copy)?;
-    bench.publish(edu.stream())?;
-    bench.lands(edu, FIRST, &page, 0x6666)?;
+    bench.publish(device.stream())?;
+    bench.lands(device, FIRST, &page, 0x6666)?;
     bench.protect(FIRST)?;
-    bench.is_blocked(edu, iova(FIRST), &page)?;
+    bench.is_blocked(device, iova(FIRST), &page)?;
     bench.event(
-        edu.stream(),
+        device.stream(),
         "F_PERMISSION of stage 2 by a write",
         |event| {
             matches!(event.kind, EventKind::Permission { fault, .. }
             if !fault.access.is_read && fault.stage2_ipa == Some(FIRST))
         },
     )?;
-    edu.copy(rig.platform(), iova(FIRST), iova(SECOND), 8)?;
+    device.copy(rig.platform(), iova(FIRST), iova(SECOND), 8)?;
     if copy.first() != page.first() {
         return Err(Failure::ReadOther {
             found: copy.first(),
         });
     }
-    bench.close(&[edu.stream()])?;
+    bench.close(&[device.stream()])?;
     page.free();
     copy.free();
     Ok(())
@@ -118,8 +122,9 @@ pub(super) fn protect_read_only<P: Platform<Registers: Clone>>(
 /// An NVMe controller fetches a command, and writes data and completion, through stage 2.
 pub(super) fn nvme_identify<P: Platform<Registers: Clone>>(
     rig: &Rig<'_, '_, '_, P>,
+    nvme: &NvmeFunction<'_>,
 ) -> Result<(), Failure> {
-    let (nvme, stream) = rig.nvme()?;
+    let stream = nvme.stream;
     let bench = Bench::new(rig)?;
     let pages = [FIRST, SECOND, THIRD].map(|ipa| (ipa, Page::new(rig.platform())));
     let [(_, submission), (_, completion), (_, data)] = pages;
@@ -133,15 +138,16 @@ pub(super) fn nvme_identify<P: Platform<Registers: Clone>>(
         iova: iova(ipa),
     };
     let addresses = [FIRST, SECOND, THIRD].map(iova);
-    nvme.identify(
-        rig.platform(),
-        Pages {
-            submission: shared(FIRST, submission.frames()),
-            completion: shared(SECOND, completion.frames()),
-            data: shared(THIRD, data.frames()),
-        },
-    )
-    .map_err(|error| bench.nvme_failure(stream, addresses, error))?;
+    nvme.driver
+        .identify(
+            rig.platform(),
+            Pages {
+                submission: shared(FIRST, submission.frames()),
+                completion: shared(SECOND, completion.frames()),
+                data: shared(THIRD, data.frames()),
+            },
+        )
+        .map_err(|error| bench.nvme_failure(stream, addresses, error))?;
     bench.close(&[stream])?;
     for page in [submission, completion, data] {
         page.free();

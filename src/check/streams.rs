@@ -1,9 +1,12 @@
 //! Checks of the stream table and of the gate.
 
-use super::bench::{Bench, Page};
+use super::bench::Bench;
+use super::dma::Dma;
+use super::page::Page;
 use super::{Failure, Rig};
 use crate::addr::{Iova, Ipa, Pa};
 use crate::hw::Platform;
+use crate::id::StreamId;
 use crate::spec::event::EventKind;
 
 /// An address at which a guest sees the page at `pa`: the same, so that traffic that passes the
@@ -19,39 +22,52 @@ const fn untranslated(pa: Pa) -> Iova {
 /// A stream that nobody published aborts, and is named: without an array of entries, and with one.
 pub(super) fn unbound_aborts<P: Platform<Registers: Clone>>(
     rig: &Rig<'_, '_, '_, P>,
+    device: &dyn Dma<P>,
 ) -> Result<(), Failure> {
-    let (edu, neighbour) = (rig.edu(0)?, rig.edu(1)?);
+    // Of one array with the device's; whether it is any device's does not matter.
+    let neighbour = StreamId::new(device.stream().as_u32() ^ 1);
     let bench = Bench::new(rig)?;
     let page = Page::new(rig.platform())?;
-    bench.is_blocked(edu, untranslated(page.pa()), &page)?;
-    bench.event(edu.stream(), "C_BAD_STREAMID", |event| {
-        event.kind == EventKind::BadStreamid
-    })?;
+    bench.is_blocked(device, untranslated(page.pa()), &page)?;
+    if rig.has_arrays() {
+        bench.event(device.stream(), "C_BAD_STREAMID", |event| {
+            event.kind == EventKind::BadStreamid
+        })?;
+    } else {
+        expect_bad_ste(&bench, device)?;
+    }
     rig.sabotage();
-    bench.publish(neighbour.stream())?;
-    bench.is_blocked(edu, untranslated(page.pa()), &page)?;
-    bench.event(edu.stream(), "C_BAD_STE", |event| {
-        event.kind == EventKind::BadSte
-    })?;
+    bench.publish(neighbour)?;
+    bench.is_blocked(device, untranslated(page.pa()), &page)?;
+    expect_bad_ste(&bench, device)?;
     let knocks = bench.smmu.knocks();
     if !knocks
         .streams()
-        .any(|knock| knock.stream == edu.stream() && knock.attempts >= 2)
+        .any(|knock| knock.stream == device.stream() && knock.attempts >= 2)
     {
         return Err(Failure::Not("the stream is among those that knocked"));
     }
-    bench.close(&[neighbour.stream()])?;
+    bench.close(&[neighbour])?;
     page.free();
     Ok(())
+}
+
+fn expect_bad_ste<P: Platform<Registers: Clone>>(
+    bench: &Bench<'_, P>,
+    device: &dyn Dma<P>,
+) -> Result<(), Failure> {
+    bench.event(device.stream(), "C_BAD_STE", |event| {
+        event.kind == EventKind::BadSte
+    })
 }
 
 /// Streams under two L1 descriptors, the second made when its first stream is published; until then
 /// that stream has no entry at all.
 pub(super) fn two_levels<P: Platform<Registers: Clone>>(
     rig: &Rig<'_, '_, '_, P>,
+    near: &dyn Dma<P>,
+    far: &dyn Dma<P>,
 ) -> Result<(), Failure> {
-    let near = rig.edu(0)?;
-    let far = rig.far_edu()?;
     let bench = Bench::new(rig)?;
     let page = Page::new(rig.platform())?;
     let ipa = Ipa::new(0x1000_0000);
@@ -78,17 +94,17 @@ pub(super) fn two_levels<P: Platform<Registers: Clone>>(
 /// After shutting down nothing passes; after taking over again what is published does.
 pub(super) fn shutdown_aborts<P: Platform<Registers: Clone>>(
     rig: &Rig<'_, '_, '_, P>,
+    device: &dyn Dma<P>,
 ) -> Result<(), Failure> {
-    let edu = rig.edu(0)?;
     let page = Page::new(rig.platform())?;
     for value in [0x9999, 0xaaaa] {
         let bench = Bench::new(rig)?;
         bench.map(one_to_one(page.pa()), &page)?;
-        bench.publish(edu.stream())?;
-        bench.lands(edu, one_to_one(page.pa()), &page, value)?;
-        bench.close(&[edu.stream()])?;
+        bench.publish(device.stream())?;
+        bench.lands(device, one_to_one(page.pa()), &page, value)?;
+        bench.close(&[device.stream()])?;
         let before = page.first();
-        edu.write(untranslated(page.pa()), !value)?;
+        device.write(rig.platform(), (untranslated(page.pa())).into(), !value)?;
         if page.first() != before {
             return Err(Failure::Landed { at: page.pa() });
         }

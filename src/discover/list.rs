@@ -31,6 +31,11 @@ impl<T, const N: usize> List<T, N> {
         self.0.try_push(item).map_err(|_| Full { limit: N })
     }
 
+    /// Takes the last item away.
+    pub fn pop(&mut self) -> Option<T> {
+        self.0.pop()
+    }
+
     /// Forgets all items.
     pub fn clear(&mut self) {
         self.0.clear();

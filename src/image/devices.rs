@@ -1,16 +1,14 @@
 //! PCI functions: found, given their places, and handed to the self-check.
 
 use portcullis::addr::{Extent, Pa};
-use portcullis::arch::tlbi::Tlbi;
-use portcullis::arch::{Host, board, cpu, mmu};
-use portcullis::check::{self, Edu, MAX_EDUS, Nvme, Saboteur, edu};
+use portcullis::arch::{board, mmu};
+use portcullis::check::{Edu, Nvme, NvmeFunction, edu};
 use portcullis::discover::{Bridge, List, Machine, Smmu, Stream, StreamsOf};
 use portcullis::hw::Mmio;
-use portcullis::id::StreamId;
 use portcullis::pci::{Class, Ecam, Function, scan};
 use portcullis::smmu::{Firmware, QueueIndices};
 
-use super::{Refusal, gates};
+use super::Refusal;
 
 /// How many PCI functions are looked at.
 pub(crate) const MAX_FUNCTIONS: usize = 256;
@@ -46,12 +44,39 @@ pub(crate) struct Driven<'m> {
     registers: Mmio,
 }
 
+/// As many functions as are brought to life.
+pub(crate) type AllDriven<'m> = List<Driven<'m>, 16>;
+
+impl Driven<'_> {
+    /// The stream of its traffic.
+    pub(crate) const fn stream(&self) -> Stream {
+        self.stream
+    }
+
+    /// Its driver, if it is an edu function.
+    pub(crate) fn edu(&self) -> Option<Edu<'_>> {
+        let leave = without_reset(&self.function);
+        let (rid, stream) = (self.function.rid, self.stream.id);
+        is_edu(&self.function).then(|| Edu::new(self.ecam, rid, &self.registers, stream, leave))
+    }
+
+    /// Its driver, if it is an NVMe controller.
+    pub(crate) fn nvme(&self) -> Option<NvmeFunction<'_>> {
+        is_nvme(&self.function).then(|| NvmeFunction {
+            driver: Nvme::new(&self.registers, self.function.vendor),
+            stream: self.stream.id,
+            ecam: self.ecam,
+            rid: self.function.rid,
+        })
+    }
+}
+
 /// The functions that the self-check has a driver for, brought to life.
 pub(crate) fn bring_up<'m>(
     machine: &Machine,
     ecams: &'m Ecams,
     functions: &Functions,
-) -> Result<List<Driven<'m>, 16>, Refusal> {
+) -> Result<AllDriven<'m>, Refusal> {
     let mut driven = List::new();
     for function in functions.iter().filter(|it| is_edu(it) || is_nvme(it)) {
         let place = machine
@@ -121,73 +146,4 @@ pub(crate) const fn firmware(smmu: &Smmu) -> Firmware {
             QueueIndices::Page1
         },
     }
-}
-
-/// The highest StreamID that any device behind the SMMU at `place` can have.
-fn last_stream(machine: &Machine, place: usize) -> StreamId {
-    let maps = machine.bridges.iter().flat_map(|bridge| &bridge.streams);
-    let of_maps = maps
-        .filter(|map| map.first.smmu.as_usize() == place)
-        .map(|map| map.first.id.as_u32().saturating_add(map.count - 1));
-    let devices = machine.devices.iter();
-    let of_devices = devices
-        .flat_map(|device| machine.known_streams_of_device(device))
-        .filter(|stream| stream.smmu.as_usize() == place)
-        .map(|stream| stream.id.as_u32());
-    StreamId::new(of_maps.chain(of_devices).max().unwrap_or(0))
-}
-
-/// What the self-check works with: the driven functions behind the SMMU that most are behind.
-pub(crate) fn for_self_check<'m, 'p>(
-    platform: &'p Host,
-    machine: &Machine,
-    driven: &'m List<Driven<'m>, 16>,
-) -> Option<check::Devices<'m, 'p, Host>> {
-    let count = |place: usize| {
-        driven
-            .iter()
-            .filter(|it| it.stream.smmu.as_usize() == place)
-            .count()
-    };
-    let place = (0..machine.smmus.len()).max_by_key(|place| count(*place))?;
-    let smmu = machine.smmus.get(place)?;
-    let behind = || {
-        driven
-            .iter()
-            .filter(move |it| it.stream.smmu.as_usize() == place)
-    };
-    let mut edus = behind()
-        .filter(|it| is_edu(&it.function))
-        .map(|it| Edu::new(it.ecam, it.function.rid, &it.registers, it.stream.id));
-    let edus: [Option<Edu<'m>>; MAX_EDUS] = core::array::from_fn(|_| edus.next());
-    let nvme = behind().find(|it| is_nvme(&it.function));
-    let first_edu = behind().find(|it| is_edu(&it.function));
-    Some(check::Devices {
-        platform,
-        registers: gates::registers(smmu.registers.base())?,
-        firmware: firmware(smmu),
-        last_stream: last_stream(machine, place),
-        cpu_output_bits: cpu::pa_bits(),
-        cpu_tlb: &Tlbi,
-        edus,
-        nvme: nvme.map(|it| (Nvme::new(&it.registers, it.function.vendor), it.stream.id)),
-        nvme_function: nvme.map(|it| (it.ecam, it.function.rid)),
-        edu_without_reset: first_edu.and_then(|it| without_reset(&it.function)),
-        cpu: Some(super::cpu::cpu()),
-        saboteur: saboteur(),
-    })
-}
-
-#[cfg(feature = "sabotage")]
-fn saboteur() -> Option<Saboteur> {
-    use portcullis::arch::sabotage;
-    Some(Saboteur {
-        arm: sabotage::arm,
-        disarm: sabotage::disarm,
-    })
-}
-
-#[cfg(not(feature = "sabotage"))]
-fn saboteur() -> Option<Saboteur> {
-    None
 }

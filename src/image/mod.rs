@@ -6,5 +6,6 @@ pub(crate) mod gates;
 pub(crate) mod memory;
 mod refusal;
 pub(crate) mod report;
+pub(crate) mod sites;
 
 pub(crate) use refusal::Refusal;

@@ -33,8 +33,12 @@ pub(crate) enum Refusal {
     Host(HostError),
     /// Configuration space cannot be mapped.
     Ecam(MapError),
+    /// A device's registers cannot be mapped.
+    Device(MapError),
     /// There are more PCI functions than fit.
     Pci(pci::Refusal),
+    /// There is no device that the self-check has a driver for.
+    NothingToCheckWith,
     /// The boot arguments ask for a fault that this image cannot put in.
     Sabotage(Text<48>),
     /// Checks failed.
@@ -57,7 +61,11 @@ impl fmt::Display for Refusal {
             Self::Memory(why) => why.fmt(f),
             Self::Host(why) => why.fmt(f),
             Self::Ecam(why) => write!(f, "PCI configuration space: {why}"),
+            Self::Device(why) => write!(f, "a device's registers: {why}"),
             Self::Pci(why) => write!(f, "PCI: {why}"),
+            Self::NothingToCheckWith => {
+                f.write_str("no device behind an SMMU that the self-check has a driver for")
+            }
             Self::Sabotage(name) if cfg!(feature = "sabotage") => {
                 write!(f, "sabotage={name}: there is no such check")
             }

@@ -142,19 +142,39 @@ impl fmt::Display for Through<'_> {
 fn platform_devices(machine: &Machine) {
     let streams = |device: &Device| machine.known_streams_of_device(device).len();
     let is_alike = |one: &Device, other: &Device| {
-        one.compatible == other.compatible && streams(one) == streams(other)
+        one.compatible == other.compatible
+            && streams(one) == streams(other)
+            && (one.pasid_bits, one.can_stall) == (other.pasid_bits, other.can_stall)
     };
     for alike in machine.devices.chunk_by(is_alike) {
         let Some(first) = alike.first() else { continue };
         let more = More(alike.len() - 1);
         match machine.streams_of_device(first) {
-            StreamsOf::Behind(streams) => {
-                println!("device {}{more}: {} streams", first.name, streams.len());
-            }
+            StreamsOf::Behind(streams) => println!(
+                "device {}{more}: {} streams{}",
+                first.name,
+                streams.len(),
+                Pasids(first),
+            ),
             StreamsOf::Unprotected => {
                 println!("device {}{more}: UNPROTECTED, behind no SMMU", first.name);
             }
         }
+    }
+}
+
+/// What a device can do with PASIDs, if it has any, and whether it bears stalls.
+struct Pasids<'a>(&'a Device);
+
+impl fmt::Display for Pasids<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.pasid_bits != 0 {
+            write!(f, ", {} PASID bits", self.0.pasid_bits)?;
+        }
+        if self.0.can_stall {
+            f.write_str(", may stall")?;
+        }
+        Ok(())
     }
 }
 

@@ -145,6 +145,12 @@ impl Stage1Descriptor {
         Self(words[0])
     }
 
+    /// The same page, tagged with no ASID: its TLB entries serve every address space of the VM
+    /// (`nG == 0`).
+    pub const fn global(self) -> Self {
+        Self(self.0 & !NOT_GLOBAL)
+    }
+
     /// Its bits.
     pub const fn as_u64(self) -> u64 {
         self.0
@@ -203,6 +209,12 @@ mod tests {
         assert_eq!(
             Stage1Descriptor::page(at, PageAccess::ReadOnly).as_u64(),
             0x0060_0000_1234_5fc3
+        );
+        assert_eq!(
+            Stage1Descriptor::page(at, PageAccess::ReadOnly)
+                .global()
+                .as_u64(),
+            0x0060_0000_1234_57c3
         );
     }
 

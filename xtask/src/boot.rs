@@ -9,6 +9,7 @@ use crate::console::End;
 use crate::gdb;
 use crate::guest::{self, Echo};
 use crate::image::{self, Image, Kind};
+use crate::model::{self, Files, Model};
 use crate::qemu;
 use crate::stop::{Stop, progress};
 use crate::tool;
@@ -20,6 +21,9 @@ const LIMIT: Duration = Duration::from_secs(120);
 pub(crate) const ABOUT: &str = "\
 Builds the image, boots it in QEMU and shows its console. The image checks itself and ends with a
 line `end: REASON`; `end: ok` is exit status 0, any other reason, no such line or a time-out is 1.
+
+With `--smmu model` the machine has SMMUs with PASIDs, and devices that use them: the model of
+`tests/model`, which also ends the run with exit status 1, and the story, if the image breaks a rule.
 
 Ctrl-C ends the run.";
 
@@ -41,6 +45,8 @@ pub(crate) struct Arguments {
     /// Put in, below the driver, the fault that this check of the self-check must find
     #[arg(long, value_name = "CHECK", value_parser = check_name)]
     sabotage: Option<String>,
+    #[command(flatten)]
+    model: model::Arguments,
     /// Boot arguments for the image
     #[arg(long, value_name = "STRING")]
     append: Option<String>,
@@ -85,8 +91,16 @@ impl Arguments {
         asked.or((!self.gdb).then_some(LIMIT))
     }
 
-    fn command_line(&self, board: &Board, image: &Image) -> Result<Command, Stop> {
-        let machine = qemu::machine(board.qemu()?, self.cpus);
+    fn command_line(
+        &self,
+        board: &Board,
+        image: &Image,
+        model: Option<Model>,
+    ) -> Result<Command, Stop> {
+        let machine = match model {
+            Some(model) => model.machine(board.qemu()?, self.cpus, image, &files(image))?,
+            None => qemu::machine(board.qemu()?, self.cpus),
+        };
         let mut qemu = qemu::with_kernel(machine, &image.raw, &self.boot_arguments());
         if self.gdb {
             qemu.args(["-s", "-S"]);
@@ -94,6 +108,11 @@ impl Arguments {
         qemu.args(&self.qemu);
         Ok(qemu)
     }
+}
+
+/// What a run on the model leaves beside the image.
+fn files(image: &Image) -> Files {
+    Files::of(image, "boot")
 }
 
 /// The boot argument that puts the fault for `check` in.
@@ -125,19 +144,24 @@ fn say_how_to_connect(board: &Board, image: &Image) -> Result<(), Stop> {
 /// # Errors
 ///
 /// `CouldNotRun` for an unknown board, a missing target or QEMU; `Failed` if the image does not
-/// build or does not end with `end: ok`.
+/// build or does not end with `end: ok`, or if the model objects.
 pub(crate) fn command(arguments: &Arguments) -> Result<(), Stop> {
     let board = board::load(&arguments.board)?;
     let kind = arguments.kind();
+    let model = arguments.model.model()?;
     if arguments.print {
-        let qemu = arguments.command_line(&board, &image::path(&board, kind))?;
+        let qemu = arguments.command_line(&board, &image::path(&board, kind), model)?;
         println!("{}", tool::as_typed(&qemu));
         return Ok(());
     }
     board.qemu()?;
     qemu::ensure()?;
     let image = image::build(&board, kind)?;
-    let qemu = arguments.command_line(&board, &image)?;
+    if let Some(model) = model {
+        model::build()?;
+        model.prepare(board.qemu()?, arguments.cpus, &files(&image))?;
+    }
+    let qemu = arguments.command_line(&board, &image, model)?;
     if arguments.gdb {
         say_how_to_connect(&board, &image)?;
     }
@@ -146,6 +170,9 @@ pub(crate) fn command(arguments: &Arguments) -> Result<(), Stop> {
         board.name, arguments.cpus
     ));
     let ran = guest::run(qemu, arguments.limit(), Echo::Live, || ())?;
+    if let Some(model) = model {
+        model.verdict(&files(&image)).map_err(Stop::Failed)?;
+    }
     match ran.end().map_err(Stop::Failed)? {
         End::Done => Ok(()),
         other => Err(Stop::Failed(format!("the image ended with {other}"))),
@@ -174,7 +201,7 @@ mod tests {
         let board = board::load("qemu-virt").expect("the board");
         let image = image::path(&board, Kind::Plain);
         let qemu = arguments
-            .command_line(&board, &image)
+            .command_line(&board, &image, None)
             .expect("a QEMU board");
         let words: Vec<_> = qemu.get_args().collect();
         assert!(words.ends_with(&["-s".as_ref(), "-S".as_ref(), "-d".as_ref(), "int".as_ref()]));

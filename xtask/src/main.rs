@@ -10,6 +10,8 @@ mod flatten;
 mod gdb;
 mod guest;
 mod image;
+mod model;
+mod plugin_tests;
 mod probe;
 mod qemu;
 mod qemu_tests;

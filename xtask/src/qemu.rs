@@ -107,6 +107,24 @@ pub(crate) fn with_kernel(mut machine: Command, image: &Path, boot_arguments: &s
     machine
 }
 
+/// A path in an option's value: a comma is written twice.
+pub(crate) fn option_value(path: &Path) -> String {
+    path.to_string_lossy().replace(',', ",,")
+}
+
+/// Writes the tree that QEMU makes for `model` to `file`.
+///
+/// # Errors
+///
+/// As QEMU ends when it is asked for it.
+pub(crate) fn dump_tree(model: &Qemu, cpus: u32, file: &Path) -> Result<(), Stop> {
+    let dumping = Qemu {
+        machine: format!("{},dumpdtb={}", model.machine, option_value(file)),
+        ..model.clone()
+    };
+    tool::read(&mut machine(&dumping, cpus)).map(drop)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -136,6 +154,11 @@ mod tests {
     fn a_program_that_is_no_qemu_counts_as_missing() {
         assert_eq!(judge("hello\n"), Err(Lack::Missing));
         assert!(Lack::Missing.to_string().contains("is missing"));
+    }
+
+    #[test]
+    fn a_comma_in_a_path_is_no_new_option() {
+        assert_eq!(option_value(Path::new("/a,b")), "/a,,b");
     }
 
     #[test]

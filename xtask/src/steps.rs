@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use clap::builder::PossibleValuesParser;
 
 use crate::differential;
+use crate::plugin_tests;
 use crate::probe;
 use crate::qemu_tests;
 use crate::rust::{self, Part, TARGET, UEFI_TARGET};
@@ -66,6 +67,11 @@ const STEPS: &[Step] = &[
         name: "test-qemu",
         about: "the image in QEMU: self-check, each check sabotaged, each refusal",
         run: qemu_tests::step,
+    },
+    Step {
+        name: "test-plugin",
+        about: "the model in QEMU: our image in every mode, and one that is not ours",
+        run: plugin_tests::step,
     },
     Step {
         name: "test-differential",
@@ -245,6 +251,17 @@ fn clippy_target() -> Result<Outcome, Stop> {
         TARGET,
     ];
     cargo(&[&package, &build[..], &["--", "-Dwarnings"]].concat())?;
+    cargo(&[
+        "clippy",
+        "--package",
+        plugin_tests::STANDALONE,
+        "--features",
+        "rogue,unreported",
+        "--target",
+        TARGET,
+        "--",
+        "-Dwarnings",
+    ])?;
     cargo(&[
         "clippy",
         "--package",

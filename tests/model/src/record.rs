@@ -50,6 +50,7 @@ pub struct Record {
     panics: AtomicBool,
     mode: OnceLock<Mode>,
     landings: Mutex<VecDeque<Landing>>,
+    landings_lost: AtomicU64,
     stores: Mutex<VecDeque<(u64, u64, u64)>>,
     violations: Mutex<Vec<Violation>>,
     foreign_evictions: AtomicU64,
@@ -90,7 +91,9 @@ impl Record {
         self.now_us.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn pass(&self, us: u64) {
+    /// Lets `us` microseconds pass. The SMMUs act upon it when they are next asked to do anything;
+    /// [`Smmu::tick`](crate::Smmu::tick) asks for nothing else.
+    pub fn pass(&self, us: u64) {
         self.now_us.fetch_add(us, Ordering::Relaxed);
     }
 
@@ -108,9 +111,27 @@ impl Record {
             .collect()
     }
 
+    /// Takes what reached memory since the last call, oldest first.
+    ///
+    /// What is taken is no longer in [`landed_since`](Self::landed_since).
+    pub fn take_landings(&self) -> Vec<Landing> {
+        std::mem::take(&mut *lock(&self.landings)).into()
+    }
+
+    /// How many landings were neither taken in time nor are among the newest 65536.
+    pub fn landings_lost(&self) -> u64 {
+        self.landings_lost.load(Ordering::Relaxed)
+    }
+
     /// All violations so far, oldest first.
     pub fn violations(&self) -> Vec<Violation> {
         lock(&self.violations).clone()
+    }
+
+    /// All violations but the first `told`, oldest first.
+    pub fn violations_after(&self, told: usize) -> Vec<Violation> {
+        let violations = lock(&self.violations);
+        violations.get(told..).unwrap_or_default().to_vec()
     }
 
     /// How often `rule` was broken.
@@ -137,6 +158,7 @@ impl Record {
         let mut landings = lock(&self.landings);
         if landings.len() == KEPT {
             landings.pop_front();
+            self.landings_lost.fetch_add(1, Ordering::Relaxed);
         }
         landings.push_back(landing);
     }

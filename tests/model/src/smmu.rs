@@ -263,6 +263,13 @@ impl Smmu {
         });
     }
 
+    /// A live structure in the `bytes` bytes from `pa` on that only the hypervisor may change, and
+    /// what it is: a stream table entry, a context descriptor, a descriptor above one of these, or a
+    /// stage-2 table.
+    pub fn sealed_at(&self, pa: u64, bytes: u64) -> Option<(u64, &'static str)> {
+        self.core().sealed_in(pa, pa.saturating_add(bytes))
+    }
+
     /// Calls `each` with offset and value of every register, for a page of memory that stands for
     /// the register frame.
     pub fn export_registers(&self, mut each: impl FnMut(u64, u32)) {
@@ -297,6 +304,12 @@ impl Smmu {
     /// Lets the SMMU go on after time has passed.
     pub fn tick(&self) {
         self.with(Core::elapse);
+    }
+
+    /// Fetches ahead as far as the mode does, which an SMMU may at any moment (§3.21.1). For a
+    /// memory that tells of fewer stores than there are.
+    pub fn look_around(&self) {
+        self.with(Core::look_around);
     }
 
     /// Lets `us` microseconds of model time pass. For an SMMU without a

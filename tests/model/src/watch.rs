@@ -318,6 +318,26 @@ impl Core {
             .map(|place| (place.pa, place.what))
     }
 
+    /// The first structure in `start..end` that only the hypervisor may change, if it is live now and
+    /// was ever read. Stage-1 tables are not among them: they may be a guest's.
+    pub(crate) fn sealed_in(&self, start: u64, end: u64) -> Option<(u64, &'static str)> {
+        (start >> 12..end.div_ceil(4096)).find_map(|page| {
+            let mut places = self.uses.pages.get(&page)?.iter();
+            places.find_map(|place| {
+                let what = match place.what {
+                    Use::L1Std { .. } => "level-1 stream table descriptor",
+                    Use::Ste { .. } => "stream table entry",
+                    Use::L1Cd { .. } => "level-1 context descriptor",
+                    Use::Cd { .. } => "context descriptor",
+                    Use::Stage2 { .. } => "stage-2 table",
+                    Use::Stage1 { .. } => return None,
+                };
+                let is_inside = place.pa < end && place.pa + place.bytes > start;
+                (is_inside && self.still_is(place.pa, place.what)).then_some((place.pa, what))
+            })
+        })
+    }
+
     /// The SMMU can see a store from now on: it may look at once.
     pub(crate) fn became_visible(&mut self, pa: u64) {
         if !self.is_on(cr0::SMMUEN) {

@@ -9,7 +9,6 @@ use super::cases::Tree;
 use crate::board::Qemu;
 use crate::qemu;
 use crate::stop::Stop;
-use crate::tool;
 
 /// Where a jump's parts lie: QEMU's own tree fills the first MiB of RAM.
 const JUMP_AT: u64 = 0x4010_0000;
@@ -69,7 +68,7 @@ pub(super) fn prepare(
     load(&mut machine, image, IMAGE_AT, "");
     if x0 != 0 {
         let tree_file = folder.join("tree");
-        dump_tree(model, cpus, &tree_file)?;
+        qemu::dump_tree(model, cpus, &tree_file)?;
         if let Tree::Damaged(damage) = tree {
             let mut bytes = fs::read(&tree_file).map_err(broken)?;
             damage(&mut bytes);
@@ -81,24 +80,9 @@ pub(super) fn prepare(
 }
 
 fn load(machine: &mut Command, file: &Path, at: u64, more: &str) {
-    let file = option_value(file);
+    let file = qemu::option_value(file);
     let value = format!("loader,file={file},addr={at:#x},force-raw=on{more}");
     machine.args(["-device", &value]);
-}
-
-/// A comma in a value is written twice.
-fn option_value(path: &Path) -> String {
-    path.to_string_lossy().replace(',', ",,")
-}
-
-/// Writes the tree that QEMU makes for `model` to `file`.
-fn dump_tree(model: &Qemu, cpus: u32, file: &Path) -> Result<(), Stop> {
-    let machine = format!("{},dumpdtb={}", model.machine, option_value(file));
-    let dumping = Qemu {
-        machine,
-        ..model.clone()
-    };
-    tool::read(&mut qemu::machine(&dumping, cpus)).map(drop)
 }
 
 #[cfg(test)]
@@ -127,10 +111,5 @@ mod tests {
         set_word(&mut tree, 9, 5);
         assert_eq!(tree[8..], [1, 2, 3, 4]);
         assert_eq!(word(&tree, 9), None);
-    }
-
-    #[test]
-    fn a_comma_in_a_path_is_no_new_option() {
-        assert_eq!(option_value(Path::new("/a,b")), "/a,,b");
     }
 }
