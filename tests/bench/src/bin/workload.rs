@@ -1,4 +1,4 @@
-//! One workload on one kind of tables, once: `workload NAME ours|peer`.
+//! One workload on one kind of tables, once: `workload NAME ours|peer`; `workload list` lists them.
 //!
 //! For callgrind, which is told to count inside [`measured_run`] alone.
 
@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use portcullis_bench::arena::Arena;
 use portcullis_bench::peer;
-use portcullis_bench::tables::{Ours, Tables, Workload};
+use portcullis_bench::tables::{Ours, Tables, WORKLOADS, Workload};
 
 /// The function that callgrind collects in.
 #[inline(never)]
@@ -16,8 +16,14 @@ fn measured_run<'a, T: Tables<'a>>(workload: &Workload, tables: &mut T) -> u64 {
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if arguments == ["list"] {
+        for workload in WORKLOADS {
+            println!("{}\t{}\t{}", workload.name, workload.per, workload.units);
+        }
+        return ExitCode::SUCCESS;
+    }
     let [name, whose] = &arguments[..] else {
-        eprintln!("usage: workload NAME ours|peer");
+        eprintln!("usage: workload list | workload NAME ours|peer");
         return ExitCode::from(2);
     };
     let Some(workload) = Workload::of(name) else {
@@ -33,6 +39,5 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    println!("units\t{}", workload.units);
     ExitCode::SUCCESS
 }
