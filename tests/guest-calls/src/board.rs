@@ -32,6 +32,8 @@ pub const RAM_BYTES: u64 = 1 << LOG2_RAM;
 pub const TABLES: u64 = IPA;
 /// Where the page is that the tables of a space lead to: one for each of [`SPACES`].
 pub const DATA: u64 = IPA + 0x2_0000;
+/// Where a list of 64 ranges is.
+pub const LIST: u64 = IPA + 0x3_0000;
 /// How many address spaces have tables.
 pub const SPACES: u64 = 16;
 /// What each maps to its page.
@@ -50,7 +52,7 @@ pub(crate) const QUOTA: Quota = Quota {
 
 pub(crate) const SETTINGS: IommuSettings = IommuSettings {
     quarantine_us: 200,
-    stall_deadline_us: 500,
+    stall_deadline_us: 4_000,
     wait_us: 10_000_000,
 };
 
@@ -302,12 +304,15 @@ fn ram(ipa: u64, bytes: u64, pa: Pa) -> Ram {
     }
 }
 
-/// Two tables for each space, that lead [`VA`] to a page of its own.
+/// Two tables for each space, that lead [`VA`] to a page of its own, and a list of ranges there.
 fn lay_tables(host: &Host, frames: &Frames) {
     let words = frames.words(host);
-    let put = |ipa: u64, descriptor: Stage1Descriptor| {
-        host.store(&words[((ipa - IPA) / 8) as usize], descriptor.as_u64());
-    };
+    let store = |ipa: u64, word| host.store(&words[((ipa - IPA) / 8) as usize], word);
+    let put = |ipa, descriptor: Stage1Descriptor| store(ipa, descriptor.as_u64());
+    for n in 0..64 {
+        store(LIST + n * 16, VA + n * 0x1000);
+        store(LIST + n * 16 + 8, 0x800 * (n + 1));
+    }
     for n in 0..SPACES {
         let (level2, level3) = (TABLES + n * 0x2000, TABLES + n * 0x2000 + 0x1000);
         let (at2, at3) = (VA >> 21 & 511, VA >> 12 & 511);
