@@ -198,16 +198,16 @@ unsafe impl Platform for Hypervisor {
 
     fn free(&self, frames: Frames) {
         let (base, log2_bytes) = (frames.base().as_u64(), frames.log2_bytes());
-        let mut memory = self.memory();
-        let was_out = memory.out.remove(&base);
+        let was_out = self.memory().out.remove(&base);
         assert_eq!(was_out, Some(log2_bytes), "freed is what was allocated");
-        memory.freed.entry(log2_bytes).or_default().push(base);
-        drop(memory);
-        // Whatever an SMMU still keeps of it, it objects to now.
+        // Whatever an SMMU still keeps of it, it objects to now: before another CPU can have it, whose
+        // use would be taken for the old one.
         self.machine.claim(Claim::FrameFreed {
             pa: base,
             bytes: frames.size_bytes(),
         });
+        let mut memory = self.memory();
+        memory.freed.entry(log2_bytes).or_default().push(base);
     }
 
     fn pointer(&self, at: Pa) -> NonNull<AtomicU64> {
