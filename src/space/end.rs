@@ -77,9 +77,9 @@ impl<'p, P: Platform> Iommu<'p, P> {
         while let Some(device) = books.guest(guest).ok().and_then(|it| it.devices.first()) {
             books.take_from_guest(DeviceId::of(device));
         }
-        while let Some(leftover) = books.pop_leftover(guest) {
-            if let Ok(contexts) = leftover.contexts.try_into_inner()
-                && let Ok(smmu) = self.smmu(leftover.smmu)
+        while let Ok(Some(leftover)) = books.guest(guest).map(|it| it.leftovers.pop()) {
+            if let Ok((id, contexts)) = leftover.try_into_inner()
+                && let Ok(smmu) = self.smmu(id)
                 && let Ok(detached) = smmu.dismantle(contexts)
             {
                 let mut memory = memory.lock(self.platform());
@@ -110,14 +110,12 @@ impl<'p, P: Platform> Iommu<'p, P> {
     ///
     /// # Errors
     ///
-    /// [`NoSuchDevice`](SpaceError::NoSuchDevice), [`NoFrames`](SpaceError::NoFrames),
-    /// [`Busy`](SpaceError::Busy).
+    /// [`NoSuchDevice`](SpaceError::NoSuchDevice), [`Busy`](SpaceError::Busy).
     /// [`NotConfirmed`](SpaceError::NotConfirmed): it is fenced and stays in the books.
     pub fn remove_device(&self, device: DeviceId) -> Result<(), SpaceError> {
         let guest = self.books().device(device)?.guest;
         if let Some(guest) = guest {
             let (smmus, _visit) = self.alone(guest, |books| {
-                books.leftovers.reserve()?;
                 let record = books.device(device)?;
                 // Nobody asks it to forget.
                 record.ats_now = Ats::Off;

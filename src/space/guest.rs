@@ -6,11 +6,11 @@ use super::error::SpaceError;
 use super::faults::{Fault, Stall};
 use super::ids::{GuestId, SmmuSet};
 use super::iommu::{Gate, Iommu};
+use super::leftovers::Leftovers;
 use super::list::List;
 use super::memory::Memory;
 use super::numbers::{Ask, Numbers};
 use super::settings::{GuestConfig, Quota};
-use super::stop::Leftover;
 use crate::hw::{Lock, NoFrames, Platform, Ring, Shared};
 use crate::id::Vmid;
 use crate::spec::vmsa::Stage2Walk;
@@ -54,7 +54,7 @@ pub(super) struct Guest<'p, P: Platform> {
     pub(super) draining: List<Space, Drains>,
     pub(super) devices: List<Device<'p, P>, OfGuest>,
     pub(super) stalls: List<Stall, OfGuest>,
-    pub(super) leftovers: List<Leftover<'p, P>, OfGuest>,
+    pub(super) leftovers: Leftovers<'p, P>,
     pub(super) bindings: u32,
     pub(super) handles: u32,
     pub(super) faults: Ring<'p, P, Fault>,
@@ -89,7 +89,7 @@ impl<'p, P: Platform> Guest<'p, P> {
                     draining: List::default(),
                     devices: List::default(),
                     stalls: List::default(),
-                    leftovers: List::default(),
+                    leftovers: Leftovers::new(),
                     bindings: 0,
                     handles: 0,
                     faults,

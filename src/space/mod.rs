@@ -41,6 +41,7 @@ pub mod handover;
 mod hosted;
 mod ids;
 mod iommu;
+mod leftovers;
 mod list;
 mod lives;
 mod look;

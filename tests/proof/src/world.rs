@@ -274,7 +274,7 @@ pub fn smmu_id(index: usize) -> SmmuId {
 }
 
 /// A stage 1 of 30 bits from `root` on.
-pub fn walk(root: u64) -> Stage1Walk {
+pub const fn walk(root: u64) -> Stage1Walk {
     Stage1Walk {
         asid: Asid::new(0),
         low: Some(Half {

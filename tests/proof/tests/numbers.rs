@@ -68,22 +68,22 @@ const ROWS: &[Row] = &[
     row(Scene::ReleaseAll, 8, 1, false, [3, 2, 20, 14, 0, 0]),
     row(Scene::ReleaseAll, 64, 1, false, [3, 2, 132, 14, 0, 0]),
     row(Scene::ReleaseAll, 64, 4, true, [16, 8, 788, 56, 0, 0]),
-    row(Scene::Detach, 1, 1, false, [1, 1, 2, 3, 1, 0]),
-    row(Scene::Detach, 8, 1, false, [1, 1, 9, 3, 1, 0]),
-    row(Scene::Detach, 8, 4, true, [8, 4, 32, 12, 1, 0]),
-    row(Scene::GuestDeath, 1, 1, false, [2, 1, 4, 3, 1, 0]),
-    row(Scene::GuestDeath, 8, 1, false, [2, 1, 11, 3, 1, 0]),
-    row(Scene::GuestDeath, 64, 1, false, [2, 1, 67, 3, 2, 0]),
-    row(Scene::GuestDeath, 64, 4, false, [8, 4, 76, 12, 2, 0]),
-    row(Scene::GuestDeath, 64, 8, false, [16, 8, 88, 24, 2, 0]),
-    row(Scene::GuestDeath, 64, 8, true, [24, 8, 224, 24, 2, 0]),
-    row(Scene::GuestDeath, 512, 8, false, [16, 8, 536, 24, 4, 0]),
+    row(Scene::Detach, 1, 1, false, [1, 1, 2, 3, 0, 0]),
+    row(Scene::Detach, 8, 1, false, [1, 1, 9, 3, 0, 0]),
+    row(Scene::Detach, 8, 4, true, [8, 4, 32, 12, 0, 0]),
+    row(Scene::GuestDeath, 1, 1, false, [2, 1, 4, 3, 0, 0]),
+    row(Scene::GuestDeath, 8, 1, false, [2, 1, 11, 3, 0, 0]),
+    row(Scene::GuestDeath, 64, 1, false, [2, 1, 67, 3, 0, 0]),
+    row(Scene::GuestDeath, 64, 4, false, [8, 4, 76, 12, 0, 0]),
+    row(Scene::GuestDeath, 64, 8, false, [16, 8, 88, 24, 0, 0]),
+    row(Scene::GuestDeath, 64, 8, true, [24, 8, 224, 24, 0, 0]),
+    row(Scene::GuestDeath, 512, 8, false, [16, 8, 536, 24, 0, 0]),
     row(Scene::HandOver, 1, 1, false, [3, 3, 6, 9, 0, 0]),
     row(Scene::HandOver, 8, 1, false, [3, 3, 27, 9, 0, 0]),
     row(Scene::HandOver, 8, 1, true, [4, 4, 44, 12, 0, 0]),
-    row(Scene::ChangeHands, 1, 1, false, [3, 3, 6, 9, 5, 0]),
-    row(Scene::ChangeHands, 8, 1, false, [3, 3, 27, 9, 26, 0]),
-    row(Scene::ChangeHands, 8, 1, true, [4, 3, 44, 9, 26, 0]),
+    row(Scene::ChangeHands, 1, 1, false, [3, 3, 6, 9, 4, 0]),
+    row(Scene::ChangeHands, 8, 1, false, [3, 3, 27, 9, 25, 0]),
+    row(Scene::ChangeHands, 8, 1, true, [4, 3, 44, 9, 25, 0]),
     row(Scene::Map, 1, 1, false, [0, 0, 0, 0, 0, 0]),
     row(Scene::Unmap, 1, 1, false, [2, 1, 4, 3, 0, 0]),
     row(Scene::Unmap, 64, 1, false, [2, 1, 4, 3, 0, 0]),
@@ -184,9 +184,12 @@ fn the_numbers_are_those_that_were_to_be_reached() {
         if one_wait && !is_long {
             assert_eq!(cost.waits, on_each, "{what}");
         }
-        if *what == Scene::Release {
-            assert_eq!(cost.allocations, 0);
-        }
+        // Nothing that ends asks for memory.
+        let begins = matches!(
+            what,
+            Scene::Attach | Scene::BindFirst | Scene::BindFurther | Scene::ChangeHands
+        );
+        assert!(begins || cost.allocations == 0, "{what}");
     }
 }
 
