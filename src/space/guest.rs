@@ -154,7 +154,8 @@ impl<'p, P: Platform> Iommu<'p, P> {
     /// Makes a guest: a stage 2 that maps nothing, a window of CDs in it, and number spaces.
     ///
     /// All SMMUs that were added can walk its tables; one that is added later and cannot refuses at
-    /// [`attach`](Self::attach). Takes the root of the tables and 7 pages.
+    /// [`attach`](Self::attach). Takes the root of the tables and 3 pages, and
+    /// a record; the books of numbers come with the first numbers.
     ///
     /// # Errors
     ///

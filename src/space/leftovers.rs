@@ -26,6 +26,10 @@ impl<'p, P: Platform> SharedContexts<'p, P> {
     /// # Errors
     ///
     /// `contexts`, and [`NoFrames`].
+    #[expect(
+        clippy::result_large_err,
+        reason = "what is refused comes back, and there is no heap to put it on"
+    )]
     pub(super) fn new(
         platform: &'p P,
         smmu: SmmuId,

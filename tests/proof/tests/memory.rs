@@ -191,6 +191,14 @@ fn guests_and_attached_devices_take_what_is_said() {
     let guest = guest.expect("a guest");
     // A root of 2 for 40 bits, the way to it all, faults, and the books of the window.
     assert_eq!((tap.host().bytes_out() - before) / PAGE, 5);
+    // Of the books, a page of faults each, and 2 records in a page: there were 2, then there is room
+    // for 4, and for 8.
+    let grows = [(); 6].map(|()| {
+        let before = world.iommu.size_bytes();
+        world.guest();
+        (world.iommu.size_bytes() - before) / PAGE
+    });
+    assert_eq!(grows, [3, 1, 1, 1, 5, 1]);
     // So that tables and the array of streams are there.
     let (_, _token) = world.attached(guest, Wanted::new(0, &[StreamId::new(0x200)]));
     let mut found = Vec::new();
