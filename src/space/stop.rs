@@ -124,8 +124,8 @@ impl<'p, P: Platform> Iommu<'p, P> {
     pub(super) fn behind(
         &self,
         smmu: SmmuId,
-        devices: impl Iterator<Item = DeviceId>,
-    ) -> impl Iterator<Item = DeviceId> {
+        devices: impl Iterator<Item = DeviceId> + Clone,
+    ) -> impl Iterator<Item = DeviceId> + Clone {
         devices.filter(move |device| {
             let mut books = self.books();
             books.device(*device).is_ok_and(|it| it.smmu == Some(smmu))
@@ -161,7 +161,7 @@ impl<'p, P: Platform> Iommu<'p, P> {
         &self,
         id: SmmuId,
         smmu: &Smmu<'p, P>,
-        devices: impl Iterator<Item = DeviceId>,
+        devices: impl Iterator<Item = DeviceId> + Clone,
     ) -> Result<(), (SpaceError, bool)> {
         let mut outcome = Ok(());
         for device in self.behind(id, devices) {

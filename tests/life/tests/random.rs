@@ -105,7 +105,7 @@ fn config() -> ProptestConfig {
     ProptestConfig {
         cases: std::env::var("LIFE_CASES").map_or(400, |it| it.parse().expect("a number")),
         failure_persistence: None,
-        max_shrink_iters: 20_000,
+        max_shrink_iters: 400,
         ..ProptestConfig::default()
     }
 }

@@ -5,12 +5,23 @@ use super::{Expected, Reference, refuse};
 use crate::operation::Why;
 
 impl Reference {
-    /// Streams of devices were not confirmed to be stopped, or started.
+    /// Streams of devices were not confirmed to be stopped, or started: what they lead to, and what
+    /// they cached of it, is out of use.
     pub(super) fn lose_streams(&mut self, devices: &[usize]) {
         for &device in devices {
-            self.state.devices[device].stream = Stream::Lost;
+            self.lose_stream(device);
         }
         self.fence(devices);
+    }
+
+    pub(super) fn lose_stream(&mut self, device: usize) {
+        let at = &mut self.state.devices[device];
+        at.stream = Stream::Lost;
+        at.has_kept |= self.shape.has_ats();
+        if let Some(guest) = at.attached {
+            let smmu = self.shape.devices[device];
+            self.state.guests[guest].unproven.insert(smmu);
+        }
     }
 
     /// An SMMU did not confirm a change of a binding.
@@ -19,6 +30,7 @@ impl Reference {
         self.state.spaces[space].unproven.insert(smmu);
         let binding = self.state.binding_mut(space, device);
         binding.expect("it is there").state = BindingState::Lost;
+        self.keep_all(space, &[device]);
     }
 
     /// All traffic of devices behind one SMMU stops, and they forget what they cached.
@@ -34,7 +46,8 @@ impl Reference {
         refuse([(!silent.is_empty(), Why::CachesKept)])
     }
 
-    /// A device is stopped, what is bound to it ends, and it is nobody's.
+    /// A device is stopped, and what is bound to it ends. It is nobody's then, unless it kept what it
+    /// cached.
     pub(super) fn end_device(&mut self, device: usize) -> Result<(), Expected> {
         let outcome = self.stop(&[device]);
         let bound: Vec<_> = self.state.spaces_of(device).collect();
@@ -51,11 +64,11 @@ impl Reference {
             .filter(|it| it.device == device)
         {
             binding.has_kept |= outcome.is_err();
-            if binding.state == BindingState::Bound {
-                binding.state = BindingState::Ended;
-            }
+            binding.state = BindingState::Ended;
         }
-        self.state.devices[device].leave();
+        if outcome.is_ok() {
+            self.state.devices[device].leave();
+        }
         self.state.settle();
         outcome
     }
@@ -110,7 +123,10 @@ impl Reference {
             return Err(vec![Why::NotReset]);
         }
         self.reset(device);
-        self.state.devices[device].is_fenced = false;
+        if was_fenced {
+            self.state.devices[device].is_fenced = false;
+            self.state.devices[device].leave();
+        }
         Ok(())
     }
 
@@ -127,12 +143,17 @@ impl Reference {
                 said.push(Why::NotConfirmed);
             }
         }
-        if said.is_empty() {
-            self.state.bury(guest);
-            return Ok(());
+        // Also what was lost before.
+        let mut devices = self.state.devices.iter();
+        if devices.any(|it| it.attached == Some(guest) && it.has_kept) {
+            said.push(Why::CachesKept);
+        }
+        if !self.state.guests[guest].unproven.is_empty() {
+            said.push(Why::NotConfirmed);
         }
         self.state.guests[guest].life = Life::Lost;
-        Err(said)
+        self.bury_if_proven(guest);
+        if said.is_empty() { Ok(()) } else { Err(said) }
     }
 
     fn bury_if_proven(&mut self, guest: usize) {
@@ -164,13 +185,9 @@ impl Reference {
                 if binding.state != BindingState::Bound {
                     continue;
                 }
-                let outcome = match (binding.whole, binding.has_kept) {
-                    (true, _) => self.end_device(device),
-                    (false, false) => self.retract(space, device),
-                    (false, true) => {
-                        binding.state = BindingState::Ended;
-                        Ok(())
-                    }
+                let outcome = match binding.whole {
+                    true => self.end_device(device),
+                    false => self.retract(space, device),
                 };
                 said.extend(outcome.err().unwrap_or_default());
             }
@@ -210,10 +227,8 @@ impl Reference {
         }
         self.state.settle();
         for guest in 0..self.state.guests.len() {
-            if self.state.guests[guest].life == Life::Lost {
-                self.state.guests[guest].unproven.remove(smmu);
-                self.bury_if_proven(guest);
-            }
+            self.state.guests[guest].unproven.remove(smmu);
+            self.bury_if_proven(guest);
         }
         Ok(())
     }

@@ -157,13 +157,24 @@ impl Reference {
         !smmu.is_down && !smmu.is_mute
     }
 
-    /// Cuts devices off: at their ports, or else with everything behind their SMMU.
+    /// Cuts devices off: at their ports, or else with everything behind their SMMU, and so that they
+    /// stay cut off when that comes back.
     fn fence(&mut self, devices: &[usize]) {
         for &device in devices {
             self.state.devices[device].is_fenced = true;
             if !self.shape.has_ports {
                 self.state.smmus[self.shape.devices[device]].is_down = true;
+                self.lose_stream(device);
             }
+        }
+    }
+
+    /// What devices cached of a space nobody knows.
+    fn keep_all(&mut self, space: usize, devices: &[usize]) {
+        for &device in devices.iter().filter(|_| self.shape.has_ats()) {
+            self.state.devices[device].has_kept = true;
+            let binding = self.state.binding_mut(space, device);
+            binding.expect("it is bound").has_kept = true;
         }
     }
 
@@ -270,9 +281,9 @@ impl Reference {
             (at.attached != Some(guest), Why::NotAttached),
             (is_bound, Why::Bound),
         ])?;
-        let outcome = self.stop(&[device]);
+        self.stop(&[device])?;
         self.state.devices[device].leave();
-        outcome
+        Ok(())
     }
 
     fn create_space(&mut self, guest: usize, space: usize) -> Result<(), Expected> {
@@ -335,12 +346,19 @@ impl Reference {
             handles: handle.filter(|_| is_confirmed).into_iter().collect(),
         });
         if !is_confirmed {
-            if whole {
-                self.state.devices[device].stream = Stream::Lost;
-            }
             self.lose_binding(space, device);
-            self.fence(&[device]);
+            match whole {
+                true => self.lose_streams(&[device]),
+                false => self.fence(&[device]),
+            }
             return Err(vec![Why::NotConfirmed]);
+        }
+        // What it cached without a PASID is not to outlive the space's coming.
+        if whole && !self.keep(&[device]).is_empty() {
+            let binding = self.state.binding_mut(space, device).expect("just made");
+            binding.has_kept = true;
+            binding.handles.clear();
+            return Err(vec![Why::CachesKept]);
         }
         Ok(())
     }
@@ -412,16 +430,16 @@ impl Reference {
             if !self.confirms(smmu) {
                 if is_end {
                     self.state.spaces[space].unproven.insert(smmu);
+                    // Devices are told last: nobody knows whether they were.
+                    self.keep_all(space, &bound);
                 }
                 self.fence(&bound);
                 said.push(Why::NotConfirmed);
                 continue;
             }
-            for device in self.keep(&bound) {
-                let binding = self.state.binding_mut(space, device).expect("it is bound");
-                binding.has_kept = true;
-                said.push(Why::CachesKept);
-            }
+            let silent = self.keep(&bound);
+            self.keep_all(space, &silent);
+            said.extend(silent.first().map(|_| Why::CachesKept));
         }
         if said.is_empty() { Ok(()) } else { Err(said) }
     }
