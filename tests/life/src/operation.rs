@@ -2,7 +2,10 @@
 
 /// One step of a program. Guests, devices, spaces and handles are places, which are used again.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
-#[expect(missing_docs, reason = "fields are places, and what is turned on or off")]
+#[expect(
+    missing_docs,
+    reason = "fields are places, and what is turned on or off"
+)]
 pub enum Op {
     /// Makes a guest, in a place where there is none.
     CreateGuest { guest: usize },

@@ -335,9 +335,16 @@ impl<'p> World<'p> {
     fn give_data(&self, guest: GuestId) -> Result<Frames, SpaceError> {
         let page = self.host.allocate(12).expect("there is memory");
         let (attributes, sizes) = (Attributes::MEMORY, PageSizes::PagesOnly);
-        self.iommu
-            .map(guest, DATA, page.base(), 0x1000, attributes, sizes)?;
-        Ok(page)
+        let mapped = self
+            .iommu
+            .map(guest, DATA, page.base(), 0x1000, attributes, sizes);
+        match mapped {
+            Ok(()) => Ok(page),
+            Err(error) => {
+                self.host.free(page);
+                Err(error)
+            }
+        }
     }
 
     /// The guest makes tables for a space in a place where the last one is gone, over those of that.
@@ -385,20 +392,23 @@ impl<'p> World<'p> {
     /// Takes the guest's page, gives it to somebody else if that was confirmed, and maps another.
     fn remap(&mut self, guest: usize) -> Result<(), SpaceError> {
         let id = self.guests[guest].id;
+        let Some(former) = self.guests[guest].data.take() else {
+            self.guests[guest].data = Some(self.give_data(id)?);
+            return Ok(());
+        };
         let outcome = self.iommu.unmap(id, DATA, 0x1000);
-        let is_gone = matches!(
-            outcome,
-            Ok(()) | Err(SpaceError::NotConfirmed { .. } | SpaceError::CachesKept { .. })
-        );
-        if is_gone {
-            let page = self.give_data(id).expect("nothing is there");
-            let former = self.guests[guest].data.replace(page);
-            let former = former.expect("it was there");
-            match outcome {
-                Ok(()) => self.host.free(former),
-                Err(_) => self.guests[guest].kept.push(former),
+        match outcome {
+            Ok(()) => self.host.free(former),
+            Err(SpaceError::NotConfirmed { .. } | SpaceError::CachesKept { .. }) => {
+                self.guests[guest].kept.push(former);
+            }
+            Err(_) => {
+                self.guests[guest].data = Some(former);
+                return outcome;
             }
         }
+        // Not where an SMMU may translate to the former one.
+        self.guests[guest].data = self.give_data(id).ok();
         outcome
     }
 

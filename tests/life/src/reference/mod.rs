@@ -66,7 +66,7 @@ impl Reference {
     pub fn apply(&mut self, op: Op) -> Expected {
         let outcome = match op {
             Op::CreateGuest { guest } => {
-                self.state.guests[guest].life = Life::Running;
+                self.state.guests[guest] = Guest::new();
                 Ok(())
             }
             Op::DestroyGuest { guest } => self.destroy(guest),
@@ -129,7 +129,12 @@ impl Reference {
             return false;
         }
         match (at.reach, space) {
-            (Reach::Pasids { stage2 }, None) => stage2,
+            (Reach::Pasids { stage2 }, None) => {
+                stage2
+                    && at
+                        .attached
+                        .is_some_and(|guest| state.guests[guest].has_page)
+            }
             (Reach::Pasids { .. }, Some(space)) => state.is_bound(space, device),
             (Reach::Nothing | Reach::Whole, _) => false,
         }
@@ -256,6 +261,8 @@ impl Reference {
             (at.is_fenced, Why::Fenced),
             (at.attached.is_some(), Why::Attached),
             (self.state.smmus[smmu].is_down, Why::SmmuDown),
+            // What was not confirmed of the guest's memory it may still be translated by.
+            (self.state.guests[guest].unproven.has(smmu), Why::SmmuDown),
             (at.stream != Stream::Free, Why::Stream),
         ])?;
         let is_confirmed = self.confirms(smmu);
@@ -458,14 +465,22 @@ impl Reference {
         outcome
     }
 
-    /// A page of the guest's goes, whoever cached it.
+    /// A page of the guest's goes, whoever cached it, and another comes, if nobody can confuse them.
     fn remap(&mut self, guest: usize) -> Result<(), Expected> {
         self.running(guest)?;
+        let at = &mut self.state.guests[guest];
+        if !at.has_page {
+            refuse([(!at.unproven.is_empty(), Why::SmmuDown)])?;
+            at.has_page = true;
+            return Ok(());
+        }
         let mut said = Vec::new();
         for smmu in self.state.guests[guest].live.iter() {
             let devices = self.devices_behind(guest, smmu);
             if !self.confirms(smmu) {
                 self.fence(&devices);
+                self.state.guests[guest].unproven.insert(smmu);
+                self.state.guests[guest].has_page = false;
                 said.push(Why::NotConfirmed);
             } else if !self.keep(&devices).is_empty() {
                 said.push(Why::CachesKept);

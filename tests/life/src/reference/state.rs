@@ -41,6 +41,11 @@ impl Set {
         self.0 &= !(1 << smmu);
     }
 
+    /// Whether one is in.
+    pub fn has(self, smmu: usize) -> bool {
+        self.0 >> smmu & 1 != 0
+    }
+
     /// Whether there is none.
     pub fn is_empty(self) -> bool {
         self.0 == 0
@@ -48,7 +53,7 @@ impl Set {
 
     /// All of them.
     pub fn iter(self) -> impl Iterator<Item = usize> {
-        (0..8).filter(move |smmu| self.0 >> smmu & 1 != 0)
+        (0..8).filter(move |smmu| self.has(*smmu))
     }
 }
 
@@ -70,8 +75,30 @@ pub struct Guest {
     pub life: Life,
     /// Where its VMID was used.
     pub live: Set,
-    /// What did not confirm its end.
+    /// What did not confirm something of its memory, or its end.
     pub unproven: Set,
+    /// It has the page that can be taken from it.
+    pub has_page: bool,
+}
+
+impl Guest {
+    /// A new one.
+    pub fn new() -> Self {
+        Self {
+            life: Life::Running,
+            live: Set::default(),
+            unproven: Set::default(),
+            has_page: true,
+        }
+    }
+
+    /// None.
+    pub fn gone() -> Self {
+        Self {
+            life: Life::Gone,
+            ..Self::new()
+        }
+    }
 }
 
 /// An SMMU.
@@ -239,11 +266,6 @@ pub struct State {
 impl State {
     /// Nothing.
     pub fn new(shape: &Shape) -> Self {
-        let guest = Guest {
-            life: Life::Gone,
-            live: Set::default(),
-            unproven: Set::default(),
-        };
         let device = Device {
             owner: None,
             last: None,
@@ -258,7 +280,7 @@ impl State {
             is_jammed: false,
         };
         Self {
-            guests: vec![guest; shape.guests],
+            guests: vec![Guest::gone(); shape.guests],
             devices: vec![device; shape.devices.len()],
             spaces: vec![Space::gone(); shape.spaces],
             bindings: Vec::new(),
@@ -324,9 +346,8 @@ impl State {
     /// Forgets bindings that nobody holds and of which nothing is in hardware, and moves on what was
     /// released and is kept by nothing.
     pub fn settle(&mut self) {
-        self.bindings.retain(|it| {
-            it.state != BindingState::Ended || it.has_kept || !it.handles.is_empty()
-        });
+        self.bindings
+            .retain(|it| it.state != BindingState::Ended || it.has_kept || !it.handles.is_empty());
         for space in 0..self.spaces.len() {
             let is_kept = self.devices_of(space).next().is_some();
             let at = &mut self.spaces[space];
@@ -365,10 +386,6 @@ impl State {
         for space in spaces {
             self.spaces[space] = Space::gone();
         }
-        self.guests[guest] = Guest {
-            life: Life::Gone,
-            live: Set::default(),
-            unproven: Set::default(),
-        };
+        self.guests[guest] = Guest::gone();
     }
 }
