@@ -67,6 +67,9 @@ pub(super) struct Guest<'p, P: Platform> {
     pub(super) lost_at: u64,
     /// What was said of it then.
     pub(super) lost_by: Option<SpaceError>,
+    /// Where it was unmapped while one of them did not confirm that: from the first such address to
+    /// the end of the last.
+    pub(super) lost_range: Option<(u64, u64)>,
 }
 
 impl<'p, P: Platform> Guest<'p, P> {
@@ -100,6 +103,7 @@ impl<'p, P: Platform> Guest<'p, P> {
                     unproven: SmmuSet::EMPTY,
                     lost_at: 0,
                     lost_by: None,
+                    lost_range: None,
                 }),
                 Err((memory, NoFrames { log2_bytes })) => {
                     pasids.free();

@@ -58,6 +58,9 @@ impl<'p, P: Platform> Iommu<'p, P> {
                 if record.lost_at < begun {
                     record.unproven.remove(id);
                 }
+                if record.unproven.is_empty() {
+                    record.lost_range = None;
+                }
                 record.life == GuestLife::Lost
             };
             if is_lost {
