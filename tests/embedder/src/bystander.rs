@@ -1,4 +1,4 @@
-//! Who stands beside a host's machine: sees what is done to it, and has the hands for its devices.
+//! Who stands beside a host's machine: sees what is done to it, and has gates above devices.
 
 use portcullis::hw::{Barrier, DeviceTag, NotDone};
 
@@ -46,7 +46,7 @@ pub enum Deed {
     Relax,
 }
 
-/// Hears of each [`Deed`] before it is done, and may hold the CPU there; resets devices.
+/// Hears of each [`Deed`] before it is done, and may hold the CPU there; has gates above devices.
 ///
 /// No lock of the host's is held while it is called, so other CPUs may go on meanwhile.
 pub trait Bystander: Send + Sync {
@@ -60,16 +60,14 @@ pub trait Bystander: Send + Sync {
         1
     }
 
-    /// As [`Platform::reset_device`](portcullis::hw::Platform::reset_device).
+    /// Whether the reset of a device, which is about to be tried, works.
     ///
     /// # Errors
     ///
-    /// [`NotDone`].
-    fn reset_device(&self, device: DeviceTag) -> Result<(), NotDone> {
+    /// [`NotDone`]: it does not.
+    fn may_reset(&self, device: DeviceTag) -> Result<(), NotDone> {
         let _ = device;
-        Err(NotDone {
-            because: "the host has no reset for it",
-        })
+        Ok(())
     }
 
     /// As [`Platform::fence_port`](portcullis::hw::Platform::fence_port).

@@ -16,12 +16,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use portcullis::addr::Pa;
 use portcullis::hw::{Barrier, Clock, DeviceTag, Frames, NotDone, Platform, Registers};
+use smmu_model::device::{Device, frame};
 use smmu_model::{Claim, Identity, Machine, Mode, Settings};
 
 mod bystander;
 pub mod dma;
 pub mod guest;
 mod lend;
+pub mod world;
 
 pub use bystander::{Bystander, Deed};
 pub use lend::lend;
@@ -39,6 +41,8 @@ pub struct Hypervisor {
     memory: Mutex<Memory>,
     alter: Mutex<Option<Alter>>,
     bystander: Arc<dyn Bystander>,
+    /// The devices that it can reset, by tag.
+    devices: Mutex<BTreeMap<u64, Arc<Device>>>,
 }
 
 /// What is stored in place of a value; `None`: nothing.
@@ -82,12 +86,22 @@ impl Hypervisor {
             }),
             alter: Mutex::new(None),
             bystander,
+            devices: Mutex::new(BTreeMap::new()),
         }
     }
 
     /// Has `alter` say from now on what memory takes of each store, as failing memory would.
     pub fn alter_stores(&self, alter: Option<Alter>) {
         *self.alter.lock().unwrap_or_else(PoisonError::into_inner) = alter;
+    }
+
+    /// Lets the host reset this device when it is asked to.
+    pub fn wire(&self, tag: DeviceTag, device: Arc<Device>) {
+        self.devices().insert(tag.0, device);
+    }
+
+    fn devices(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<Device>>> {
+        self.devices.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The machine: for devices that do DMA, and for what the model has to say.
@@ -232,12 +246,17 @@ unsafe impl Platform for Hypervisor {
         loaded.expect("the word is in memory")
     }
 
-    fn peek(&self, at: Pa) -> Option<u64> {
-        self.machine.load(at.as_u64()).ok()
+    fn reset_device(&self, device: DeviceTag) -> Result<(), NotDone> {
+        self.bystander.may_reset(device)?;
+        let because = "it is not wired";
+        let device = self.devices().get(&device.0).cloned();
+        let device = device.ok_or(NotDone { because })?;
+        device.write32(frame::COMMAND, frame::command::RESET);
+        Ok(())
     }
 
-    fn reset_device(&self, device: DeviceTag) -> Result<(), NotDone> {
-        self.bystander.reset_device(device)
+    fn peek(&self, at: Pa) -> Option<u64> {
+        self.machine.load(at.as_u64()).ok()
     }
 
     fn fence_port(&self, device: DeviceTag) -> Result<(), NotDone> {

@@ -1,11 +1,12 @@
 //! What stands beside the machine: the baton, the trace, and the hands for devices.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use portcullis::hw::{DeviceTag, NotDone};
 use portcullis_embedder::{Bystander, Deed};
-use smmu_model::device::{self, frame};
+use smmu_model::device;
 
 use crate::schedule::Schedule;
 use crate::trace::Trace;
@@ -28,6 +29,10 @@ pub struct Stage {
     turn_us: AtomicU64,
     has_ports: AtomicBool,
     fails_resets: AtomicBool,
+    has_late_devices: AtomicBool,
+    stores: AtomicU64,
+    /// How many commands were sent, by opcode.
+    sent: Mutex<BTreeMap<u8, u64>>,
 }
 
 impl Stage {
@@ -72,6 +77,39 @@ impl Stage {
         self.fails_resets.store(fail, Ordering::Relaxed);
     }
 
+    /// Whether devices go on while somebody waits: for those that answer late.
+    pub fn has_late_devices(&self, are_there: bool) {
+        self.has_late_devices.store(are_there, Ordering::Relaxed);
+    }
+
+    fn let_devices_go_on(&self) {
+        if !self.has_late_devices.load(Ordering::Relaxed) {
+            return;
+        }
+        let devices: Vec<_> = {
+            let hardware = self.hardware();
+            hardware.iter().map(|it| Arc::clone(&it.device)).collect()
+        };
+        let now = self.trace.now_us();
+        devices.iter().for_each(|device| device.tick(now));
+    }
+
+    fn count(&self, opcode: u8) {
+        let mut sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
+        *sent.entry(opcode).or_default() += 1;
+    }
+
+    /// How many commands of this opcode were sent to all SMMUs so far.
+    pub fn sent(&self, opcode: u8) -> u64 {
+        let sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
+        sent.get(&opcode).copied().unwrap_or(0)
+    }
+
+    /// How many stores to shared memory there were so far.
+    pub fn stores(&self) -> u64 {
+        self.stores.load(Ordering::Relaxed)
+    }
+
     fn gate(&self, tag: DeviceTag, is_cut_off: bool) -> Result<(), NotDone> {
         if !self.has_ports.load(Ordering::Relaxed) {
             return Err(NotDone {
@@ -90,6 +128,16 @@ impl Stage {
 impl Bystander for Stage {
     fn before(&self, deed: Deed) {
         self.schedule.point(deed == Deed::Relax);
+        match deed {
+            Deed::Relax => self.let_devices_go_on(),
+            Deed::Store { .. } => {
+                self.stores.fetch_add(1, Ordering::Relaxed);
+            }
+            _ => {}
+        }
+        for words in self.trace.announced(deed) {
+            self.count(words[0] as u8);
+        }
         self.trace.tell(deed);
     }
 
@@ -97,7 +145,7 @@ impl Bystander for Stage {
         self.turn_us.load(Ordering::Relaxed)
     }
 
-    fn reset_device(&self, tag: DeviceTag) -> Result<(), NotDone> {
+    fn may_reset(&self, tag: DeviceTag) -> Result<(), NotDone> {
         if self.fails_resets.load(Ordering::Relaxed) {
             self.trace.say(|| format!("  the reset of device {} fails", tag.0));
             return Err(NotDone {
@@ -105,10 +153,6 @@ impl Bystander for Stage {
             });
         }
         self.trace.say(|| format!("  device {} is reset", tag.0));
-        let found = self.hardware();
-        for it in found.iter().filter(|it| it.tag == tag) {
-            it.device.write32(frame::COMMAND, frame::command::RESET);
-        }
         Ok(())
     }
 

@@ -37,9 +37,29 @@ impl Trace {
         if !self.is_on {
             return;
         }
-        let now = self.machine.get().map_or(0, |(it, _)| it.record().now_us());
+        let now = self.now_us();
         let cpu = schedule::cpu().map_or_else(String::new, |cpu| format!("cpu {cpu}: "));
         println!("{now:>9} us  {cpu}{}", line());
+    }
+
+    /// What time it is on the machine.
+    pub(crate) fn now_us(&self) -> u64 {
+        self.machine.get().map_or(0, |(it, _)| it.record().now_us())
+    }
+
+    /// The commands that a deed announces to an SMMU.
+    pub(crate) fn announced(&self, deed: Deed) -> Vec<[u64; 2]> {
+        match (deed, self.machine.get()) {
+            (
+                Deed::RegisterWrite {
+                    smmu,
+                    offset: offset::CMDQ_PROD,
+                    value,
+                },
+                Some((machine, _)),
+            ) => commands(machine, smmu, value as u32),
+            _ => Vec::new(),
+        }
     }
 
     /// Tells what the library does, save what changes nothing.
@@ -59,10 +79,10 @@ impl Trace {
             Deed::RegisterWrite {
                 smmu,
                 offset: offset::CMDQ_PROD,
-                value,
+                ..
             } => {
-                for command in commands(machine, smmu, value as u32) {
-                    self.say(|| format!("    SMMU {smmu} is sent {command}"));
+                for [low, high] in self.announced(deed) {
+                    self.say(|| format!("    SMMU {smmu} is sent {}", command(low, high)));
                 }
             }
             Deed::RegisterWrite {
@@ -122,18 +142,18 @@ fn stored(machine: &Machine, smmus: usize, pa: u64) -> Option<String> {
 }
 
 /// The commands from where the queue stood up to `end`.
-fn commands(machine: &Machine, smmu: usize, end: u32) -> Vec<String> {
+fn commands(machine: &Machine, smmu: usize, end: u32) -> Vec<[u64; 2]> {
     let (base, log2) = queue(machine, smmu);
     let mask = (2_u32 << log2) - 1;
     let mut at = machine.smmu(smmu).read32(offset::CMDQ_PROD) & mask;
-    let mut told = Vec::new();
+    let mut found = Vec::new();
     while at != end & mask {
         let slot = base + u64::from(at & (mask >> 1)) * 16;
         let word = |pa| machine.memory().load(pa).unwrap_or(0);
-        told.push(command(word(slot), word(slot + 8)));
+        found.push([word(slot), word(slot + 8)]);
         at = (at + 1) & mask;
     }
-    told
+    found
 }
 
 /// A command in words (§4), by its own reading of the bits.

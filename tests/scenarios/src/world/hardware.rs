@@ -136,6 +136,7 @@ impl<'h> World<'h> {
             .expect("it is new");
         let smmu = self.host.machine().smmu(wanted.smmu);
         let hardware = device::Device::new(smmu, Wiring::full(stream));
+        self.host.wire(tag, Arc::clone(&hardware));
         self.stage.plug_in(tag, Arc::clone(&hardware));
         let device = Arc::new(Device {
             name: format!("device {number} of SMMU {}", wanted.smmu),
@@ -209,6 +210,7 @@ impl<'h> World<'h> {
     /// The device writes 8 bytes at `address` with this PASID, or with none.
     pub fn shoot(&self, device: &Device, pasid: Option<u32>, address: u64) -> Ends {
         let hardware = &device.hardware;
+        self.stage.schedule.point(false);
         if self.stage.is_cut_off(device.tag) {
             self.say(|| format!("{} is cut off", device.name));
             return Ends::Blocked;
