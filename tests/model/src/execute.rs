@@ -331,6 +331,7 @@ impl Core {
         }
         let synced = std::mem::take(&mut self.commands.unsynced);
         self.entries_synced(&synced);
+        self.flushes_synced(&synced);
         self.settle_caches(&synced);
         match signal {
             Signal::None => {}

@@ -62,6 +62,16 @@ impl Configuration {
         all
     }
 
+    /// Its place among [`all`](Self::all).
+    ///
+    /// # Panics
+    ///
+    /// If it is none of them.
+    pub fn number(&self) -> usize {
+        let mut all = Self::all().into_iter();
+        all.position(|it| it == *self).expect("it is one of all")
+    }
+
     /// The SMMUs that a machine of this configuration has.
     pub fn identity(&self) -> Identity {
         Identity {

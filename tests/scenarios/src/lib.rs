@@ -16,14 +16,17 @@ mod world;
 use std::sync::Arc;
 
 use portcullis_embedder::Hypervisor;
-use smmu_model::Mode;
+use smmu_model::{Identity, Mode};
 
 pub use configuration::{Configuration, Draws};
 pub use schedule::{Order, Schedule, Task, crowd};
 pub use stage::Stage;
-pub use stories::{STORIES, find};
+pub use stories::{KILLED_ANYWHERE, STORIES, find};
 pub use trace::Trace;
 pub use world::{Device, Ends, Guest, HOLE, Process, VA, Wanted, World};
+
+/// How much memory a machine has, if its story does not want more.
+const BYTES: u64 = 1 << 20;
 
 /// A story, and where it is played.
 pub struct Story {
@@ -36,7 +39,11 @@ pub struct Story {
     /// Where it makes sense, and why nowhere else.
     pub runs: Where,
     /// SMMUs that the host finds only during the story, beside those of the configuration.
-    pub late_smmus: usize,
+    late_smmus: usize,
+    /// How much memory the machine has.
+    bytes: u64,
+    /// What the SMMU of this number is, where the story wants it to be different.
+    shape: fn(usize, Identity) -> Identity,
 }
 
 /// In which configurations a story is played.
@@ -60,6 +67,8 @@ impl Story {
             play,
             runs: Where::Everywhere,
             late_smmus: 0,
+            bytes: BYTES,
+            shape: |_, identity| identity,
         }
     }
 
@@ -71,6 +80,16 @@ impl Story {
 
     const fn with_late_smmu(mut self) -> Self {
         self.late_smmus = 1;
+        self
+    }
+
+    const fn with_bytes(mut self, bytes: u64) -> Self {
+        self.bytes = bytes;
+        self
+    }
+
+    const fn with_shape(mut self, shape: fn(usize, Identity) -> Identity) -> Self {
+        self.shape = shape;
         self
     }
 
@@ -135,9 +154,12 @@ pub fn play(story: &Story, run: &Run) {
     let configuration = run.configuration;
     let count = configuration.smmus + story.late_smmus;
     let stage = Arc::new(Stage::new(run.tells));
-    let settings = vec![world::model(&configuration, run.mode); count];
+    let identity = |smmu| (story.shape)(smmu, configuration.identity());
+    let settings: Vec<_> = (0..count)
+        .map(|smmu| world::model(identity(smmu), run.mode))
+        .collect();
     let beside = Arc::clone(&stage) as Arc<dyn portcullis_embedder::Bystander>;
-    let host = Hypervisor::with_bystander(&settings, world::BYTES, beside);
+    let host = Hypervisor::with_bystander(&settings, story.bytes, beside);
     // What is told of a machine begins when it is taken over.
     let smmus: Vec<_> = (0..count).map(|smmu| world::take_over(&host, smmu)).collect();
     stage.trace.watch(host.shared_machine(), count);
@@ -145,7 +167,10 @@ pub fn play(story: &Story, run: &Run) {
         Mode::Chaotic { seed } => seed,
         _ => 0,
     };
-    let known = (configuration.smmus, seed);
+    // Where nothing is drawn by a seed, machines draw differently.
+    let seed = seed << 8 | configuration.number() as u64;
+    let is_chaotic = matches!(run.mode, Mode::Chaotic { .. });
+    let known = (configuration.smmus, seed, is_chaotic);
     let world = World::new((&host, &stage), &smmus, configuration, known);
     (story.play)(&world);
     judge::close(world);

@@ -19,7 +19,7 @@ thread_local! {
 }
 
 /// Which CPU this thread is, if it runs in a race.
-pub fn cpu() -> Option<usize> {
+pub(crate) fn cpu() -> Option<usize> {
     CPU.get()
 }
 

@@ -3,7 +3,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
-use portcullis_scenarios::{Configuration, Run, STORIES, Story, find, play};
+use portcullis_scenarios::{Run, STORIES, Story, find, play};
 
 const SEEDS: u64 = 1000;
 
@@ -15,9 +15,7 @@ fn seeds() -> u64 {
 /// Plays it once; if it does not hold, says how to see it again.
 fn once(story: &Story, run: &Run, seed: Option<u64>) {
     if let Err(panic) = catch_unwind(AssertUnwindSafe(|| play(story, run))) {
-        let all = Configuration::all();
-        let number = all.iter().position(|it| *it == run.configuration);
-        let number = number.expect("it is one of all");
+        let number = run.configuration.number();
         let seed = seed.map_or_else(String::new, |seed| format!(" --seed {seed}"));
         eprintln!(
             "{} did not hold: {:?}, {}\nsee it by: cargo xtask scenario {}{seed} --configuration {number} --trace",
@@ -64,11 +62,36 @@ stories! {
     exec_keeps_handle: 112,
     adopt: 112,
     unbind_after_release: 112,
+    publish_over_live: 112,
+    killed_in_the_middle: 112,
     self_mapped_handle: 112,
     bind_twice: 112,
     number_for_life: 112,
+    one_space_many_devices: 112,
+    misfit: 56,
+    too_many: 112,
     park_in_any_order: 112,
+    quiet_after_release: 112,
+    still_firing_at_reuse: 112,
+    device_resets_while_parked: 112,
+    device_unplugged: 112,
+    owner_before_probe: 112,
+    two_in_a_group: 112,
+    hand_over: 112,
+    release_races_bind: 112,
     handle_passed_on: 112,
+    guest_dies: 112,
+    sync_never_comes: 112,
+    late_sync: 112,
+    shared_smmu_dies: 112,
+    stalled_when_killed: 32,
+    storm: 32,
+    ats_holdout: 64,
+    global_entries: 112,
+    unmap_under_dma: 112,
+    stage1_unmap_under_dma: 112,
+    guest_starts_over: 112,
+    window_is_sealed: 112,
 }
 
 #[test]

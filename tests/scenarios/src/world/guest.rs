@@ -106,6 +106,18 @@ impl<'h> World<'h> {
         base
     }
 
+    /// Gives a guest 2 MiB of memory at `ipa`, in one block.
+    pub fn block(&self, guest: &Guest, ipa: Ipa) -> Pa {
+        let frames = self.host.allocate(21).expect("there is memory");
+        let base = frames.base();
+        let (attributes, sizes) = (Attributes::MEMORY, PageSizes::Largest);
+        self.iommu
+            .map(guest.id, ipa, base, 1 << 21, attributes, sizes)
+            .expect("it is mapped");
+        lock(&self.memory).push((guest.id, frames));
+        base
+    }
+
     /// Tables that lead to a page of nobody's, where a root is that was not written yet: at 0. Who
     /// walks by half a CD lands there, and the model keeps it.
     fn lay_trap(&self, guest: &Guest) {

@@ -207,6 +207,44 @@ impl<'h> World<'h> {
         }
     }
 
+    /// The device is pulled out: it forgets everything, and answers nothing any more.
+    pub fn unplug(&self, device: &Device) {
+        self.say(|| format!("{} is pulled out", device.name));
+        device.hardware.write32(frame::COMMAND, frame::command::RESET);
+        device.misbehave(Misconduct::Silent);
+    }
+
+    /// The device reads 8 bytes at `address` with this PASID, if it may.
+    pub fn read(&self, device: &Device, pasid: u32, address: u64) -> Option<u64> {
+        let hardware = &device.hardware;
+        let landed = device.landed();
+        self.arm(device, Some(pasid), address, (0, 1));
+        hardware.write32(frame::COMMAND, frame::command::START);
+        (device.landed() != landed).then(|| hardware.read64(frame::BUFFER))
+    }
+
+    /// The device writes so often at `address` with this PASID; how many of the shots landed.
+    pub fn burst(&self, device: &Device, pasid: u32, address: u64, shots: u32) -> u32 {
+        let landed = device.landed();
+        self.arm(device, Some(pasid), address, (frame::flags::WRITE, shots));
+        device.hardware.write32(frame::COMMAND, frame::command::START);
+        let landed = device.landed() - landed;
+        let name = &device.name;
+        self.say(|| format!("{name} writes {shots} times with PASID {pasid}: {landed} land"));
+        landed
+    }
+
+    fn arm(&self, device: &Device, pasid: Option<u32>, address: u64, (flags, shots): (u32, u32)) {
+        let hardware = &device.hardware;
+        let ats = if device.has_ats { frame::control::ATS } else { 0 };
+        hardware.write32(frame::CONTROL, frame::control::ENABLE | ats);
+        hardware.write32(frame::PASID, pasid.map_or(0, |pasid| pasid | 1 << 31));
+        hardware.write64(frame::IOVA, address);
+        hardware.write32(frame::LENGTH, 8);
+        hardware.write32(frame::FLAGS, flags);
+        hardware.write32(frame::SHOTS, shots);
+    }
+
     /// The device writes 8 bytes at `address` with this PASID, or with none.
     pub fn shoot(&self, device: &Device, pasid: Option<u32>, address: u64) -> Ends {
         let hardware = &device.hardware;
@@ -215,14 +253,8 @@ impl<'h> World<'h> {
             self.say(|| format!("{} is cut off", device.name));
             return Ends::Blocked;
         }
-        let ats = if device.has_ats { frame::control::ATS } else { 0 };
-        hardware.write32(frame::CONTROL, frame::control::ENABLE | ats);
         let landed = hardware.read32(frame::LANDED);
-        hardware.write32(frame::PASID, pasid.map_or(0, |pasid| pasid | 1 << 31));
-        hardware.write64(frame::IOVA, address);
-        hardware.write32(frame::LENGTH, 8);
-        hardware.write32(frame::FLAGS, frame::flags::WRITE);
-        hardware.write32(frame::SHOTS, 1);
+        self.arm(device, pasid, address, (frame::flags::WRITE, 1));
         hardware.write32(frame::COMMAND, frame::command::START);
         let ends = if hardware.read32(frame::LANDED) != landed {
             let entry = frame::LOG + u64::from(landed) % frame::LOG_ENTRIES * 32;

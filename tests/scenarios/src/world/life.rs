@@ -1,9 +1,8 @@
 //! What kernels do with the spaces of their processes.
 
 use portcullis::addr::Iova;
-use portcullis::id::SubstreamId;
-use portcullis::id::StreamId;
-use portcullis::space::{By, Fault, GuestId, Handle, SpaceError, SpaceState};
+use portcullis::id::{StreamId, SubstreamId};
+use portcullis::space::{Answer, By, Fault, GuestId, Handle, SpaceError, SpaceState};
 use smmu_model::Claim;
 
 use super::guest::Guest;
@@ -148,6 +147,46 @@ impl<'h> World<'h> {
         }
         assert_eq!(self.state(process), Err(SpaceError::NoSuchSpace), "{}", process.name);
         self.say(|| format!("the number of {} is free", process.name));
+    }
+
+    /// A space that was released without a handle comes to its end.
+    ///
+    /// # Panics
+    ///
+    /// If it does not.
+    pub fn becomes_gone(&self, process: &Process) {
+        if self.state(process).is_ok() {
+            self.becomes_free(process);
+        }
+    }
+
+    /// The guest says that it changed its tables at [`VA`].
+    pub fn invalidate(&self, process: &Process) {
+        self.say(|| format!("{} has {VA:#x} invalidated", process.name));
+        self.iommu
+            .invalidate(process.guest, process.space, Iova::new(VA), 0x1000)
+            .expect("hardware confirms");
+    }
+
+    /// A guest detaches a device to which nothing is bound.
+    pub fn detach(&self, device: &Device, guest: &Guest) {
+        self.say(|| format!("{} detaches {}", guest.name, device.name));
+        let detached = self.iommu.detach(guest.id, device.id);
+        detached.expect("hardware confirms");
+        self.note_attached(device, None);
+    }
+
+    /// A guest reads its faults and has all that waits for an answer aborted.
+    pub fn answer_all(&self, guest: &Guest) {
+        self.pass(10);
+        for fault in self.faults(guest) {
+            if let Some(id) = fault.id {
+                let answered = self.iommu.answer(guest.id, id, Answer::Abort);
+                answered.expect("it waits");
+            }
+        }
+        self.pass(10);
+        self.settle();
     }
 
     /// The next fault that a guest reads.

@@ -13,7 +13,7 @@ mod life;
 mod process;
 mod trouble;
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use portcullis::hw::Frames;
@@ -21,17 +21,16 @@ use portcullis::id::StreamId;
 use portcullis::smmu::{Firmware, QueueIndices, Settings, Smmu};
 use portcullis::space::{GuestId, Iommu, IommuSettings, SmmuId};
 use portcullis_embedder::Hypervisor;
-use smmu_model::Mode;
+use smmu_model::{Identity, Mode, Rule};
 
 use crate::configuration::{Configuration, Draws};
+use crate::schedule::{Order, Task, crowd};
 use crate::stage::Stage;
 
 pub use guest::Guest;
 pub use hardware::{Device, Ends, Wanted};
 pub use process::{HOLE, Process, VA};
 
-/// How much memory a machine has.
-pub(crate) const BYTES: u64 = 1 << 20;
 /// The highest StreamID: the stream table is one page.
 const LAST_STREAM: u32 = 0x3f;
 /// How long a CMD_SYNC may take, and a device to answer an invalidation, in microseconds.
@@ -53,19 +52,24 @@ pub struct World<'h> {
     pub smmus: &'h [Smmu<'h, Hypervisor>],
     /// What machine it is.
     pub configuration: Configuration,
+    is_chaotic: bool,
     draws: Mutex<Draws>,
     memory: Mutex<Vec<(GuestId, Frames)>>,
     guests: Mutex<Vec<Guest>>,
     devices: Mutex<Vec<Arc<Device>>>,
     processes: Mutex<Vec<Process>>,
     tags: AtomicU64,
+    /// Rules that devices break in this story, which the judge bears.
+    borne: Mutex<Vec<Rule>>,
+    /// An SMMU stopped for good: what it holds never comes back.
+    is_beyond_repair: AtomicBool,
 }
 
 /// What the model is to be for one SMMU of a machine.
-pub(crate) fn model(configuration: &Configuration, mode: Mode) -> smmu_model::Settings {
+pub(crate) fn model(identity: Identity, mode: Mode) -> smmu_model::Settings {
     smmu_model::Settings {
         atc_timeout_us: ATC_TIMEOUT_US,
-        ..smmu_model::Settings::new(configuration.identity(), mode)
+        ..smmu_model::Settings::new(identity, mode)
     }
 }
 
@@ -84,7 +88,7 @@ pub(crate) fn take_over(host: &Hypervisor, smmu: usize) -> Smmu<'_, Hypervisor> 
 }
 
 /// The number of an SMMU, for the library.
-pub fn smmu_id(smmu: usize) -> SmmuId {
+pub(crate) fn smmu_id(smmu: usize) -> SmmuId {
     u8::try_from(smmu).ok().and_then(SmmuId::new).expect("there are few")
 }
 
@@ -95,7 +99,7 @@ impl<'h> World<'h> {
         (host, stage): (&'h Hypervisor, &'h Stage),
         smmus: &'h [Smmu<'h, Hypervisor>],
         configuration: Configuration,
-        (known, seed): (usize, u64),
+        (known, seed, is_chaotic): (usize, u64, bool),
     ) -> Self {
         let settings = IommuSettings {
             quarantine_us: QUARANTINE_US,
@@ -112,12 +116,15 @@ impl<'h> World<'h> {
             stage,
             smmus,
             configuration,
+            is_chaotic,
             draws: Mutex::new(Draws::new(seed)),
             memory: Mutex::default(),
             guests: Mutex::default(),
             devices: Mutex::default(),
             processes: Mutex::default(),
             tags: AtomicU64::new(0),
+            borne: Mutex::default(),
+            is_beyond_repair: AtomicBool::new(false),
         }
     }
 
@@ -134,6 +141,36 @@ impl<'h> World<'h> {
     /// Tells a line of the story.
     pub fn say(&self, line: impl FnOnce() -> String) {
         self.stage.trace.say(line);
+    }
+
+    /// Whether the run's seed decides what the model does.
+    pub const fn is_chaotic(&self) -> bool {
+        self.is_chaotic
+    }
+
+    /// Runs the tasks on CPUs of their own, as the run's seed decides who goes on; now and then on
+    /// real threads that nobody decides for.
+    pub fn race(&self, mut tasks: Vec<Task<'_>>) {
+        let first = self.draw(tasks.len());
+        tasks.rotate_left(first);
+        if self.is_chaotic && self.draw(8) == 0 {
+            crowd(tasks);
+        } else {
+            self.stage.schedule.race(&Order::Drawn(self.seed()), tasks);
+        }
+    }
+
+    /// The number of the SMMU that the host finds late.
+    pub fn late_smmu(&self) -> usize {
+        self.configuration.smmus
+    }
+
+    /// The host finds the late SMMU.
+    pub fn find_late_smmu(&self) {
+        let late = self.late_smmu();
+        self.say(|| format!("SMMU {late} is found"));
+        let added = self.iommu.add_smmu(smmu_id(late), &self.smmus[late]);
+        added.expect("it is new");
     }
 
     /// Lets time pass, and has the SMMUs served.

@@ -106,31 +106,56 @@ impl<'h> World<'h> {
 
     /// The process' tables map [`VA`] to `page` of it, or to nothing.
     pub fn remap(&self, process: &Process, page: Option<Pa>) {
-        self.remap_as(process, page, |descriptor| descriptor);
+        match page {
+            Some(page) => self.map(process, VA, page, |descriptor| descriptor),
+            None => self.write_leaf(process, VA, Stage1Descriptor::INVALID),
+        }
     }
 
     /// As [`remap`](Self::remap), with a descriptor that is made so.
     pub fn remap_as(
         &self,
         process: &Process,
-        page: Option<Pa>,
+        page: Pa,
         made: impl FnOnce(Stage1Descriptor) -> Stage1Descriptor,
     ) {
-        let descriptor = page.map_or(Stage1Descriptor::INVALID, |page| {
-            let ipa = Ipa::new(process.root.as_u64() + (page.as_u64() - process.tables.as_u64()));
-            made(Stage1Descriptor::page(ipa, PageAccess::ReadWrite))
-        });
-        let leaf = Pa::new(process.tables.as_u64() + 0x1000);
-        self.write(leaf, VA >> 12 & 511, descriptor);
-        self.host.barrier(Barrier::Publish);
+        self.map(process, VA, page, made);
     }
 
-    /// The process' tables map [`HOLE`] to its other page.
-    pub fn fill_hole(&self, process: &Process) {
-        let ipa = Ipa::new(process.root.as_u64() + 0x3000);
-        let leaf = Pa::new(process.tables.as_u64() + 0x1000);
+    /// The process' tables map `address`, near [`VA`], to `page` of it, with a descriptor that is
+    /// made so.
+    pub fn map(
+        &self,
+        process: &Process,
+        address: u64,
+        page: Pa,
+        made: impl FnOnce(Stage1Descriptor) -> Stage1Descriptor,
+    ) {
+        let ipa = Ipa::new(process.root.as_u64() + (page.as_u64() - process.tables.as_u64()));
+        let descriptor = made(Stage1Descriptor::page(ipa, PageAccess::ReadWrite));
+        self.write_leaf(process, address, descriptor);
+    }
+
+    /// The process' tables map `address`, near [`VA`], to any page of its guest.
+    pub fn map_ipa(&self, process: &Process, address: u64, ipa: Ipa) {
         let descriptor = Stage1Descriptor::page(ipa, PageAccess::ReadWrite);
-        self.write(leaf, HOLE >> 12 & 511, descriptor);
+        self.write_leaf(process, address, descriptor);
+    }
+
+    fn write_leaf(&self, process: &Process, address: u64, descriptor: Stage1Descriptor) {
+        self.say(|| format!("{} has {address:#x} mapped otherwise", process.name));
+        let leaf = Pa::new(process.tables.as_u64() + 0x1000);
+        self.write_word(leaf, address >> 12 & 511, descriptor);
+    }
+
+    /// A guest's table of 16 KiB, empty.
+    pub fn table_of_16k(&self, guest: &Guest) -> (Ipa, Pa) {
+        self.slot(guest)
+    }
+
+    /// A guest writes one word of a table of its own.
+    pub fn write_word(&self, table: Pa, index: u64, descriptor: Stage1Descriptor) {
+        self.write(table, index, descriptor);
         self.host.barrier(Barrier::Publish);
     }
 

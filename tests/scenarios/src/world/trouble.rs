@@ -1,11 +1,13 @@
 //! What goes wrong in a story, and how it is mended.
 
+use std::sync::atomic::Ordering;
+
 use portcullis::space::{DeviceState, GuestLife, SpaceError};
-use smmu_model::Faults;
+use smmu_model::{Faults, Rule};
 use smmu_model::device::Misconduct;
 
 use super::hardware::Device;
-use super::{World, smmu_id};
+use super::{World, lock, smmu_id};
 
 impl<'h> World<'h> {
     /// The SMMU meets these faults from now on, in place of those before.
@@ -35,6 +37,11 @@ impl<'h> World<'h> {
     /// Whether the device is cut off until it is reset.
     pub fn is_fenced(&self, device: &Device) -> bool {
         self.iommu.device_state(device.id) == Ok(DeviceState::Fenced)
+    }
+
+    /// Whether the device is nobody's.
+    pub fn is_detached(&self, device: &Device) -> bool {
+        self.iommu.device_state(device.id) == Ok(DeviceState::Detached)
     }
 
     /// Cures everything, resets what was fenced or kept something, recovers every SMMU.
@@ -70,6 +77,37 @@ impl<'h> World<'h> {
                 Err(error) => panic!("{} does not come back: {error}", device.name),
             }
         }
+    }
+
+    /// Devices of this story break a rule, which is not the library's fault.
+    pub fn bear(&self, rule: Rule) {
+        lock(&self.borne).push(rule);
+    }
+
+    pub(crate) fn borne(&self) -> Vec<Rule> {
+        lock(&self.borne).clone()
+    }
+
+    /// An SMMU stopped for good: only a reset of the machine would bring it back.
+    pub fn give_up(&self) {
+        self.is_beyond_repair.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_beyond_repair(&self) -> bool {
+        self.is_beyond_repair.load(Ordering::Relaxed)
+    }
+
+    /// Gives back what the library holds of nobody; then the model has nothing to say either.
+    ///
+    /// # Panics
+    ///
+    /// If somebody is left, or the model objects.
+    pub(crate) fn let_go(self) {
+        let host = self.host;
+        let told = host.machine().record().violations().len();
+        assert!(self.iommu.dismantle().is_ok(), "a guest is left");
+        let found = host.machine().record().violations_after(told);
+        assert!(found.is_empty(), "{}", found[0]);
     }
 
     /// Ends every guest that is left, mending what a story broke.
