@@ -11,6 +11,7 @@ mod schedule;
 mod stage;
 mod stories;
 mod trace;
+mod waiting;
 mod world;
 
 use std::sync::Arc;
@@ -19,9 +20,9 @@ use portcullis_embedder::Hypervisor;
 use smmu_model::{Identity, Mode};
 
 pub use configuration::{Configuration, Draws};
-pub use schedule::{Order, Schedule, Task, crowd};
+pub use schedule::{Order, Points, Schedule, Task, crowd};
 pub use stage::Stage;
-pub use stories::{KILLED_ANYWHERE, STORIES, find};
+pub use stories::{AT_EVERY_POINT, STORIES, find};
 pub use trace::Trace;
 pub use world::{Device, Ends, Guest, HOLE, Process, VA, Wanted, World};
 

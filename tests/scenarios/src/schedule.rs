@@ -49,8 +49,16 @@ struct Race {
     rule: Rule,
     /// Points of all CPUs.
     points: u64,
+    counts: Points,
+}
+
+/// What a race has counted.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Points {
     /// Points of CPU 0.
-    first: u64,
+    pub first: u64,
+    /// Turns of waits, of each CPU.
+    pub waits: Vec<u64>,
 }
 
 impl Race {
@@ -63,10 +71,11 @@ impl Race {
     /// Who goes on after this point of `cpu`.
     fn choose(&mut self, cpu: usize, is_wait: bool) -> usize {
         let next = self.next_after(cpu);
-        let number = self.first;
+        let number = self.counts.first;
         if cpu == 0 {
-            self.first += 1;
+            self.counts.first += 1;
         }
+        self.counts.waits[cpu] += u64::from(is_wait);
         let hands_on = match &mut self.rule {
             Rule::Drawn { draws, one_in } => draws.below(if is_wait { 2 } else { *one_in }) == 0,
             Rule::CutIn { at } => is_wait || (cpu == 0 && number == *at),
@@ -136,12 +145,12 @@ impl Schedule {
         }
     }
 
-    /// Runs the tasks, each on a CPU of its own, CPU 0 first; how many points CPU 0 had.
+    /// Runs the tasks, each on a CPU of its own, CPU 0 first; what was counted.
     ///
     /// # Panics
     ///
     /// If a task does.
-    pub fn race(&self, order: &Order, tasks: Vec<Task<'_>>) -> u64 {
+    pub fn race(&self, order: &Order, tasks: Vec<Task<'_>>) -> Points {
         let rule = match order {
             Order::Drawn(seed) => {
                 let mut draws = Draws::new(*seed);
@@ -156,7 +165,10 @@ impl Schedule {
             is_done: vec![false; tasks.len()],
             rule,
             points: 0,
-            first: 0,
+            counts: Points {
+                first: 0,
+                waits: vec![0; tasks.len()],
+            },
         });
         self.is_on.store(true, Ordering::Relaxed);
         thread::scope(|scope| {
@@ -170,7 +182,7 @@ impl Schedule {
             }
         });
         self.is_on.store(false, Ordering::Relaxed);
-        self.lock().take().map_or(0, |race| race.first)
+        self.lock().take().map(|race| race.counts).unwrap_or_default()
     }
 }
 
@@ -204,8 +216,9 @@ mod tests {
                 }
             })
         };
-        let count = schedule.race(order, vec![task(0), task(1)]);
-        (seen.into_inner().expect("whole"), count)
+        let counted = schedule.race(order, vec![task(0), task(1)]);
+        assert_eq!(counted.waits, [0, 0]);
+        (seen.into_inner().expect("whole"), counted.first)
     }
 
     #[test]

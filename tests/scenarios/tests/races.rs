@@ -1,18 +1,27 @@
 //! Races at every point of a call, and what is not held while a CPU waits.
 
-use portcullis_scenarios::{Configuration, KILLED_ANYWHERE, Run, play};
+use portcullis_scenarios::{Run, find, play};
 
-/// Configurations that differ in all that a call's steps depend on.
-fn few() -> impl Iterator<Item = Configuration> {
-    Configuration::all().into_iter().step_by(19)
+/// Plays a story in every `step`th of its configurations; how many that were.
+fn in_some(name: &str, step: usize) -> usize {
+    let story = find(name).expect("it is in the list");
+    let configurations = story.configurations().into_iter().step_by(step);
+    configurations
+        .map(|configuration| play(story, &Run::hoarding(configuration)))
+        .count()
 }
 
 #[test]
 fn a_death_or_a_release_cuts_in_at_every_point_of_every_call() {
-    let mut played = 0;
-    for configuration in few() {
-        play(KILLED_ANYWHERE, &Run::hoarding(configuration));
-        played += 1;
-    }
-    assert_eq!(played, 6);
+    assert_eq!(in_some("killed-anywhere", 19), 6);
+}
+
+#[test]
+fn a_release_is_not_delayed_by_another_smmu_that_never_answers() {
+    assert_eq!(in_some("release-beside-silence", 5), 12);
+}
+
+#[test]
+fn no_lock_but_an_objects_own_is_held_while_waiting_for_a_sync() {
+    assert_eq!(in_some("others-go-on", 5), 12);
 }

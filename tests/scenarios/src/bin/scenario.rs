@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 use std::sync::Mutex;
 
-use portcullis_scenarios::{Configuration, Run, STORIES, Story, Where, find, play};
+use portcullis_scenarios::{AT_EVERY_POINT, Configuration, Run, STORIES, Story, Where, find, play};
 
 const USAGE: &str = "\
 usage: scenario --list
@@ -48,7 +48,7 @@ fn asked() -> Result<Asked, String> {
 }
 
 fn list() {
-    for story in STORIES {
+    for story in STORIES.iter().chain(AT_EVERY_POINT) {
         println!("{:<24} {}", story.name, story.about);
         if let Where::Only { because, .. } = story.runs {
             let count = story.configurations().len();

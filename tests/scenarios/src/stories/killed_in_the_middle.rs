@@ -128,7 +128,8 @@ fn cut_in(
             *outcomes[cpu].lock().expect("whole") = Some(outcome);
         })
     };
-    let points = world.stage.schedule.race(order, vec![run(0, does), run(1, kills)]);
+    let tasks = vec![run(0, does), run(1, kills)];
+    let points = world.stage.schedule.race(order, tasks).first;
     let [called, cutting] = outcomes.map(|it| it.into_inner().expect("whole").expect("it ran"));
     cutting.unwrap_or_else(|error| panic!("{call}, {cut}: {error}"));
     assert!(called.is_ok_and_named(), "{call}, {cut}: {called:?}");

@@ -97,6 +97,8 @@ fn play(world: &World<'_>) {
         assert!(matches!(recovered, Err(SpaceError::NotRecovered { .. })), "{recovered:?}");
         world.blocked(&two.device, &two.process);
         goes_on();
+        // What it may still hold never comes back; the others end as ever.
+        elsewhere.iter().for_each(|it| world.kill(&it.guest));
         return;
     }
     world.mend();
