@@ -59,6 +59,11 @@ const STEPS: &[Step] = &[
         run: test_host,
     },
     Step {
+        name: "test-scenarios",
+        about: "every story on the hostile model: all configurations, a thousand seeds",
+        run: test_scenarios,
+    },
+    Step {
         name: "loom",
         about: "lock-free pieces under loom: every interleaving, every value a load may return",
         run: loom,
@@ -298,7 +303,15 @@ fn doc() -> Result<Outcome, Stop> {
 }
 
 fn test_host() -> Result<Outcome, Stop> {
-    cargo(&["test", "--workspace"])?;
+    // The scenarios have a step of their own.
+    cargo(&["test", "--workspace", "--exclude", SCENARIOS])?;
+    Ok(Outcome::Passed)
+}
+
+const SCENARIOS: &str = "portcullis-scenarios";
+
+fn test_scenarios() -> Result<Outcome, Stop> {
+    cargo(&["test", "--package", SCENARIOS])?;
     Ok(Outcome::Passed)
 }
 

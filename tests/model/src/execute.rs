@@ -285,7 +285,7 @@ impl Core {
     fn sync(&mut self, signal: Signal) -> bool {
         let now = self.now_us();
         self.commands.sync_began_us.get_or_insert(now);
-        if self.faults.sync_never {
+        if self.faults.sync_never || self.faults.sync_never_after == Some(0) {
             return false;
         }
         if self.commands.sync_due_us.is_none() {
@@ -326,8 +326,12 @@ impl Core {
     /// Everything before the SYNC is complete.
     fn complete(&mut self, signal: Signal) {
         self.commands.syncs += 1;
+        if let Some(left) = &mut self.faults.sync_never_after {
+            *left = left.saturating_sub(1);
+        }
         let synced = std::mem::take(&mut self.commands.unsynced);
         self.entries_synced(&synced);
+        self.flushes_synced(&synced);
         self.settle_caches(&synced);
         match signal {
             Signal::None => {}

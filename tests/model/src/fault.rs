@@ -32,6 +32,8 @@ pub struct Faults {
     pub sync_late_us: u64,
     /// No `CMD_SYNC` completes, and so no later command is consumed.
     pub sync_never: bool,
+    /// After this many more completed `CMD_SYNC`s none completes.
+    pub sync_never_after: Option<u32>,
     /// After this many more consumed commands the next one ends in `CERROR_ILL`.
     pub illegal_after: Option<u32>,
     /// After this many more consumed commands the fetch of the next ends in `CERROR_ABT`.
