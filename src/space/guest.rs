@@ -65,6 +65,8 @@ pub(super) struct Guest<'p, P: Platform> {
     pub(super) unproven: SmmuSet,
     /// How many recoveries had begun when one of them did not, last.
     pub(super) lost_at: u64,
+    /// What was said of it then.
+    pub(super) lost_by: Option<SpaceError>,
 }
 
 impl<'p, P: Platform> Guest<'p, P> {
@@ -97,6 +99,7 @@ impl<'p, P: Platform> Guest<'p, P> {
                     live_on: SmmuSet::EMPTY,
                     unproven: SmmuSet::EMPTY,
                     lost_at: 0,
+                    lost_by: None,
                 }),
                 Err((memory, NoFrames { log2_bytes })) => {
                     pasids.free();
