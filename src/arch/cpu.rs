@@ -95,6 +95,11 @@ pub fn affinity() -> u64 {
     MPIDR_EL1.get() & 0xff_00ff_ffff
 }
 
+/// What this CPU can bear of a leaf that changes its size: `ID_AA64MMFR2_EL1.BBM`.
+pub fn bbm_level() -> u8 {
+    (id_register(7, 2) >> 52 & 0xf) as u8
+}
+
 /// How many bits a physical address has, by `ID_AA64MMFR0_EL1.PARange`; at most 48, since more
 /// needs another granule or descriptor format than the 4 KiB one used here.
 pub fn pa_bits() -> u8 {

@@ -5,7 +5,7 @@
 
 use core::fmt;
 
-use crate::hw::{Clock, Mmio, TimedOut, wait_until};
+use crate::hw::{Clock, Mmio, Registers, TimedOut, wait_until};
 
 /// EL2's physical timer, by the Base System Architecture.
 pub const TIMER: u32 = 26;
@@ -84,12 +84,10 @@ pub fn turn_on(distributor: &Mmio, clock: &impl Clock) -> Result<(), GicError> {
 /// # Errors
 ///
 /// Each [`GicError`].
-pub fn wake(
-    regions: &mut dyn Iterator<Item = &Mmio>,
-    affinity: u64,
-    clock: &impl Clock,
-) -> Result<(), GicError> {
-    let found = regions.find_map(|region| Some((region, find(region, affinity)?)));
+pub fn wake(regions: &[&Mmio], affinity: u64, clock: &impl Clock) -> Result<(), GicError> {
+    let found = regions
+        .iter()
+        .find_map(|region| Some((region, find(region, affinity)?)));
     let (region, at) = found.ok_or(GicError::NoRedistributor { affinity })?;
     let waker = region.read32(at + GICR_WAKER);
     region.write32(at + GICR_WAKER, waker & !WAKER_SLEEP);
@@ -136,9 +134,7 @@ mod this_cpu {
     use core::arch::asm;
 
     use aarch64_cpu::asm::barrier;
-    use aarch64_cpu::registers::{
-        CNTFRQ_EL0, CNTHP_CTL_EL2, CNTHP_TVAL_EL2, Readable, Writeable,
-    };
+    use aarch64_cpu::registers::{CNTFRQ_EL0, CNTHP_CTL_EL2, Readable, Writeable};
 
     use super::{CALL, TIMER};
 
@@ -211,7 +207,9 @@ mod this_cpu {
     /// Has the timer be pending in `us` microseconds, once.
     pub fn start_timer(us: u64) {
         let ticks = CNTFRQ_EL0.get().max(1).saturating_mul(us) / 1_000_000;
-        CNTHP_TVAL_EL2.set(ticks.clamp(1, i32::MAX as u64));
+        let ticks = ticks.clamp(1, i32::MAX as u64);
+        // SAFETY: EL2's own timer.
+        unsafe { asm!("msr cnthp_tval_el2, {}", in(reg) ticks, options(nomem, nostack)) };
         CNTHP_CTL_EL2.set(1);
         barrier::isb(barrier::SY);
     }
@@ -285,7 +283,7 @@ mod tests {
         {
             let region = mmio(&mut words);
             let clock = Counting(0.into());
-            gic::wake(&mut [&region].into_iter(), 0, &clock).expect("it wakes");
+            gic::wake(&[&region], 0, &clock).expect("it wakes");
         }
         assert_eq!(words[GICR_WAKER / 8] >> 32, 0);
         assert_eq!(words[GICR_ISENABLER0 / 8] as u32, 1 << 26 | 1);
@@ -302,8 +300,8 @@ mod tests {
         let silent = GicError::Silent {
             register: "GICR_WAKER.ChildrenAsleep",
         };
-        assert_eq!(gic::wake(&mut [&region].into_iter(), 0, &clock), Err(silent));
+        assert_eq!(gic::wake(&[&region], 0, &clock), Err(silent));
         let nobody = GicError::NoRedistributor { affinity: 9 };
-        assert_eq!(gic::wake(&mut [&region].into_iter(), 9, &clock), Err(nobody));
+        assert_eq!(gic::wake(&[&region], 9, &clock), Err(nobody));
     }
 }

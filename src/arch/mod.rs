@@ -57,11 +57,11 @@ pub use cpu::Timer;
 #[cfg(target_os = "none")]
 pub use death::{Hook, end, on_death, panicked};
 #[cfg(target_os = "none")]
-pub use host::{Host, HostError, Registers, map_registers};
+pub use host::{Devices, Host, HostError, Registers, map_registers};
 #[cfg(target_os = "none")]
 pub use others::{Main, Stacks, StartError};
 #[cfg(target_os = "none")]
-pub use start::{DeviceTree, Start};
+pub use start::{DeviceTree, Start, bytes_at};
 
 #[cfg(target_os = "none")]
 pub use super::{__arch_end as end, __arch_entry as entry, __arch_println as println};

@@ -8,8 +8,8 @@ use core::mem::offset_of;
 
 use aarch64_cpu::asm::barrier;
 use aarch64_cpu::registers::{
-    CNTHCTL_EL2, CNTVOFF_EL2, CPTR_EL2, HCR_EL2, MDCR_EL2, VMPIDR_EL2, VPIDR_EL2, VTCR_EL2,
-    VTTBR_EL2, Writeable,
+    CNTHCTL_EL2, CNTVOFF_EL2, CPTR_EL2, HCR_EL2, MDCR_EL2, VMPIDR_EL2, VTCR_EL2, VTTBR_EL2,
+    Writeable,
 };
 
 use super::cpu;
@@ -285,7 +285,8 @@ const MDCR: u64 = 1 << 9 | 1 << 10 | 1 << 11 | 1 << 14 | 1 << 17 | 1 << 19;
 pub fn settle(settings: &Settings) {
     VTCR_EL2.set(settings.walk.vtcr);
     VTTBR_EL2.set(settings.walk.vttbr);
-    VPIDR_EL2.set(cpu::midr());
+    // SAFETY: what EL1 reads as MIDR_EL1.
+    unsafe { asm!("msr vpidr_el2, {}", in(reg) cpu::midr(), options(nomem, nostack)) };
     // RES1, and the number.
     VMPIDR_EL2.set(1 << 31 | u64::from(settings.number));
     // Both counters and both timers are the guest's: EL1PCTEN and EL1PCEN.

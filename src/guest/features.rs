@@ -94,9 +94,21 @@ mod tests {
         // NV, EVT; FGT, ECV; VH, LO, HCX.
         assert_eq!((field(7, 2, 24), field(7, 2, 56)), (0, 0));
         assert_eq!((field(7, 0, 56), field(7, 0, 60)), (0, 0));
-        assert_eq!((field(7, 1, 8), field(7, 1, 16), field(7, 1, 40)), (0, 0, 0));
+        assert_eq!(
+            (field(7, 1, 8), field(7, 1, 16), field(7, 1, 40)),
+            (0, 0, 0)
+        );
         // SVE's own register, the second of each, AArch32's.
-        for (crm, op2) in [(4, 4), (4, 5), (5, 1), (7, 3), (7, 4), (1, 0), (2, 0), (3, 0)] {
+        for (crm, op2) in [
+            (4, 4),
+            (4, 5),
+            (5, 1),
+            (7, 3),
+            (7, 4),
+            (1, 0),
+            (2, 0),
+            (3, 0),
+        ] {
             assert_eq!(visible(crm, op2, ALL, 40), 0, "{crm} {op2}");
         }
     }

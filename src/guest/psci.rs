@@ -106,6 +106,12 @@ pub struct Cpus {
 }
 
 impl Cpus {
+    /// No CPUs.
+    pub const NONE: Self = Self {
+        power: [Power::Off; MAX_CPUS],
+        count: 0,
+    };
+
     /// `count` CPUs, at most [`MAX_CPUS`], of which the first is to start with `context` at `entry`.
     pub fn starting(count: usize, entry: u64, context: u64) -> Self {
         let mut power = [Power::Off; MAX_CPUS];
@@ -246,7 +252,10 @@ mod tests {
 
     #[test]
     fn the_lowest_level_alone_has_affinities() {
-        assert_eq!(Request::decode([0xc400_0004, 1, 0, 0]), Request::Affinity(1));
+        assert_eq!(
+            Request::decode([0xc400_0004, 1, 0, 0]),
+            Request::Affinity(1)
+        );
         let refused = Request::Answer(INVALID_PARAMETERS);
         assert_eq!(Request::decode([0xc400_0004, 1, 1, 0]), refused);
     }

@@ -137,7 +137,11 @@ const fn memory(syndrome: u64, address: u64, page: Ipa, is_fetch: bool) -> Memor
         } else {
             None
         },
-        walk_level: if is_walk { Some(bits(syndrome, 1, 0)) } else { None },
+        walk_level: if is_walk {
+            Some(bits(syndrome, 1, 0))
+        } else {
+            None
+        },
     }
 }
 
@@ -172,7 +176,11 @@ impl Transfer {
         } else {
             value << unused >> unused
         };
-        if self.is_wide { whole } else { whole as u32 as u64 }
+        if self.is_wide {
+            whole
+        } else {
+            whole as u32 as u64
+        }
     }
 }
 
@@ -281,7 +289,10 @@ mod tests {
         assert_eq!((read.register, read.general), ((3, 0, 0, 4, 0), 5));
         let answer = read.answer(|_, _| 0x1_1100_0022_2222, 40);
         assert_eq!(answer, SystemAnswer::Value(0x11 | 0x22_0000));
-        let write = SystemAccess { is_read: false, ..read };
+        let write = SystemAccess {
+            is_read: false,
+            ..read
+        };
         assert_eq!(write.answer(|_, _| 0, 40), SystemAnswer::Unknown);
     }
 
@@ -297,7 +308,12 @@ mod tests {
         assert_eq!(answer(at((2, 0, 1, 0, 4), false)), SystemAnswer::Ignored);
         assert_eq!(answer(at((2, 0, 1, 1, 4), true)), SystemAnswer::Value(8));
         // ICC_IAR1_EL1, ICC_SRE_EL1, ICC_SGI1R_EL1; trace.
-        for register in [(3, 0, 12, 12, 0), (3, 0, 12, 12, 5), (3, 0, 12, 11, 5), (2, 1, 0, 0, 1)] {
+        for register in [
+            (3, 0, 12, 12, 0),
+            (3, 0, 12, 12, 5),
+            (3, 0, 12, 11, 5),
+            (2, 1, 0, 0, 1),
+        ] {
             assert_eq!(answer(at(register, true)), SystemAnswer::Unknown);
         }
     }
