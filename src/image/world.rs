@@ -84,6 +84,8 @@ pub(crate) enum Ending {
     NoCpus,
     /// A CPU of it had an SError.
     SystemError,
+    /// A person ended it.
+    Killed,
 }
 
 /// A guest that can run.
@@ -158,12 +160,22 @@ pub(crate) fn make(parts: Parts) -> Result<&'static World, Refusal> {
     Ok(world)
 }
 
+/// An SMMU, by its place in the machine.
+pub(crate) fn smmu(place: usize) -> Option<&'static Smmu<'static, Host>> {
+    SMMUS.get(place)?.get()
+}
+
 /// The world, once it is made.
 pub(crate) fn get() -> Option<&'static World> {
     WORLD.get()
 }
 
 impl World {
+    /// Whether all guests have ended.
+    pub(crate) fn is_over(&self) -> bool {
+        self.left.load(core::sync::atomic::Ordering::Acquire) == 0
+    }
+
     pub(crate) const fn machine(&self) -> &'static Machine {
         self.hardware.machine
     }
