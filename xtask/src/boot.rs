@@ -50,6 +50,10 @@ pub(crate) struct Arguments {
     model: model::Arguments,
     #[command(flatten)]
     guests: guests::Arguments,
+    /// Stay at the monitor, with the keyboard: `help` there says what it can do, Ctrl-D ends it once
+    /// no guest runs; no time-out unless asked for
+    #[arg(long)]
+    interactive: bool,
     /// Leave the self-check out, for measuring
     #[arg(long)]
     no_self_check: bool,
@@ -86,9 +90,11 @@ impl Arguments {
     fn boot_arguments(&self) -> String {
         let sabotage = self.sabotage.as_ref().map(|check| sabotage(check));
         let no_self_check = self.no_self_check.then(|| "no-self-check".to_owned());
+        let monitor = self.interactive.then(|| "monitor=change".to_owned());
         sabotage
             .into_iter()
             .chain(no_self_check)
+            .chain(monitor)
             .chain(self.append.clone())
             .collect::<Vec<_>>()
             .join(" ")
@@ -96,7 +102,7 @@ impl Arguments {
 
     fn limit(&self) -> Option<Duration> {
         let asked = self.timeout.map(Duration::from_secs);
-        asked.or((!self.gdb).then_some(LIMIT))
+        asked.or((!self.gdb && !self.interactive).then_some(LIMIT))
     }
 
     fn command_line(
@@ -251,9 +257,14 @@ mod tests {
     }
 
     #[test]
-    fn only_a_debugger_may_take_for_ever() {
+    fn only_a_debugger_and_a_person_may_take_for_ever() {
         assert_eq!(parse(&[]).limit(), Some(Duration::from_secs(120)));
         assert_eq!(parse(&["--gdb"]).limit(), None);
+        assert_eq!(parse(&["--interactive"]).limit(), None);
+        assert_eq!(
+            parse(&["--interactive"]).boot_arguments(),
+            "monitor=change"
+        );
         let both = parse(&["--gdb", "--timeout", "5"]);
         assert_eq!(both.limit(), Some(Duration::from_secs(5)));
     }
