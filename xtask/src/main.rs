@@ -10,6 +10,7 @@ mod doctor;
 mod flatten;
 mod gdb;
 mod guest;
+mod guests;
 mod image;
 mod model;
 mod plugin_tests;

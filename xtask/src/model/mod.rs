@@ -17,7 +17,7 @@ use crate::qemu;
 use crate::stop::{Stop, progress};
 use crate::tool;
 
-pub(crate) use layout::{Layout, MOST_SMMUS};
+pub(crate) use layout::{Layout, MOST_SMMUS, RAM_BASE, RESERVED_BYTES, memory_bytes};
 pub(crate) use verdict::{OBJECTION, Unreported, Verdict};
 
 /// The package of the plugin.
@@ -116,6 +116,19 @@ pub(crate) struct Model {
     pub(crate) clock: Clock,
 }
 
+impl Model {
+    /// The names of the nodes of its devices.
+    ///
+    /// # Errors
+    ///
+    /// `CouldNotRun` if the board's memory is too little or not understood.
+    pub(crate) fn devices(&self, board: &Qemu) -> Result<Vec<String>, Stop> {
+        let layout = self.layout(board)?;
+        let name = |device: &layout::Device| format!("dma-test@{:x}", device.base);
+        Ok(layout.devices.iter().map(name).collect())
+    }
+}
+
 /// Files of one run.
 #[derive(Clone, Debug)]
 pub(crate) struct Files {
@@ -130,6 +143,11 @@ impl Files {
             tree: image.raw.with_extension(format!("{run}.dtb")),
             verdict: image.raw.with_extension(format!("{run}.verdict.toml")),
         }
+    }
+
+    /// The machine's device tree.
+    pub(crate) fn tree(&self) -> &Path {
+        &self.tree
     }
 
     /// What the plugin says of the run.
