@@ -20,6 +20,7 @@ use portcullis::spec::vmsa::{
 };
 
 use super::Refusal;
+use super::embedded::Exam;
 use super::hardware::tag;
 use super::world::{Built, MAX_PIECES, World, translate};
 
@@ -331,12 +332,14 @@ impl World {
                 ranges: ranges.get(..count).unwrap_or(&[]),
             });
         }
+        let is_examined = self.exam.is_some();
+        let report = [("portcullis,report", Exam::report_at(planned).as_u64())];
         let guest = GuestTree {
             memory: (planned.memory.base().as_u64(), planned.memory.size_bytes()),
             cpus: planned.cpus.len(),
             devices: &devices,
             bridges: &bridges,
-            chosen: &[],
+            chosen: if is_examined { &report } else { &[] },
         };
         tree::write(&guest, out).map_err(|_| Refusal::GuestTree { name: planned.name })
     }
