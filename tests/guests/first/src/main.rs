@@ -25,7 +25,10 @@ static OTHERS: AtomicU32 = AtomicU32::new(0);
 type Part = (&'static str, fn() -> Result<(), &'static str>);
 
 /// What it does first, in order.
-static PARTS: [Part; 2] = [("other CPUs", other_cpus), ("absent features", probe::absent)];
+static PARTS: [Part; 2] = [
+    ("other CPUs", other_cpus),
+    ("absent features", probe::absent),
+];
 
 pub(crate) extern "C" fn main_at(tree: u64) -> ! {
     println!("device tree at {tree:#x}");
