@@ -23,7 +23,7 @@
 //! | 0x04c | 32 | [`GROUP`] | RW | of page requests: \[8:0\] group, \[16\] R, \[17\] W, \[18\] X, \[19\] privileged, \[20\] last |
 //! | 0x050 | 32 | [`MISCONDUCT`] | RW | [`Misconduct`](super::Misconduct) of the ATC; kept by a reset |
 //! | 0x054 | 32 | [`LATENESS_US`] | RW | how late a late ATC answers; kept by a reset |
-//! | 0x058 | 32 | [`RESET_US`] | RW | how long a reset takes; all ones: for ever. Kept by a reset |
+//! | 0x058 | 32 | [`RESET_US`] | RW | how long a reset takes, from now on one that is under way; all ones: for ever. Kept by a reset |
 //! | 0x060 | 32 | [`SMMU_FAULT`] | RW | [`smmu_fault`]: puts a fault into the SMMU, in place of the one before; kept by a reset |
 //! | 0x064 | 32 | [`SMMU_FAULT_US`] | RW | how late a late SYNC is; kept by a reset |
 //! | 0x068 | 32 | [`SMMU_FAULT_SKIP`] | RW | so many SYNCs (of [`smmu_fault::QUEUE_ABORT`]: commands) pass first; kept by a reset |

@@ -149,12 +149,26 @@ impl State {
         }
     }
 
-    /// What a reset leaves: nothing but the wiring, what tests put in, and stalled accesses.
-    pub(super) fn reset(&mut self) {
-        let until = match self.reset_us {
+    /// A store to RESET_US.
+    fn set_reset_us(&mut self, us: u32) {
+        self.reset_us = us;
+        if self.reset_until_us.is_some() {
+            self.reset_until_us = Some(self.reset_end_us());
+            self.end_reset();
+        }
+    }
+
+    /// When a reset ends that begins now.
+    fn reset_end_us(&self) -> u64 {
+        match self.reset_us {
             u32::MAX => u64::MAX,
             us => self.now_us.saturating_add(u64::from(us)),
-        };
+        }
+    }
+
+    /// What a reset leaves: nothing but the wiring, what tests put in, and stalled accesses.
+    pub(super) fn reset(&mut self) {
+        let until = self.reset_end_us();
         let pending = std::mem::take(&mut self.pending);
         let all = (frame::BUFFER..frame::BUFFER + frame::BUFFER_BYTES)
             .chain(frame::LOG..frame::LOG + frame::LOG_ENTRIES * 32)
@@ -301,7 +315,7 @@ impl State {
             frame::GROUP => job.group = value & 0x1f_01ff,
             frame::MISCONDUCT => self.misconduct = Misconduct::from_number(value),
             frame::LATENESS_US => self.lateness_us = value,
-            frame::RESET_US => self.reset_us = value,
+            frame::RESET_US => self.set_reset_us(value),
             frame::SMMU_FAULT => self.smmu_fault.kind = value,
             frame::SMMU_FAULT_US => self.smmu_fault.late_us = value,
             frame::SMMU_FAULT_SKIP => self.smmu_fault.skip = value,
