@@ -1,7 +1,9 @@
 //! The test device (`tests/model/src/device/frame.rs`), and what is claimed of it.
 
+use portcullis_guest::{DeviceInfo, Error};
+
 use crate::arch::{self, Mmio};
-use crate::calls::{self, Refused};
+use crate::calls::EL2;
 use crate::story::{Told, Trouble};
 use crate::{ensure, say};
 
@@ -26,10 +28,10 @@ const SMMU_FAULT_SKIP: u64 = 0x068;
 const SMMU_FAULT_COUNT: u64 = 0x06c;
 const DONE: u64 = 0x080;
 const PENDING: u64 = 0x090;
+const ATC_ENTRIES: u64 = 0x09c;
 const LAST_END: u64 = 0x0ac;
 const STORY: u64 = 0x0c0;
 const WITNESS: u64 = 0x0c4;
-const BUFFER: u64 = 0x1000;
 
 const MAY_ISSUE: u32 = 1;
 const WITH_ATS: u32 = 1 << 1;
@@ -59,13 +61,16 @@ pub(crate) enum End {
 pub(crate) enum SmmuFault {
     None,
     /// After so many SYNCs none completes.
-    SyncNever { after: u32 },
+    SyncNever {
+        after: u32,
+    },
     /// After so many SYNCs one completes so much later.
-    SyncLate { after: u32, us: u32 },
+    SyncLate {
+        after: u32,
+        us: u32,
+    },
     /// It stops for good.
     Stop,
-    /// Records of events meet an abort.
-    EventAbort,
 }
 
 /// How an ATC behaves.
@@ -81,10 +86,10 @@ pub(crate) enum Atc {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Device {
     /// EL2's number for it.
-    pub(crate) number: u64,
+    pub(crate) id: portcullis_guest::Device,
     /// Its StreamID.
     pub(crate) stream: u32,
-    pub(crate) pasid_bits: u32,
+    pub(crate) pasid_bits: u8,
     pub(crate) can_stall: bool,
     pub(crate) has_ats: bool,
     /// Which SMMU it is behind, as a number that only serves to compare.
@@ -94,15 +99,21 @@ pub(crate) struct Device {
 
 impl Device {
     /// Number `number`, whose registers are at `base`.
-    pub(crate) fn new(number: u64, base: u64) -> Result<Self, Refused> {
-        let [_, _, bits, flags] = calls::device_info(number)?;
+    pub(crate) fn new(number: u32, base: u64) -> Result<Self, Error> {
+        let id = portcullis_guest::Device(number);
+        let DeviceInfo {
+            pasid_bits,
+            can_stall,
+            has_ats,
+            ..
+        } = EL2.device_info(id)?;
         let at = Mmio::new(base);
         Ok(Self {
-            number,
+            id,
             stream: at.read32(STREAM),
-            pasid_bits: bits as u32,
-            can_stall: flags & 1 != 0,
-            has_ats: flags & 2 != 0,
+            pasid_bits,
+            can_stall,
+            has_ats,
             unit: base / UNIT,
             at,
         })
@@ -117,7 +128,8 @@ impl Device {
         let control = self.at.read32(CONTROL) | MAY_ISSUE;
         self.at.write32(CONTROL, control);
         self.at.write64(IOVA, va);
-        self.at.write32(PASID, pasid.map_or(0, |pasid| pasid | WITH_PASID));
+        self.at
+            .write32(PASID, pasid.map_or(0, |pasid| pasid | WITH_PASID));
         self.at.write32(LENGTH, 8);
         self.at.write32(FLAGS, flags);
         self.at.write32(SHOTS, 1);
@@ -128,7 +140,7 @@ impl Device {
     fn start(&self) -> Told {
         self.at.write32(COMMAND, 1);
         let is_taken = self.at.read32(STATUS) & REFUSED == 0;
-        ensure!(is_taken, "device {} refused a job", self.number);
+        ensure!(is_taken, "device {} refused a job", self.id.0);
         Ok(())
     }
 
@@ -152,30 +164,15 @@ impl Device {
         let before = self.ended();
         self.start()?;
         let is_over = arch::within(TIMEOUT_US, || self.ended() != before);
-        ensure!(is_over, "device {}: an access does not end", self.number);
+        ensure!(is_over, "device {}: an access does not end", self.id.0);
         arch::barrier();
         self.last_end()
-            .ok_or_else(|| Trouble::failed(format_args!("device {}: no end", self.number)))
+            .ok_or_else(|| Trouble::failed(format_args!("device {}: no end", self.id.0)))
     }
 
     /// Writes eight bytes.
     pub(crate) fn write(&self, pasid: u32, va: u64, value: u64) -> Result<End, Trouble> {
         self.put_job(Some(pasid), va, WRITE, value);
-        self.run()
-    }
-
-    /// Reads eight bytes.
-    pub(crate) fn read(&self, pasid: u32, va: u64) -> Result<(End, u64), Trouble> {
-        self.at.write64(BUFFER, u64::MAX);
-        self.put_job(Some(pasid), va, 0, 0);
-        let end = self.run()?;
-        let word = u64::from(self.at.read32(BUFFER)) | u64::from(self.at.read32(BUFFER + 4)) << 32;
-        Ok((end, word))
-    }
-
-    /// Writes eight bytes without a PASID.
-    pub(crate) fn write_untagged(&self, va: u64, value: u64) -> Result<End, Trouble> {
-        self.put_job(None, va, WRITE, value);
         self.run()
     }
 
@@ -197,13 +194,18 @@ impl Device {
         // 64 ticks of 1 µs each pass where nothing happens.
         let us = TIMEOUT_US + u64::from(count) * 100;
         let is_firing = arch::within(us, || self.ended().wrapping_sub(before) >= count);
-        ensure!(is_firing, "device {} does not go on firing", self.number);
+        ensure!(is_firing, "device {} does not go on firing", self.id.0);
         Ok(())
     }
 
     /// How many accesses reached memory, since its last reset.
     pub(crate) fn done(&self) -> u32 {
         self.at.read32(DONE)
+    }
+
+    /// How many translations it caches.
+    pub(crate) fn cached(&self) -> u32 {
+        self.at.read32(ATC_ENTRIES)
     }
 
     /// How many are stalled.
@@ -214,7 +216,7 @@ impl Device {
     /// Waits until none of its accesses is stalled.
     pub(crate) fn has_none_pending(&self) -> Told {
         let is_free = arch::within(TIMEOUT_US, || self.pending() == 0);
-        ensure!(is_free, "device {}: accesses stay stalled", self.number);
+        ensure!(is_free, "device {}: accesses stay stalled", self.id.0);
         Ok(())
     }
 
@@ -242,7 +244,6 @@ impl Device {
             SmmuFault::SyncNever { after } => (1, after, 0),
             SmmuFault::SyncLate { after, us } => (2, after, us),
             SmmuFault::Stop => (3, 0, 0),
-            SmmuFault::EventAbort => (5, 0, 0),
         };
         self.at.write32(SMMU_FAULT_US, us);
         self.at.write32(SMMU_FAULT_SKIP, after);

@@ -5,7 +5,9 @@
 //! model kept (`device.rs`). What it prints is believed by nobody: `cargo xtask` compares it with
 //! what the model has seen.
 //!
-//! Boot arguments (`/chosen`, `bootargs`): `shots=N`, how long a long fire is; `only=NAME`.
+//! A guest that has only devices that stall lives beside another that plays: it says `neighbour: ok`.
+//!
+//! Boot argument (`bootargs` in its tree): `only=NAME`.
 #![no_std]
 #![no_main]
 
@@ -26,12 +28,13 @@ use core::fmt;
 use core::ops::Range;
 use core::panic::PanicInfo;
 
+use calls::EL2;
 use device::Device;
+use portcullis_guest::{Bounds, Features};
 use story::{Stage, Trouble};
 
 const COMPATIBLE: &str = "portcullis,dma-test";
 const HEAP_BYTES: u64 = 2 << 20;
-const SHOTS: u32 = 1000;
 
 /// Entered with caches on, in the upper half.
 fn kernel(tree: u64, image: u64) -> ! {
@@ -74,7 +77,8 @@ fn largest_gap(memory: &Range<u64>, mut taken: [Range<u64>; 2]) -> Range<u64> {
     taken.sort_by_key(|it| it.start);
     let mut start = memory.start;
     let mut best = start..start;
-    for next in taken.into_iter().chain([memory.end..memory.end]) {
+    let end = memory.end..memory.end;
+    for next in taken.into_iter().chain(core::iter::once(end)) {
         if next.start > start && next.start - start > best.end - best.start {
             best = start..next.start;
         }
@@ -93,25 +97,35 @@ fn play_all(fdt: &fdt::Fdt<'_>, arguments: &str) -> Result<u32, Trouble> {
     let mut devices = Vec::new();
     for node in fdt.all_nodes() {
         let is_test = node.compatible().is_some_and(|it| it.first() == COMPATIBLE);
-        let number = node.property("portcullis,device").and_then(|it| it.as_usize());
+        let number = node
+            .property("portcullis,device")
+            .and_then(|it| it.as_usize());
         let region = node.reg().and_then(|mut regions| regions.next());
         if let (true, Some(number), Some(region)) = (is_test, number, region) {
             let base = region.starting_address.addr() as u64;
-            devices.push(Device::new(number as u64, base)?);
+            devices.push(Device::new(number as u32, base)?);
         }
     }
-    let (known, cpus) = calls::devices_and_cpus()?;
-    let (_, quarantine_us) = calls::times()?;
-    say!("guest-kernel: {} of {known} devices, {cpus} CPUs", devices.len());
-    let shots = argument(arguments, "shots").and_then(|it| it.parse().ok());
+    let Features {
+        devices: known,
+        cpus,
+        ..
+    } = EL2.features()?;
+    let Bounds { quarantine_us, .. } = EL2.bounds()?;
+    say!(
+        "guest-kernel: {} of {known} devices, {cpus} CPUs",
+        devices.len()
+    );
     let only = argument(arguments, "only");
     let mut stage = Stage {
         number: 0,
         devices,
         cpus,
-        shots: shots.unwrap_or(SHOTS),
         quarantine_us,
     };
+    if stage.devices.iter().all(|it| it.can_stall) {
+        return live_beside(&mut stage).map(|()| 0);
+    }
     let mut failed = 0;
     for (at, story) in stories::ALL.iter().enumerate() {
         if only.is_some_and(|only| only != story.name) {
@@ -134,6 +148,23 @@ fn play_all(fdt: &fdt::Fdt<'_>, arguments: &str) -> Result<u32, Trouble> {
         }
     }
     Ok(failed)
+}
+
+/// What a guest does that has only devices that wait: another one plays.
+fn live_beside(stage: &mut Stage) -> Result<(), Trouble> {
+    let of_storm = |story: &story::Story| story.name == "storm";
+    let at = stories::ALL.iter().position(of_storm).unwrap_or(0);
+    stage.number = at as u32 + 1;
+    for device in &stage.devices {
+        device.note_story(stage.number);
+    }
+    say!("neighbour: begins");
+    let told = stories::others::live_beside(stage);
+    match &told {
+        Ok(()) => say!("neighbour: ok"),
+        Err(why) => say!("neighbour: FAILED {why:?}"),
+    }
+    told
 }
 
 /// Says why, and ends the guest.

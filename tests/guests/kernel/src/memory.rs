@@ -4,10 +4,11 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU16, Ordering};
 
+use portcullis_guest::{Ask, Error, Globals, Space, TableRegisters};
+
 use crate::arch;
-use crate::calls::{self, Ask, Refused, Space, Walk};
+use crate::calls::EL2;
 use crate::pages::{self, PAGE};
-use crate::story::Told;
 
 /// Where processes have their pages.
 pub(crate) const FIRST_VA: u64 = 0x10_0000_0000;
@@ -16,7 +17,6 @@ const TABLE: u64 = 3;
 /// A page: unprivileged read and write, inner shareable, accessed, never executed, not global.
 const USER_PAGE: u64 = 3 | 1 << 6 | 3 << 8 | 1 << 10 | NOT_GLOBAL | 3 << 53;
 const NOT_GLOBAL: u64 = 1 << 11;
-const READ_ONLY: u64 = 1 << 7;
 /// 39 bits below, nothing above, write-back, inner shareable, 40 bits out.
 const TCR: u64 = 25 | 1 << 8 | 1 << 10 | 3 << 12 | 1 << 23 | 2 << 32;
 const MAIR: u64 = 0x04ff;
@@ -26,8 +26,6 @@ const MAIR: u64 = 0x04ff;
 pub(crate) enum As {
     /// To be read and written.
     Own,
-    /// To be read.
-    ReadOnly,
     /// For all address spaces.
     Global,
 }
@@ -60,22 +58,22 @@ impl Memory {
     }
 
     /// The space that devices know it by, made when it is first asked for.
-    pub(crate) fn space(&mut self) -> Result<Space, Refused> {
-        self.space_as(Ask::Any, false)
+    pub(crate) fn space(&mut self) -> Result<Space, Error> {
+        self.space_as(Ask::Any)
     }
 
     /// As [`space`](Self::space), with a wish for its number.
-    pub(crate) fn space_as(&mut self, ask: Ask, promises: bool) -> Result<Space, Refused> {
+    pub(crate) fn space_as(&mut self, ask: Ask) -> Result<Space, Error> {
         if let Some(space) = self.space {
             return Ok(space);
         }
-        let walk = Walk {
-            root: self.root,
+        let registers = TableRegisters {
+            ttbr0: self.root,
+            ttbr1: 0,
             tcr: TCR,
             mair: MAIR,
-            promises_no_global: promises,
         };
-        let space = calls::space_create(&walk, ask)?;
+        let space = EL2.space_create(&registers, ask, Globals::MayBe)?;
         self.space = Some(space);
         Ok(space)
     }
@@ -115,7 +113,6 @@ impl Memory {
         let entry = self.entry(va);
         let word = match how {
             As::Own => USER_PAGE,
-            As::ReadOnly => USER_PAGE | READ_ONLY,
             As::Global => USER_PAGE & !NOT_GLOBAL,
         };
         pages::store(entry, word | page);
@@ -155,18 +152,18 @@ impl Memory {
     }
 
     /// Takes it away from all devices.
-    pub(crate) fn release(&mut self) -> Result<(), Refused> {
+    pub(crate) fn release(&mut self) -> Result<(), Error> {
         match self.space {
             Some(space) if !self.is_released => {
                 self.is_released = true;
-                calls::release(space)
+                EL2.release(space.id)
             }
             _ => Ok(()),
         }
     }
 
     /// Releases it and makes all of its memory nobody's, tables first; gives the pages.
-    pub(crate) fn end(mut self) -> Result<Vec<u64>, Refused> {
+    pub(crate) fn end(mut self) -> Result<Vec<u64>, Error> {
         self.release()?;
         Ok(self.free())
     }
@@ -196,7 +193,7 @@ impl Drop for Memory {
 
 /// An address space of 16 KiB pages, which some SMMUs cannot walk: its root, and its one page at 0.
 pub(crate) struct Coarse {
-    pub(crate) walk: Walk,
+    pub(crate) registers: TableRegisters,
     pub(crate) page: u64,
     run: u64,
 }
@@ -211,11 +208,11 @@ impl Coarse {
         pages::store(root, TABLE | last);
         arch::barrier();
         Self {
-            walk: Walk {
-                root,
+            registers: TableRegisters {
+                ttbr0: root,
+                ttbr1: 0,
                 tcr: TCR & !0x3f | 28 | 2 << 14,
                 mair: MAIR,
-                promises_no_global: false,
             },
             page,
             run,
@@ -223,10 +220,9 @@ impl Coarse {
     }
 
     /// Makes its memory nobody's.
-    pub(crate) fn free(self) -> Told {
+    pub(crate) fn free(self) {
         for at in (self.run..self.run + 16 * PAGE).step_by(PAGE as usize) {
             pages::put_back(at);
         }
-        Ok(())
     }
 }

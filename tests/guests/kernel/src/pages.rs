@@ -1,6 +1,6 @@
 //! The guest's memory in pages of 4 KiB.
 
-use alloc::vec::Vec;
+use alloc::collections::VecDeque;
 use core::ops::Range;
 use core::sync::atomic::Ordering;
 
@@ -13,15 +13,13 @@ pub(crate) const PAGE: u64 = 4096;
 /// What a page that is nobody's holds: as a table it would map everything somewhere.
 pub(crate) const NOBODYS: u64 = 0x0bad_0bad_0bad_0fff;
 
-static FREE: Mutex<Vec<u64>> = Mutex::new(Vec::new());
+static FREE: Mutex<VecDeque<u64>> = Mutex::new(VecDeque::new());
 
 /// Makes `memory` pages that are nobody's.
 pub(crate) fn give(memory: Range<u64>) {
     let mut free = FREE.lock();
     let first = memory.start.next_multiple_of(PAGE);
-    for at in (first..memory.end & !(PAGE - 1)).step_by(PAGE as usize).rev() {
-        free.push(at);
-    }
+    free.extend((first..memory.end & !(PAGE - 1)).step_by(PAGE as usize));
 }
 
 /// A page of zeros.
@@ -30,7 +28,7 @@ pub(crate) fn give(memory: Range<u64>) {
 ///
 /// If there is none.
 pub(crate) fn take() -> u64 {
-    let page = FREE.lock().pop().expect("a page");
+    let page = FREE.lock().pop_front().expect("a page");
     fill(page, 0);
     page
 }
@@ -45,7 +43,11 @@ pub(crate) fn take_run(count: u64) -> u64 {
     let bytes = count * PAGE;
     let mut starts = free.iter().copied().filter(|at| at % bytes == 0);
     let start = starts
-        .find(|start| (*start..start + bytes).step_by(PAGE as usize).all(|at| free.contains(&at)))
+        .find(|start| {
+            (*start..start + bytes)
+                .step_by(PAGE as usize)
+                .all(|at| free.contains(&at))
+        })
         .expect("pages in a row");
     free.retain(|at| !(start..start + bytes).contains(at));
     drop(free);
@@ -55,10 +57,10 @@ pub(crate) fn take_run(count: u64) -> u64 {
     start
 }
 
-/// Makes a page nobody's; the next to take one gets another first.
+/// Makes a page nobody's; all others are taken before it is again.
 pub(crate) fn put_back(page: u64) {
     fill(page, NOBODYS);
-    FREE.lock().insert(0, page);
+    FREE.lock().push_back(page);
 }
 
 /// Fills a page with one word.

@@ -5,7 +5,9 @@ use alloc::vec::Vec;
 use core::cell::Cell;
 use core::sync::atomic::{AtomicU32, Ordering};
 
-use crate::calls::{self, Handle, Refused, Space};
+use portcullis_guest::{Error, Handle, Space};
+
+use crate::calls::{self, EL2};
 use crate::device::Device;
 use crate::memory::{FIRST_VA, Memory};
 use crate::pages::PAGE;
@@ -24,28 +26,25 @@ pub(crate) struct File {
 
 impl File {
     /// Binds `space` to the device.
-    pub(crate) fn open(space: Space, device: &Device) -> Result<Rc<Self>, Refused> {
-        let handle = calls::bind(space, device.number)?;
+    pub(crate) fn open(space: Space, device: &Device) -> Result<Rc<Self>, Error> {
+        let handle = calls::bind(space, device)?;
         Ok(Rc::new(Self {
             handle: Cell::new(Some(handle)),
         }))
     }
 
-    /// The handle, which stays the file's.
-    pub(crate) fn handle(&self) -> Option<Handle> {
-        self.handle.get()
-    }
-
     /// Drops what the file is bound to, and binds `space` in its place.
-    pub(crate) fn take_over(&self, space: Space, device: &Device) -> Result<(), Refused> {
+    pub(crate) fn take_over(&self, space: Space, device: &Device) -> Result<(), Error> {
         self.shut()?;
-        self.handle.set(Some(calls::bind(space, device.number)?));
+        self.handle.set(Some(calls::bind(space, device)?));
         Ok(())
     }
 
     /// Drops the handle before the file is closed.
-    pub(crate) fn shut(&self) -> Result<(), Refused> {
-        self.handle.take().map_or(Ok(()), calls::unbind)
+    pub(crate) fn shut(&self) -> Result<(), Error> {
+        self.handle
+            .take()
+            .map_or(Ok(()), |handle| EL2.unbind(handle))
     }
 
     /// Forgets the handle, as a kernel that was replaced does.
@@ -96,12 +95,12 @@ impl Process {
     }
 
     /// The number by which devices know it.
-    pub(crate) fn number(&mut self) -> Result<u32, Refused> {
-        self.memory.space().map(|space| space.pasid)
+    pub(crate) fn number(&mut self) -> Result<u32, Error> {
+        self.memory.space().map(|space| space.pasid.number)
     }
 
     /// Lets a device use its address space, and keeps the file.
-    pub(crate) fn open(&mut self, device: &Device) -> Result<Rc<File>, Refused> {
+    pub(crate) fn open(&mut self, device: &Device) -> Result<Rc<File>, Error> {
         let file = File::open(self.memory.space()?, device)?;
         self.files.push(Rc::clone(&file));
         Ok(file)
@@ -116,13 +115,13 @@ impl Process {
 
     /// Replaces the address space; the files stay. Gives the pages of the old one, which are
     /// nobody's.
-    pub(crate) fn exec(&mut self) -> Result<Vec<u64>, Refused> {
+    pub(crate) fn exec(&mut self) -> Result<Vec<u64>, Error> {
         core::mem::replace(&mut self.memory, Memory::new()).end()
     }
 
     /// Ends: first the address space, then the files, each of which is closed if nobody else has
     /// it. Gives the pages, which are nobody's.
-    pub(crate) fn exit(self) -> Result<Vec<u64>, Refused> {
+    pub(crate) fn exit(self) -> Result<Vec<u64>, Error> {
         let Self { memory, files, .. } = self;
         let pages = memory.end();
         drop(files);

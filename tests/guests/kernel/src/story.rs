@@ -4,8 +4,10 @@ use alloc::format;
 use alloc::string::String;
 use core::fmt;
 
+use portcullis_guest::{Answer, Ask, Code, Counter, Error, Untagged};
+
 use crate::arch;
-use crate::calls::{self, Refused, code, counter};
+use crate::calls::EL2;
 use crate::device::{Device, End};
 use crate::memory::Memory;
 use crate::process::Process;
@@ -28,8 +30,8 @@ impl Trouble {
     }
 }
 
-impl From<Refused> for Trouble {
-    fn from(refused: Refused) -> Self {
+impl From<Error> for Trouble {
+    fn from(refused: Error) -> Self {
         Self::Failed(format!("a call was refused: {refused}"))
     }
 }
@@ -56,9 +58,7 @@ pub(crate) struct Stage {
     pub(crate) number: u32,
     pub(crate) devices: alloc::vec::Vec<Device>,
     /// How many CPUs the guest has.
-    pub(crate) cpus: u64,
-    /// How many shots a long fire has.
-    pub(crate) shots: u32,
+    pub(crate) cpus: u32,
     pub(crate) quarantine_us: u64,
 }
 
@@ -71,9 +71,9 @@ impl Stage {
     /// One that does not wait when it finds nothing.
     pub(crate) fn impatient(&self) -> Result<&Device, Trouble> {
         let mut devices = self.with_pasids();
-        devices
-            .find(|it| !it.can_stall)
-            .ok_or(Trouble::Skipped("no device with PASIDs that does not stall"))
+        devices.find(|it| !it.can_stall).ok_or(Trouble::Skipped(
+            "no device with PASIDs that does not stall",
+        ))
     }
 
     /// One that waits.
@@ -95,7 +95,7 @@ impl Stage {
         ensure!(
             end == End::Aborted || end == End::NotTranslated,
             "device {} ends with {end:?} at {va:#x} by PASID {pasid:#x}",
-            device.number
+            device.id.0
         );
         Ok(())
     }
@@ -106,19 +106,22 @@ impl Stage {
         ensure!(
             end == End::Done,
             "device {} ends with {end:?} at {va:#x} by PASID {pasid:#x}",
-            device.number
+            device.id.0
         );
         Ok(())
     }
 
     /// Aborts whatever stalls are told of, and reads all other faults.
     pub(crate) fn abort_all_stalls(&self) -> Told {
-        let is_over = arch::within(10_000, || match calls::fault_next() {
-            Ok(Some(fault)) if fault.is_stalled() => {
-                // It may have been answered already, when its time was up.
-                let _ = calls::fault_answer(&fault, false);
-                true
-            }
+        let is_over = arch::within(10_000, || match EL2.fault_next() {
+            Ok(Some(fault)) => match fault.id {
+                Some(id) => {
+                    // It may have been answered already, when its time was up.
+                    let _ = EL2.fault_answer(id, Answer::Abort);
+                    true
+                }
+                None => false,
+            },
             _ => false,
         });
         ensure!(is_over, "no fault tells of a stalled access");
@@ -127,20 +130,21 @@ impl Stage {
 
     /// Reads all faults; stalls among them are aborted.
     pub(crate) fn read_all_faults(&self) -> Told {
-        while let Some(fault) = calls::fault_next()? {
-            if fault.is_stalled() {
-                let _ = calls::fault_answer(&fault, false);
+        while let Some(fault) = EL2.fault_next()? {
+            if let Some(id) = fault.id {
+                let _ = EL2.fault_answer(id, Answer::Abort);
             }
         }
         Ok(())
     }
 
     /// Wants a call to be refused so.
-    pub(crate) fn is_refused<T>(&self, wanted: i64, found: Result<T, Refused>, what: &str) -> Told {
+    pub(crate) fn is_refused<T>(&self, wanted: Code, found: Result<T, Error>, what: &str) -> Told {
         match found {
-            Err(refused) if refused.code == wanted => Ok(()),
+            Err(refused) if refused.code() == Some(wanted) => Ok(()),
             Err(refused) => Err(Trouble::failed(format_args!(
-                "{what}: refused with {refused}, not {wanted}"
+                "{what}: refused with {refused}, not {}",
+                wanted.name()
             ))),
             Ok(_) => Err(Trouble::failed(format_args!("{what}: not refused"))),
         }
@@ -149,22 +153,20 @@ impl Stage {
     /// A process whose space has exactly this number, as soon as that is free again: not at once.
     pub(crate) fn heir_of(&self, number: u32) -> Result<Process, Trouble> {
         let mut memory = Memory::new();
-        let ask = calls::Ask::Exactly(number.into());
-        let first = memory.space_as(ask, false);
-        self.is_refused(code::PASID_TAKEN, first, "a number that drains")?;
+        let ask = Ask::Exactly(number);
+        let first = memory.space_as(ask);
+        self.is_refused(Code::PasidTaken, first, "a number that drains")?;
         let mut refused = None;
-        let is_free = arch::within(4 * self.quarantine_us, || {
-            match memory.space_as(ask, false) {
-                Ok(_) => true,
-                Err(why) => {
-                    refused = Some(why);
-                    why.code != code::PASID_TAKEN
-                }
+        let is_free = arch::within(4 * self.quarantine_us, || match memory.space_as(ask) {
+            Ok(_) => true,
+            Err(why) => {
+                refused = Some(why);
+                why.code() != Some(Code::PasidTaken)
             }
         });
         let space = memory.space()?;
         ensure!(
-            is_free && space.pasid == number,
+            is_free && space.pasid.number == number,
             "number {number:#x} does not come free: {refused:?}"
         );
         Ok(Process::of(memory))
@@ -172,7 +174,7 @@ impl Stage {
 
     /// Attaches the device for the story.
     pub(crate) fn attach(&self, device: &Device) -> Told {
-        calls::attach(device.number)?;
+        EL2.attach(device.id, Untagged::Abort)?;
         Ok(())
     }
 
@@ -183,16 +185,16 @@ impl Stage {
         }
         self.read_all_faults()?;
         for (which, name) in [
-            (counter::BINDINGS, "bindings"),
-            (counter::HANDLES, "handles"),
-            (counter::PARKED, "parked spaces"),
-            (counter::LOST, "lost numbers"),
-            (counter::STALLS, "stalls"),
+            (Counter::Bindings, "bindings"),
+            (Counter::Handles, "handles"),
+            (Counter::Parked, "parked spaces"),
+            (Counter::Lost, "lost numbers"),
+            (Counter::Stalls, "stalls"),
         ] {
-            let count = calls::stat(which)?;
+            let count = EL2.stats(which)?;
             ensure!(count == 0, "{count} {name} are left over");
         }
-        let (spaces, draining) = (calls::stat(counter::SPACES)?, calls::stat(counter::DRAINING)?);
+        let (spaces, draining) = (EL2.stats(Counter::Spaces)?, EL2.stats(Counter::Draining)?);
         ensure!(
             spaces == draining,
             "{spaces} spaces are left over, {draining} of them draining"
@@ -213,14 +215,14 @@ impl Stage {
                 device.behave(crate::device::Atc::Right, 0);
                 device.reset_takes(0);
                 // Whatever is possible; the next story begins with what is left.
-                let _ = calls::device_reset(device.number);
+                let _ = EL2.device_reset(device.id);
             }
-            let _ = calls::release_all();
+            let _ = EL2.release_all();
         }
         for device in &self.devices {
             device.use_ats(false);
             // Most are not attached.
-            let _ = calls::detach(device.number);
+            let _ = EL2.detach(device.id);
         }
     }
 }

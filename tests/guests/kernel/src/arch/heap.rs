@@ -31,8 +31,6 @@ pub(crate) fn give(memory: core::ops::Range<u64>) {
     let at = |address: u64| (super::LINEAR + address) as usize;
     // SAFETY: the caller has it, and it is mapped for ever.
     unsafe {
-        HEAP.0
-            .lock()
-            .add_to_heap(at(memory.start), at(memory.end));
+        HEAP.0.lock().add_to_heap(at(memory.start), at(memory.end));
     }
 }

@@ -3,10 +3,7 @@
 //! The kernel lives in the upper half, where all of the guest's memory is mapped one after the other
 //! ([`LINEAR`]) and device registers beside it ([`DEVICES`]). The lower half is a process' alone: the
 //! tables that a device gets hold nothing of the kernel.
-#![allow(
-    unsafe_code,
-    reason = "the entry, tables and instructions of a kernel"
-)]
+#![allow(unsafe_code, reason = "the entry, tables and instructions of a kernel")]
 
 mod boot;
 mod heap;
@@ -29,7 +26,6 @@ const DEVICES: u64 = 0xffff_ffc0_0000_0000;
 const MEMORY_BLOCK: u64 = 0x701;
 /// A valid block, accessed, of device memory, never executed.
 const DEVICE_BLOCK: u64 = 0x405 | 3 << 53;
-const TABLE: u64 = 3;
 const BLOCK_BYTES: u64 = 2 << 20;
 const GIB: u64 = 1 << 30;
 
@@ -63,7 +59,7 @@ pub(crate) fn map_all(memory: core::ops::Range<u64>) {
         at += BLOCK_BYTES;
     }
     for gib in 0..256 {
-        boot::ROOT.set(256 + gib, gib * GIB | DEVICE_BLOCK);
+        boot::ROOT.set(256 + gib, (gib * GIB) | DEVICE_BLOCK);
     }
     barrier();
     set_user(0, 0);
@@ -203,41 +199,6 @@ pub(crate) fn within(us: u64, mut is_so: impl FnMut() -> bool) -> bool {
 /// Lets `us` microseconds pass.
 pub(crate) fn pause(us: u64) {
     within(us, || false);
-}
-
-/// `HVC #0`.
-pub(crate) fn hvc(registers: &mut [u64; 18]) {
-    let [
-        x0,
-        x1,
-        x2,
-        x3,
-        x4,
-        x5,
-        x6,
-        x7,
-        x8,
-        x9,
-        x10,
-        x11,
-        x12,
-        x13,
-        x14,
-        x15,
-        x16,
-        x17,
-    ] = registers;
-    // SAFETY: EL2 changes these registers, and memory of ours only as devices do.
-    unsafe {
-        asm!(
-            "hvc #0",
-            inout("x0") *x0, inout("x1") *x1, inout("x2") *x2, inout("x3") *x3,
-            inout("x4") *x4, inout("x5") *x5, inout("x6") *x6, inout("x7") *x7,
-            inout("x8") *x8, inout("x9") *x9, inout("x10") *x10, inout("x11") *x11,
-            inout("x12") *x12, inout("x13") *x13, inout("x14") *x14, inout("x15") *x15,
-            inout("x16") *x16, inout("x17") *x17,
-        );
-    }
 }
 
 /// The device tree at `at`, if there is one.

@@ -1,15 +1,17 @@
 //! Of one process and one device.
 
-use crate::calls::{self, Ask, code, counter};
+use portcullis_guest::{Ask, Code, Counter};
+
+use crate::calls::{self, EL2};
 use crate::device::Device;
-use crate::memory::{FIRST_VA, Memory};
+use crate::memory::Memory;
 use crate::pages::{self, NOBODYS, PAGE};
 use crate::process::Process;
 use crate::story::{Stage, Told};
 use crate::{arch, ensure};
 
-/// A place where no story maps anything.
-const NOWHERE: u64 = FIRST_VA + 0x1000 * PAGE;
+/// How long a device goes on firing.
+const SHOTS: u32 = 100_000;
 
 /// All of them are nobody's still.
 pub(super) fn are_nobodys(pages: &[u64]) -> Told {
@@ -29,13 +31,17 @@ fn exits_on(stage: &Stage, device: &Device) -> Told {
     stage.attach(device)?;
     let mut victim = Process::new();
     let (va, _) = victim.page();
+    victim.memory.write(va, 0x10);
     let leaked = victim.open(device)?;
     let space = victim.memory.space()?;
-    let number = space.pasid;
+    let number = space.pasid.number;
 
     let watch = device.watch(number);
     stage.reaches(device, number, va, 0x11)?;
-    ensure!(victim.memory.read(va) == 0x11, "the process does not see it");
+    ensure!(
+        victim.memory.read(va) == 0x11,
+        "the process does not see it"
+    );
     ensure!(watch.landed(stage.number) == 1, "not one access landed");
 
     device.fire(number, va, 0x22, 4)?;
@@ -45,8 +51,8 @@ fn exits_on(stage: &Stage, device: &Device) -> Told {
     device.fires(100)?;
     are_nobodys(&pages)?;
     // The number is nobody else's while somebody has the file.
-    let taken = Memory::new().space_as(Ask::Exactly(number.into()), false);
-    stage.is_refused(code::PASID_TAKEN, taken, "a number that is held")?;
+    let taken = Memory::new().space_as(Ask::Exactly(number));
+    stage.is_refused(Code::PasidTaken, taken, "a number that is held")?;
     let mut other = Process::new();
     ensure!(other.number()? != number, "the number was given out again");
     other.exit()?;
@@ -58,7 +64,7 @@ fn exits_on(stage: &Stage, device: &Device) -> Told {
     heir.begin_at(64);
     let (own, _) = heir.page();
     ensure!(
-        heir.memory.space()?.generation > space.generation,
+        heir.memory.space()?.pasid.generation > space.pasid.generation,
         "the number has the generation of the dead process"
     );
     heir.open(device)?;
@@ -83,7 +89,7 @@ pub(super) fn exec_keeps_handle(stage: &Stage) -> Told {
     let pages = process.exec()?;
     let watch = device.watch(before);
     stage.is_blocked(device, before, va)?;
-    ensure!(calls::stat(counter::PARKED)? == 1, "the number is not parked");
+    ensure!(EL2.stats(Counter::Parked)? == 1, "the number is not parked");
 
     process.begin_at(64);
     let (own, _) = process.page();
@@ -97,7 +103,7 @@ pub(super) fn exec_keeps_handle(stage: &Stage) -> Told {
     watch.quiet(stage.number, 3);
     // The handle that was kept is dropped: the new binding has its own.
     file.shut()?;
-    ensure!(calls::stat(counter::PARKED)? == 0, "the number stays parked");
+    ensure!(EL2.stats(Counter::Parked)? == 0, "the number stays parked");
     stage.reaches(device, after, own, 3)?;
     ensure!(process.memory.read(own) == 3, "the process does not see it");
     // The three by the old number do not count as done.
@@ -113,21 +119,21 @@ pub(super) fn unbind_after_release(stage: &Stage) -> Told {
     let mut process = Process::new();
     let (va, _) = process.page();
     let space = process.memory.space()?;
-    let handle = calls::bind(space, device.number)?;
-    stage.reaches(device, space.pasid, va, 1)?;
+    let handle = calls::bind(space, device)?;
+    stage.reaches(device, space.pasid.number, va, 1)?;
     process.memory.release()?;
-    let watch = device.watch(space.pasid);
-    stage.is_blocked(device, space.pasid, va)?;
-    calls::unbind(handle)?;
-    stage.is_refused(code::NO_SUCH_HANDLE, calls::unbind(handle), "a second unbind")?;
-    stage.is_blocked(device, space.pasid, va)?;
+    let watch = device.watch(space.pasid.number);
+    stage.is_blocked(device, space.pasid.number, va)?;
+    EL2.unbind(handle)?;
+    stage.is_refused(Code::NoSuchHandle, EL2.unbind(handle), "a second unbind")?;
+    stage.is_blocked(device, space.pasid.number, va)?;
     watch.quiet(stage.number, 2);
     process.exit()?;
     // Once: there is one heir, and no second.
-    let mut heir = stage.heir_of(space.pasid)?;
-    let second = Memory::new().space_as(Ask::Exactly(space.pasid.into()), false);
-    stage.is_refused(code::PASID_TAKEN, second, "a second heir")?;
-    ensure!(heir.number()? == space.pasid, "another number");
+    let mut heir = stage.heir_of(space.pasid.number)?;
+    let second = Memory::new().space_as(Ask::Exactly(space.pasid.number));
+    stage.is_refused(Code::PasidTaken, second, "a second heir")?;
+    ensure!(heir.number()? == space.pasid.number, "another number");
     heir.exit()?;
     Ok(())
 }
@@ -139,18 +145,26 @@ pub(super) fn publish_over_live(stage: &Stage) -> Told {
     let (va, _) = process.page();
     let file = process.open(device)?;
     let space = process.memory.space()?;
-    let exactly = |number: u32| Memory::new().space_as(Ask::Exactly(number.into()), false);
+    let exactly = |number: u32| Memory::new().space_as(Ask::Exactly(number));
     // Over a live one, and over one that was released and is held.
-    stage.is_refused(code::PASID_TAKEN, exactly(space.pasid), "a live number")?;
-    let watch = device.watch(space.pasid);
-    stage.reaches(device, space.pasid, va, 1)?;
+    stage.is_refused(
+        Code::PasidTaken,
+        exactly(space.pasid.number),
+        "a live number",
+    )?;
+    let watch = device.watch(space.pasid.number);
+    stage.reaches(device, space.pasid.number, va, 1)?;
     ensure!(watch.landed(stage.number) == 1, "not one access landed");
     process.memory.release()?;
-    let watch = device.watch(space.pasid);
-    stage.is_refused(code::PASID_TAKEN, exactly(space.pasid), "a parked number")?;
-    let again = calls::bind(space, device.number);
-    stage.is_refused(code::RELEASED, again, "a bind of what was released")?;
-    stage.is_blocked(device, space.pasid, va)?;
+    let watch = device.watch(space.pasid.number);
+    stage.is_refused(
+        Code::PasidTaken,
+        exactly(space.pasid.number),
+        "a parked number",
+    )?;
+    let again = calls::bind(space, device);
+    stage.is_refused(Code::Released, again, "a bind of what was released")?;
+    stage.is_blocked(device, space.pasid.number, va)?;
     watch.quiet(stage.number, 1);
     drop(file);
     process.exit()?;
@@ -165,7 +179,10 @@ pub(super) fn number_for_life(stage: &Stage) -> Told {
     let number = process.number()?;
     for round in 1..=3u64 {
         let file = process.open(device)?;
-        ensure!(process.number()? == number, "another number in round {round}");
+        ensure!(
+            process.number()? == number,
+            "another number in round {round}"
+        );
         let watch = device.watch(number);
         stage.reaches(device, number, va, round)?;
         ensure!(watch.landed(stage.number) == 1, "not one access landed");
@@ -174,8 +191,8 @@ pub(super) fn number_for_life(stage: &Stage) -> Told {
         let watch = device.watch(number);
         stage.is_blocked(device, number, va)?;
         watch.quiet(stage.number, 1);
-        let taken = Memory::new().space_as(Ask::Exactly(number.into()), false);
-        stage.is_refused(code::PASID_TAKEN, taken, "the number of a living space")?;
+        let taken = Memory::new().space_as(Ask::Exactly(number));
+        stage.is_refused(Code::PasidTaken, taken, "the number of a living space")?;
     }
     ensure!(process.memory.read(va) == 3, "the process does not see it");
     process.exit()?;
@@ -186,29 +203,29 @@ pub(super) fn quiet_after_release(stage: &Stage) -> Told {
     let device = stage.impatient()?;
     stage.attach(device)?;
     stage.read_all_faults()?;
-    let lost = calls::stat(counter::FAULTS_LOST)?;
+    let lost = EL2.stats(Counter::LostFaults)?;
     let mut process = Process::new();
     let (va, _) = process.page();
     let file = process.open(device)?;
     let space = process.memory.space()?;
-    device.fire(space.pasid, va, 7, 64)?;
+    device.fire(space.pasid.number, va, 7, 64)?;
     device.fires(64)?;
     let pages = process.exit()?;
-    let watch = device.watch(space.pasid);
+    let watch = device.watch(space.pasid.number);
     // It may go on using the handle, by name refused.
-    let bound = calls::bind(space, device.number);
-    stage.is_refused(code::RELEASED, bound, "a bind")?;
+    let bound = calls::bind(space, device);
+    stage.is_refused(Code::Released, bound, "a bind")?;
     let invalidated = calls::invalidate(space, va, PAGE);
-    stage.is_refused(code::RELEASED, invalidated, "an invalidation")?;
-    let released = calls::release(space);
-    stage.is_refused(code::ALREADY_RELEASED, released, "a second release")?;
-    device.fires(stage.shots)?;
+    stage.is_refused(Code::Released, invalidated, "an invalidation")?;
+    let released = EL2.release(space.id);
+    stage.is_refused(Code::AlreadyReleased, released, "a second release")?;
+    device.fires(SHOTS)?;
     device.stop();
-    watch.quiet(stage.number, stage.shots);
+    watch.quiet(stage.number, SHOTS);
     are_nobodys(&pages)?;
-    let faults = calls::stat(counter::FAULTS)?;
+    let faults = EL2.stats(Counter::Faults)?;
     ensure!(faults == 0, "{faults} faults tell of what was released");
-    ensure!(calls::stat(counter::FAULTS_LOST)? == lost, "faults were lost");
+    ensure!(EL2.stats(Counter::LostFaults)? == lost, "faults were lost");
     drop(file);
     Ok(())
 }
@@ -226,10 +243,10 @@ pub(super) fn still_firing_at_reuse(stage: &Stage) -> Told {
     let pages = process.exit()?;
     let watch = device.watch(number);
     let mut memory = Memory::new();
-    let ask = Ask::Exactly(number.into());
+    let ask = Ask::Exactly(number);
     let mut is_free = false;
     arch::within(3 * stage.quarantine_us, || {
-        is_free |= memory.space_as(ask, false).is_ok();
+        is_free |= memory.space_as(ask).is_ok();
         // What is told of the number is read, so that the ring does not fill.
         stage.read_all_faults().is_err() || is_free
     });
@@ -263,13 +280,13 @@ pub(super) fn device_resets_while_parked(stage: &Stage) -> Told {
     let number = process.number()?;
     stage.reaches(device, number, va, 1)?;
     let pages = process.exit()?;
-    calls::device_reset(device.number)?;
-    ensure!(calls::stat(counter::PARKED)? == 1, "the number is not parked");
+    EL2.device_reset(device.id)?;
+    ensure!(EL2.stats(Counter::Parked)? == 1, "the number is not parked");
     let watch = device.watch(number);
     stage.is_blocked(device, number, va)?;
     watch.quiet(stage.number, 1);
-    let taken = Memory::new().space_as(Ask::Exactly(number.into()), false);
-    stage.is_refused(code::PASID_TAKEN, taken, "a number that is held")?;
+    let taken = Memory::new().space_as(Ask::Exactly(number));
+    stage.is_refused(Code::PasidTaken, taken, "a number that is held")?;
 
     // A new binding works after it, and ends where a reset fails.
     let mut next = Process::new();
@@ -278,19 +295,20 @@ pub(super) fn device_resets_while_parked(stage: &Stage) -> Told {
     let alive = next.number()?;
     stage.reaches(device, alive, own, 2)?;
     device.reset_takes(u32::MAX);
-    let reset = calls::device_reset(device.number);
-    stage.is_refused(code::NOT_RESET, reset, "a reset that fails")?;
+    let reset = EL2.device_reset(device.id);
+    stage.is_refused(Code::NotReset, reset, "a reset that fails")?;
     let space = next.memory.space()?;
-    let bound = calls::bind(space, device.number);
-    let is_named = bound.is_err_and(|it| matches!(it.code, code::FENCED | code::NOT_ATTACHED));
+    let bound = calls::bind(space, device);
+    let is_named =
+        bound.is_err_and(|it| matches!(it.code(), Some(Code::Fenced | Code::NotAttached)));
     ensure!(is_named, "a bind to a device that was cut off: {bound:?}");
-    let handles = calls::stat(counter::HANDLES)?;
+    let handles = EL2.stats(Counter::Handles)?;
     ensure!(handles == 2, "{handles} handles, not two");
     device.reset_takes(0);
     let watch = device.watch(alive);
     stage.is_blocked(device, alive, own)?;
     watch.quiet(stage.number, 1);
-    calls::device_reset(device.number)?;
+    EL2.device_reset(device.id)?;
     drop((file, other));
     next.exit()?;
     are_nobodys(&pages)?;

@@ -1,9 +1,12 @@
 //! The scenarios, each by the name that it has in `scenarios.md`.
 
+mod ats;
 mod counts;
+mod faults;
 mod holders;
 mod lives;
 mod memory;
+pub(crate) mod others;
 pub(crate) mod races;
 mod stalls;
 
@@ -30,11 +33,20 @@ pub(crate) const ALL: &[Story] = &[
     story("park-in-any-order", holders::park_in_any_order),
     story("quiet-after-release", lives::quiet_after_release),
     story("still-firing-at-reuse", lives::still_firing_at_reuse),
-    story("device-resets-while-parked", lives::device_resets_while_parked),
+    story(
+        "device-resets-while-parked",
+        lives::device_resets_while_parked,
+    ),
     story("release-races-bind", races::release_races_bind),
     story("handle-passed-on", holders::handle_passed_on),
     story("stalled-when-killed", stalls::stalled_when_killed),
     story("global-entries", memory::global_entries),
     story("stage1-unmap-under-dma", memory::stage1_unmap_under_dma),
     story("guest-starts-over", counts::guest_starts_over),
+    story("sync-never-comes", faults::sync_never_comes),
+    story("late-sync", faults::late_sync),
+    story("ats-holdout", ats::ats_holdout),
+    story("storm", others::storm),
+    story("shared-smmu-dies", others::shared_smmu_dies),
+    story("guest-dies", others::guest_dies),
 ];
