@@ -26,7 +26,7 @@ use core::fmt;
 use super::Failure;
 use super::dma::{Dma, Place};
 use crate::addr::Iova;
-use crate::hw::{Barrier, Platform, Registers, wait_until};
+use crate::hw::{Barrier, Clock, Platform, Registers, TimedOut, wait_until};
 use crate::id::{Pasid, StreamId};
 
 /// What its node in a device tree is `compatible` with.
@@ -139,6 +139,18 @@ pub struct Declared {
     pub pasid_bits: u8,
     /// Whether it waits for the answer to a stalled transaction.
     pub can_stall: bool,
+}
+
+/// Makes the device behind `registers` as it was at power-on: nothing pending, nothing kept.
+///
+/// # Errors
+///
+/// [`TimedOut`]: it is still at it.
+pub fn reset(registers: &dyn Registers, clock: &impl Clock) -> Result<(), TimedOut> {
+    registers.write32(COMMAND, RESET);
+    wait_until(clock, TIMEOUT_US, || {
+        (registers.read32(STATUS) & IN_RESET == 0).then_some(())
+    })
 }
 
 /// One of them.
@@ -359,10 +371,7 @@ impl<P: Platform> Dma<P> for DmaTest<'_> {
     }
 
     fn reset(&self, platform: &P) -> Result<(), Failure> {
-        self.registers.write32(COMMAND, RESET);
-        wait_until(platform, TIMEOUT_US, || {
-            (self.registers.read32(STATUS) & IN_RESET == 0).then_some(())
-        })
-        .map_err(|_| Failure::Not("the device's reset comes to an end"))
+        reset(self.registers, platform)
+            .map_err(|TimedOut { .. }| Failure::Not("the device's reset comes to an end"))
     }
 }

@@ -45,7 +45,7 @@ mod stage2;
 mod stalls;
 mod streams;
 
-pub use dma_test::{COMPATIBLE, Declared, DmaTest, FRAME_BYTES, NotOne};
+pub use dma_test::{COMPATIBLE, Declared, DmaTest, FRAME_BYTES, NotOne, reset as reset_dma_test};
 pub use edu::Edu;
 pub use failure::Failure;
 pub use nvme::{Nvme, NvmeFunction};

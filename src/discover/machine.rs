@@ -42,6 +42,8 @@ pub struct Machine {
     pub gic: Option<Gic>,
     /// The boot arguments.
     pub bootargs: Text<1024>,
+    /// The guests that the loader put beside us.
+    pub guests: List<GuestNode, 8>,
     pub(super) device_streams: List<Stream, 512>,
 }
 
@@ -267,6 +269,26 @@ pub struct Gic {
     pub its: List<Extent<Pa>, 16>,
 }
 
+/// A guest, as `/chosen` describes it; whether that makes sense is not looked at here.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct GuestNode {
+    /// What it is called.
+    pub name: Text<32>,
+    /// Where its image is.
+    pub image: Extent<Pa>,
+    /// How much memory it gets.
+    pub memory_bytes: u64,
+    /// Where that begins, to the guest.
+    pub memory_at: u64,
+    /// Its CPUs.
+    pub cpus: List<Mpidr, 16>,
+    /// Its devices: nodes by name, PCI functions as `SSSS:BB:DD.F`.
+    pub devices: List<Text<48>, 16>,
+    /// How much it may have, where that is said: spaces, bindings, handles, stalled transactions,
+    /// pages of tables.
+    pub quotas: [Option<u32>; 5],
+}
+
 /// Where a device's traffic goes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum StreamsOf<T> {
@@ -291,6 +313,7 @@ impl Machine {
             devices: List::new(),
             gic: None,
             bootargs: Text::new(),
+            guests: List::new(),
             device_streams: List::new(),
         }
     }
@@ -308,6 +331,7 @@ impl Machine {
         self.devices.clear();
         self.gic = None;
         self.bootargs = Text::new();
+        self.guests.clear();
         self.device_streams.clear();
     }
 

@@ -3,7 +3,16 @@
 //!
 //! | room | what |
 //! |---|---|
+//! | [`description`] | who the guests are, or why they cannot be |
+//! | [`tree`] | the device tree that a guest sees |
+//! | [`traps`], [`features`] | what a guest's CPU came back for, and what it is told of itself |
+//! | [`psci`] | a guest's own power |
 //! | [`calls`] | hypercalls (`ABI.md`): hostile words in, the user's verbs, words out |
 #![forbid(unsafe_code)]
 
 pub mod calls;
+pub mod description;
+pub mod features;
+pub mod psci;
+pub mod traps;
+pub mod tree;

@@ -18,16 +18,18 @@ pub(crate) type TestFrames = List<TestFrame, 64>;
 
 /// A test device: where its traffic goes, and its registers.
 pub(crate) struct TestFrame {
+    /// Its place among the machine's devices.
+    pub(crate) place: usize,
     stream: Stream,
     declared: Declared,
-    registers: Mmio,
+    pub(crate) registers: Mmio,
 }
 
 /// Maps the registers of the machine's test devices.
 pub(crate) fn map_test_devices(machine: &Machine) -> Result<TestFrames, Refusal> {
     let mut frames = TestFrames::new();
-    let is_test = |device: &&Device| device.compatible.as_str() == COMPATIBLE;
-    for device in machine.devices.iter().filter(is_test) {
+    let is_test = |(_, device): &(usize, &Device)| device.compatible.as_str() == COMPATIBLE;
+    for (place, device) in machine.devices.iter().enumerate().filter(is_test) {
         let registers = device.registers;
         let registers = registers.filter(|at| at.size_bytes() >= FRAME_BYTES);
         let (Some(registers), StreamsOf::Behind(&[stream])) =
@@ -46,6 +48,7 @@ pub(crate) fn map_test_devices(machine: &Machine) -> Result<TestFrames, Refusal>
         };
         let registers = mmu::map_device(registers.base(), FRAME_BYTES).map_err(Refusal::Device)?;
         let frame = TestFrame {
+            place,
             stream,
             declared,
             registers,
@@ -107,7 +110,7 @@ fn driver(frame: &TestFrame) -> Option<DmaTest<'_>> {
 }
 
 /// The highest StreamID that any device behind the SMMU at `place` can have.
-fn last_stream(machine: &Machine, place: usize) -> StreamId {
+pub(crate) fn last_stream(machine: &Machine, place: usize) -> StreamId {
     let maps = machine.bridges.iter().flat_map(|bridge| &bridge.streams);
     let of_maps = maps
         .filter(|map| map.first.smmu.as_usize() == place)

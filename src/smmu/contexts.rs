@@ -263,14 +263,16 @@ impl<'p, P: Platform> Smmu<'p, P> {
     /// # Errors
     ///
     /// The contexts, if one of the device's streams may still lead to them: it was not retracted,
-    /// or is changing or lost; or if they are of another SMMU.
+    /// or is changing or lost; or if they are of another SMMU. A stream that is another VM's now
+    /// does not stand in the way, wherever that VM sees its contexts.
     #[expect(
         clippy::result_large_err,
         reason = "what is refused comes back, and there is no heap to put it on"
     )]
     pub fn dismantle(&self, contexts: Contexts<'p, P>) -> Result<Detached<'p, P>, Contexts<'p, P>> {
         let root = contexts.lock().root().ipa();
-        let is_clear = |&stream: &StreamId| self.streams.is_clear_of(&self.io, stream, root);
+        let at = (contexts.vmid, root);
+        let is_clear = |&stream: &StreamId| self.streams.is_clear_of(&self.io, stream, at);
         if contexts.smmu == self.streams.base() && contexts.streams().iter().all(is_clear) {
             Ok(Detached {
                 table: contexts.table.into_inner(),

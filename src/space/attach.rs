@@ -150,13 +150,20 @@ impl<'p, P: Platform> Iommu<'p, P> {
             .and_then(|()| self.publish(guest, &mut plans, walk));
         if let Err(error) = outcome {
             for plan in plans.into_iter().flatten() {
-                if let Some(contexts) = plan.contexts {
+                if plan.failed.as_ref().is_some_and(is_lost) {
+                    // Nobody knows what its streams are: they are fenced, and the guest's.
+                    let _ = self.note_attached(guest, plan);
+                } else if let Some(contexts) = plan.contexts {
                     self.discard(guest, plan.smmu, contexts);
                 }
             }
             return Err(error);
         }
-        self.note_attached(guest, plans)
+        let mut outcome = Ok(());
+        for plan in plans.into_iter().flatten() {
+            outcome = self.note_attached(guest, plan).and(outcome);
+        }
+        outcome
     }
 
     /// What is to become of one device, if nothing speaks against it.
@@ -342,34 +349,32 @@ impl<'p, P: Platform> Iommu<'p, P> {
                 && let Err(error) = smmu.retract(plan.streams.as_slice())
             {
                 plan.failed = Some(error);
-                self.fence_devices(plan.smmu, [plan.device].into_iter());
             }
         }
     }
 
-    fn note_attached(&self, guest: GuestId, plans: Plans<'p, P>) -> Result<(), SpaceError> {
-        let mut outcome = Ok(());
-        for plan in plans.into_iter().flatten() {
-            let failed = plan.failed;
-            {
-                let mut books = self.books();
-                let books = &mut *books;
-                let record = books.device(plan.device)?;
-                record.guest = Some(guest);
-                record.reach = plan.reach;
-                record.contexts = plan.contexts;
-                record.is_dirty = true;
-                record.ats_now = plan.ats;
-                if let Some(guest) = books.guests.get_mut(guest.key()) {
-                    guest.devices.push(&mut books.devices, plan.device.key());
-                }
-            }
-            if let Some(error) = failed {
-                let fence = self.fence_devices(plan.smmu, [plan.device].into_iter());
-                outcome = Err(SpaceError::of_stream(plan.smmu, error, fence));
+    /// Notes a device as attached; fenced, if its SMMU did not confirm it.
+    fn note_attached(&self, guest: GuestId, plan: Plan<'p, P>) -> Result<(), SpaceError> {
+        {
+            let mut books = self.books();
+            let books = &mut *books;
+            let record = books.device(plan.device)?;
+            record.guest = Some(guest);
+            record.reach = plan.reach;
+            record.contexts = plan.contexts;
+            record.is_dirty = true;
+            record.ats_now = plan.ats;
+            if let Some(guest) = books.guests.get_mut(guest.key()) {
+                guest.devices.push(&mut books.devices, plan.device.key());
             }
         }
-        outcome
+        let Some(error) = plan.failed else {
+            return Ok(());
+        };
+        let fence = self.fence_devices(plan.smmu, [plan.device].into_iter());
+        let error = SpaceError::of_stream(plan.smmu, error, fence);
+        self.books().lose_streams_of(plan.device, plan.smmu, error);
+        Err(error)
     }
 
     /// Stops a device's traffic for its guest: 1 SYNC, with ATS 2.
@@ -394,7 +399,8 @@ impl<'p, P: Platform> Iommu<'p, P> {
     /// [`NotOwner`](SpaceError::NotOwner), [`NotAttached`](SpaceError::NotAttached),
     /// [`Bound`](SpaceError::Bound), [`Fenced`](SpaceError::Fenced), [`Busy`](SpaceError::Busy),
     /// [`NoFrames`](SpaceError::NoFrames). [`NotConfirmed`](SpaceError::NotConfirmed),
-    /// [`CachesKept`](SpaceError::CachesKept): the devices are detached and fenced.
+    /// [`CachesKept`](SpaceError::CachesKept): the devices that it is about are fenced, and the
+    /// guest's until they are [restored](Self::restore); the others are detached.
     pub fn detach_group(&self, guest: GuestId, group: GroupId) -> Result<(), SpaceError> {
         self.detach_all(guest, |books| {
             books.group(group)?;
@@ -430,7 +436,12 @@ impl<'p, P: Platform> Iommu<'p, P> {
         let outcome = self.stop(smmus, members.into_iter().flatten(), None);
         let mut books = self.books();
         for device in members.into_iter().flatten() {
-            books.take_from_guest(device);
+            if !outcome
+                .as_ref()
+                .is_err_and(|it| it.keeps(&mut books, device))
+            {
+                books.take_from_guest(device);
+            }
         }
         outcome.map_err(|unstopped| unstopped.error)
     }

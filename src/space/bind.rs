@@ -257,9 +257,14 @@ impl<'p, P: Platform> Iommu<'p, P> {
             }
             Err(lost) => {
                 let device = books.lose_binding(first.binding, smmu);
+                let by = books.bindings.get(first.binding).map(|it| it.by);
                 drop(books);
                 let fence = self.fence_devices(smmu, device.into_iter());
-                Err(lost.fenced(smmu, fence))
+                let error = lost.fenced(smmu, fence);
+                if let (Some(device), Some(By::WholeStream)) = (device, by) {
+                    self.books().lose_streams_of(device, smmu, error);
+                }
+                Err(error)
             }
         }
     }

@@ -8,26 +8,33 @@
 //! If even that is not acknowledged, every port behind the SMMU is closed, and what cannot be is
 //! said loudly ([`Fence::Failed`]).
 
-use super::error::Fence;
+use super::error::{Fence, SpaceError};
 use super::ids::{DeviceId, SmmuId, SmmuSet};
 use super::iommu::Iommu;
 use crate::hw::Platform;
+use crate::smmu::StreamError;
 
 impl<P: Platform> Iommu<'_, P> {
-    /// Stops devices of which their SMMU did not confirm something.
+    /// Stops devices of which their SMMU did not confirm something: each is fenced, until it was
+    /// reset, whether its port could be closed or the SMMU was stopped.
     pub(super) fn fence_devices(
         &self,
         smmu: SmmuId,
         devices: impl Iterator<Item = DeviceId>,
     ) -> Fence {
         let mut fence = Fence::NotNeeded;
+        let mut are_all_closed = true;
         for device in devices {
-            if !self.close_port(device) {
-                return self.stop_smmu(smmu);
-            }
-            fence = fence.and(Fence::Port);
+            // All of them, also where the SMMU is down already: it will be recovered, and what a
+            // device cached meanwhile is not the SMMU's to prove.
+            are_all_closed &= self.close_port(device);
+            fence = Fence::Port;
         }
-        fence
+        if are_all_closed {
+            fence
+        } else {
+            self.stop_smmu(smmu)
+        }
     }
 
     /// Stops a device that does not obey, behind an SMMU that does.
@@ -35,15 +42,18 @@ impl<P: Platform> Iommu<'_, P> {
         if self.close_port(device) {
             return Fence::Port;
         }
-        let aborts = self.smmu(smmu).is_ok_and(|driven| {
-            self.streams_of(device)
-                .is_ok_and(|(streams, _)| driven.retract(streams.as_slice()).is_ok())
-        });
-        // Translated traffic too: CR0.ATSCHK has it checked against the entry (§3.9.2).
-        if aborts {
-            Fence::Stream
-        } else {
-            self.stop_smmu(smmu)
+        let (Ok(driven), Ok((streams, _))) = (self.smmu(smmu), self.streams_of(device)) else {
+            return self.stop_smmu(smmu);
+        };
+        match driven.retract(streams.as_slice()) {
+            // Translated traffic too: CR0.ATSCHK has it checked against the entry (§3.9.2).
+            Ok(()) | Err(StreamError::NotInUse { .. }) => Fence::Stream,
+            Err(error) => {
+                let fence = self.stop_smmu(smmu);
+                let error = SpaceError::of_stream(smmu, error, fence);
+                self.books().lose_streams_of(device, smmu, error);
+                fence
+            }
         }
     }
 

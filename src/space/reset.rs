@@ -75,6 +75,10 @@ impl<P: Platform> Iommu<'_, P> {
         let (smmu, streams) = {
             let mut books = self.books();
             books.forgive_caches_of(device, now_us);
+            if is_fenced {
+                // It stayed the guest's for what it kept.
+                books.take_from_guest(device);
+            }
             let record = books.device(device)?;
             (record.smmu, record.streams)
         };

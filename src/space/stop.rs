@@ -29,12 +29,24 @@ impl<'p, P: Platform> Linked<OfGuest> for Leftover<'p, P> {
     }
 }
 
+/// Contexts that no stream leads to, and behind which SMMU.
+pub(super) type LeftBehind<'p, P> = (SmmuId, SharedContexts<'p, P>);
+
 /// What [`Iommu::stop`] could not do.
 pub(super) struct Unstopped {
     /// The first of it.
     pub(super) error: SpaceError,
     /// SMMUs that did not confirm.
     pub(super) unconfirmed: SmmuSet,
+}
+
+impl Unstopped {
+    /// Whether a device is of what could not be done: it was not stopped, or kept what it cached.
+    pub(super) fn keeps<P: Platform>(&self, books: &mut Books<'_, P>, device: DeviceId) -> bool {
+        books.device(device).is_ok_and(|it| {
+            it.kept_caches || it.smmu.is_some_and(|smmu| self.unconfirmed.has(smmu))
+        })
+    }
 }
 
 impl<'p, P: Platform> Iommu<'p, P> {
@@ -98,6 +110,9 @@ impl<'p, P: Platform> Iommu<'p, P> {
                         error,
                         fence,
                     };
+                    for device in self.behind(id, devices.clone()) {
+                        self.books().lose_streams_of(device, id, error);
+                    }
                     note(error, Some(id));
                 }
             }
@@ -188,20 +203,55 @@ impl<'p, P: Platform> Iommu<'p, P> {
 }
 
 impl<'p, P: Platform> Books<'p, P> {
-    /// Detaches a device whose streams were stopped, and keeps what is left of its contexts.
-    pub(super) fn take_from_guest(&mut self, id: DeviceId) {
+    /// Fences a device that could not be stopped, or kept what it cached, with all of its bindings.
+    pub(super) fn keep_unstopped(&mut self, unstopped: &Unstopped, id: DeviceId) {
+        if !unstopped.keeps(self, id) {
+            return;
+        }
+        let Ok(record) = self.device(id) else { return };
+        record.is_fenced = true;
+        let lost = record.smmu.filter(|smmu| unstopped.unconfirmed.has(*smmu));
+        self.each_binding_of(id, |books, key| match lost {
+            Some(smmu) => {
+                books.lose_binding(key, smmu);
+            }
+            None => books.keep_caches(key),
+        });
+    }
+
+    /// An SMMU did not confirm a change of a device's streams, as `error` says: nothing of its guest
+    /// may be given back before that is proven, and what the device cached not before its reset.
+    pub(super) fn lose_streams_of(&mut self, id: DeviceId, smmu: SmmuId, error: SpaceError) {
+        let recoveries = self.recoveries;
         let Some(device) = self.devices.get_mut(id.key()) else {
             return;
         };
+        device.kept_caches |= device.ats_now != Ats::Off;
+        let guest = device.guest.and_then(|it| self.guests.get_mut(it.key()));
+        if let Some(guest) = guest {
+            guest.unproven.insert(smmu);
+            guest.lost_at = recoveries;
+            guest.lost_by = Some(error);
+        }
+    }
+
+    /// Detaches a device whose streams were stopped; its guest, and what is left of its contexts.
+    pub(super) fn detach(&mut self, id: DeviceId) -> Option<(GuestId, Option<LeftBehind<'p, P>>)> {
+        let device = self.devices.get_mut(id.key())?;
         let (guest, smmu) = (device.guest.take(), device.smmu);
         device.reach = Reach::Nothing;
         device.ats_now = Ats::Off;
         let contexts = device.contexts.take();
-        let Some(guest) = guest else { return };
+        let guest = guest?;
         if let Some(record) = self.guests.get_mut(guest.key()) {
             record.devices.remove(&mut self.devices, id.key());
         }
-        if let (Some(smmu), Some(contexts)) = (smmu, contexts) {
+        Some((guest, smmu.zip(contexts)))
+    }
+
+    /// Detaches a device whose streams were stopped, and keeps what is left of its contexts.
+    pub(super) fn take_from_guest(&mut self, id: DeviceId) {
+        if let Some((guest, Some((smmu, contexts)))) = self.detach(id) {
             self.keep_leftover(guest, smmu, contexts);
         }
     }

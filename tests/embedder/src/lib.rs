@@ -15,12 +15,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use portcullis::addr::Pa;
-use portcullis::hw::{Barrier, Clock, Frames, Platform, Registers};
+use portcullis::hw::{Barrier, Clock, DeviceTag, Frames, NotDone, Platform, Registers};
+use smmu_model::device::{Device, frame};
 use smmu_model::{Claim, Identity, Machine, Mode, Settings};
 
 pub mod dma;
 pub mod guest;
 mod lend;
+pub mod world;
 
 pub use lend::lend;
 
@@ -36,6 +38,8 @@ pub struct Hypervisor {
     machine: Arc<Machine>,
     memory: Mutex<Memory>,
     alter: Mutex<Option<Alter>>,
+    /// The devices that it can reset, by tag.
+    devices: Mutex<BTreeMap<u64, Arc<Device>>>,
 }
 
 /// What is stored in place of a value; `None`: nothing.
@@ -70,12 +74,22 @@ impl Hypervisor {
                 fail_from: None,
             }),
             alter: Mutex::new(None),
+            devices: Mutex::new(BTreeMap::new()),
         }
     }
 
     /// Has `alter` say from now on what memory takes of each store, as failing memory would.
     pub fn alter_stores(&self, alter: Option<Alter>) {
         *self.alter.lock().unwrap_or_else(PoisonError::into_inner) = alter;
+    }
+
+    /// Lets the host reset this device when it is asked to.
+    pub fn wire(&self, tag: DeviceTag, device: Arc<Device>) {
+        self.devices().insert(tag.0, device);
+    }
+
+    fn devices(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<Device>>> {
+        self.devices.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The machine: for devices that do DMA, and for what the model has to say.
@@ -206,6 +220,14 @@ unsafe impl Platform for Hypervisor {
     fn load(&self, word: &AtomicU64) -> u64 {
         let loaded = self.machine.load(self.address_of(word));
         loaded.expect("the word is in memory")
+    }
+
+    fn reset_device(&self, device: DeviceTag) -> Result<(), NotDone> {
+        let because = "it is not wired";
+        let device = self.devices().get(&device.0).cloned();
+        let device = device.ok_or(NotDone { because })?;
+        device.write32(frame::COMMAND, frame::command::RESET);
+        Ok(())
     }
 
     fn peek(&self, at: Pa) -> Option<u64> {
