@@ -8,6 +8,7 @@ use crate::board::{self, Board};
 use crate::console::End;
 use crate::gdb;
 use crate::guest::{self, Echo};
+use crate::guests::{self, Placed};
 use crate::image::{self, Image, Kind};
 use crate::model::{self, Files, Model};
 use crate::qemu;
@@ -47,6 +48,11 @@ pub(crate) struct Arguments {
     sabotage: Option<String>,
     #[command(flatten)]
     model: model::Arguments,
+    #[command(flatten)]
+    guests: guests::Arguments,
+    /// Leave the self-check out, for measuring
+    #[arg(long)]
+    no_self_check: bool,
     /// Boot arguments for the image
     #[arg(long, value_name = "STRING")]
     append: Option<String>,
@@ -79,8 +85,10 @@ impl Arguments {
 
     fn boot_arguments(&self) -> String {
         let sabotage = self.sabotage.as_ref().map(|check| sabotage(check));
+        let no_self_check = self.no_self_check.then(|| "no-self-check".to_owned());
         sabotage
             .into_iter()
+            .chain(no_self_check)
             .chain(self.append.clone())
             .collect::<Vec<_>>()
             .join(" ")
@@ -96,11 +104,16 @@ impl Arguments {
         board: &Board,
         image: &Image,
         model: Option<Model>,
+        placed: &[Placed],
     ) -> Result<Command, Stop> {
-        let machine = match model {
+        let mut machine = match model {
             Some(model) => model.machine(board.qemu()?, self.cpus, image, &files(image))?,
             None => qemu::machine(board.qemu()?, self.cpus),
         };
+        if model.is_none() && !placed.is_empty() {
+            machine.arg("-dtb").arg(guests::native_tree(image));
+        }
+        machine.args(guests::loaders(placed));
         let mut qemu = qemu::with_kernel(machine, &image.raw, &self.boot_arguments());
         if self.gdb {
             qemu.args(["-s", "-S"]);
@@ -149,19 +162,30 @@ pub(crate) fn command(arguments: &Arguments) -> Result<(), Stop> {
     let board = board::load(&arguments.board)?;
     let kind = arguments.kind();
     let model = arguments.model.model()?;
+    let devices = match model {
+        Some(model) => model.devices(board.qemu()?)?,
+        None => guests::native_devices(),
+    };
+    let wanted = arguments.guests.guests(&board, arguments.cpus, &devices)?;
+    let placed = guests::place(&wanted, board.qemu()?)?;
     if arguments.print {
-        let qemu = arguments.command_line(&board, &image::path(&board, kind), model)?;
+        let image = image::path(&board, kind);
+        let qemu = arguments.command_line(&board, &image, model, &placed)?;
         println!("{}", tool::as_typed(&qemu));
         return Ok(());
     }
-    board.qemu()?;
     qemu::ensure()?;
     let image = image::build(&board, kind)?;
     if let Some(model) = model {
         model::build()?;
         model.prepare(board.qemu()?, arguments.cpus, &files(&image))?;
+        guests::describe(files(&image).tree(), &placed).map_err(Stop::Failed)?;
+    } else if !placed.is_empty() {
+        let tree = guests::native_tree(&image);
+        qemu::dump_tree(board.qemu()?, arguments.cpus, &tree)?;
+        guests::describe(&tree, &placed).map_err(Stop::Failed)?;
     }
-    let qemu = arguments.command_line(&board, &image, model)?;
+    let qemu = arguments.command_line(&board, &image, model, &placed)?;
     if arguments.gdb {
         say_how_to_connect(&board, &image)?;
     }
@@ -201,7 +225,7 @@ mod tests {
         let board = board::load("qemu-virt").expect("the board");
         let image = image::path(&board, Kind::Plain);
         let qemu = arguments
-            .command_line(&board, &image, None)
+            .command_line(&board, &image, None, &[])
             .expect("a QEMU board");
         let words: Vec<_> = qemu.get_args().collect();
         assert!(words.ends_with(&["-s".as_ref(), "-S".as_ref(), "-d".as_ref(), "int".as_ref()]));

@@ -10,6 +10,7 @@ use crate::plugin_tests;
 use crate::probe;
 use crate::qemu_tests;
 use crate::rust::{self, Part, TARGET, UEFI_TARGET};
+use crate::scenarios;
 use crate::stop::{Stop, progress};
 use crate::tool;
 
@@ -72,6 +73,11 @@ const STEPS: &[Step] = &[
         name: "test-plugin",
         about: "the model in QEMU: our image in every mode, and one that is not ours",
         run: plugin_tests::step,
+    },
+    Step {
+        name: "test-scenarios",
+        about: "guests play the scenarios in QEMU on the model: 1, 2 and 4 CPUs, four chaotic seeds",
+        run: scenarios::step,
     },
     Step {
         name: "test-differential",
@@ -251,6 +257,17 @@ fn clippy_target() -> Result<Outcome, Stop> {
         TARGET,
     ];
     cargo(&[&package, &build[..], &["--", "-Dwarnings"]].concat())?;
+    for guest in ["guest-kernel"] {
+        let features = ["--features", "image", "--target", TARGET];
+        cargo(
+            &[
+                &["clippy", "--package", guest],
+                &features[..],
+                &["--", "-Dwarnings"],
+            ]
+            .concat(),
+        )?;
+    }
     cargo(&[
         "clippy",
         "--package",

@@ -103,7 +103,11 @@ fn fire(board: &Board<'_>, random: &mut Random) {
         0 => 0,
         _ => random.below(24) as u32 | 1 << 31,
     };
-    let flags = [0, frame::flags::WRITE, frame::flags::WRITE | frame::flags::REPEAT];
+    let flags = [
+        0,
+        frame::flags::WRITE,
+        frame::flags::WRITE | frame::flags::REPEAT,
+    ];
     device.write32(frame::PASID, pasid);
     device.write64(frame::IOVA, VA + random.below(0x2000));
     device.write32(frame::LENGTH, 1 + random.below(64) as u32);

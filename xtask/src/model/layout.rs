@@ -3,9 +3,9 @@
 use std::ops::Range;
 
 /// Where RAM of QEMU's `virt` starts.
-const RAM_BASE: u64 = 1 << 30;
+pub(crate) const RAM_BASE: u64 = 1 << 30;
 /// What is taken for frames, at the top of RAM.
-const RESERVED_BYTES: u64 = 4 << 20;
+pub(crate) const RESERVED_BYTES: u64 = 4 << 20;
 const SMMU_BYTES: u64 = 0x2_0000;
 const DEVICE_BYTES: u64 = 0x1_0000;
 /// An SMMU and its devices, up to the next SMMU.
@@ -31,6 +31,13 @@ pub(crate) struct Device {
     pub(crate) pasid_bits: u32,
     pub(crate) has_atc: bool,
     pub(crate) can_stall: bool,
+}
+
+impl Device {
+    /// The name of its node.
+    pub(crate) fn node(&self) -> String {
+        format!("dma-test@{:x}", self.base)
+    }
 }
 
 /// All of it.

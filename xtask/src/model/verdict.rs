@@ -165,6 +165,16 @@ impl Verdict {
 }
 
 #[cfg(test)]
+impl Verdict {
+    /// One of a run in which nothing happened.
+    pub(super) fn for_tests() -> Self {
+        let text = "version = 1\nmode = \"polite\"\ntime_us = 1\nchanges = 0\nunreported = 0\n\
+                    landings_lost = 0\nwitnesses_lost = 0\n";
+        Self::parse(text).expect("a verdict")
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -9,7 +9,9 @@ struct Out;
 impl fmt::Write for Out {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         let portcullis = Portcullis::new(Hvc);
-        portcullis.console_write(text.as_bytes()).map_err(|_| fmt::Error)
+        portcullis
+            .console_write(text.as_bytes())
+            .map_err(|_| fmt::Error)
     }
 }
 

@@ -17,8 +17,10 @@ use console::println;
 static OTHERS: AtomicU32 = AtomicU32::new(0);
 
 /// What it does, in order.
-static PARTS: [(&str, fn() -> Result<(), &'static str>); 2] =
-    [("other CPUs", other_cpus), ("absent features", probe::absent)];
+static PARTS: [(&str, fn() -> Result<(), &'static str>); 2] = [
+    ("other CPUs", other_cpus),
+    ("absent features", probe::absent),
+];
 
 extern "C" fn main_at(tree: u64) -> ! {
     println!("guest: device tree at {tree:#x}");

@@ -37,6 +37,13 @@ pub(crate) fn cpu_off() -> ! {
     }
 }
 
+/// The guest ends, and starts over.
+pub(crate) fn system_reset() -> ! {
+    loop {
+        psci([0x8400_0009, 0, 0, 0]);
+    }
+}
+
 /// The guest ends.
 pub(crate) fn system_off() -> ! {
     loop {

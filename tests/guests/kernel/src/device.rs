@@ -251,6 +251,16 @@ impl Device {
         self.at.write32(SMMU_FAULT, kind);
     }
 
+    /// Of what the witnesses are part, since the machine was turned on.
+    pub(crate) fn story(&self) -> u32 {
+        self.at.read32(STORY)
+    }
+
+    /// Ends a watch that was begun in an earlier life, if there is one.
+    pub(crate) fn end_watch(&self, pasid: u32) {
+        self.at.write32(WITNESS, pasid | WITH_PASID);
+    }
+
     /// Has the model watch what the device reaches with `pasid`, until the watch says what is
     /// claimed of it.
     pub(crate) fn watch(&self, pasid: u32) -> Watch<'_> {
@@ -282,6 +292,16 @@ impl Watch<'_> {
     /// Nothing reached memory, although at least so many accesses were tried.
     pub(crate) fn quiet(self, story: u32, tried: u32) {
         self.end(story, format_args!("quiet {tried}"));
+    }
+
+    /// The guest dies, and ends the watch in its next life: the device tries to the last, and from some
+    /// moment on reaches nothing.
+    pub(crate) fn dies(self, story: u32) {
+        say!(
+            "claim {story} {:#x} {:#x} dies",
+            self.device.stream,
+            self.pasid
+        );
     }
 
     /// As many reached memory as the device counted. Nothing else may have been done with it, and

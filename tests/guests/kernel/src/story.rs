@@ -57,6 +57,8 @@ pub(crate) struct Stage {
     /// Of the story that is played.
     pub(crate) number: u32,
     pub(crate) devices: alloc::vec::Vec<Device>,
+    /// The guest died in this story, and plays on in its next life.
+    pub(crate) lives_again: bool,
     /// How many CPUs the guest has.
     pub(crate) cpus: u32,
     pub(crate) quarantine_us: u64,
@@ -148,6 +150,15 @@ impl Stage {
             ))),
             Ok(_) => Err(Trouble::failed(format_args!("{what}: not refused"))),
         }
+    }
+
+    /// As [`reaches`](Self::reaches), and claims it.
+    pub(crate) fn lands(&self, device: &Device, pasid: u32, va: u64, value: u64) -> Told {
+        let watch = device.watch(pasid);
+        self.reaches(device, pasid, va, value)?;
+        let count = watch.landed(self.number);
+        ensure!(count == 1, "{count} accesses landed, not one");
+        Ok(())
     }
 
     /// A process whose space has exactly this number, as soon as that is free again: not at once.

@@ -108,9 +108,7 @@ fn never(stage: &Stage, on: (&Device, &Device), step: Step, after: u32) -> Resul
         let (own, _) = another.page();
         let file = another.open(elsewhere)?;
         let its = another.number()?;
-        let watch = elsewhere.watch(its);
-        stage.reaches(elsewhere, its, own, 2)?;
-        ensure!(watch.landed(stage.number) == 1, "not one access landed");
+        stage.lands(elsewhere, its, own, 2)?;
         drop(file);
         another.exit()?;
     }
@@ -179,7 +177,7 @@ pub(super) fn late_sync(stage: &Stage) -> Told {
     let (va, _) = process.page();
     let file = process.open(device)?;
     let number = process.number()?;
-    stage.reaches(device, number, va, 1)?;
+    stage.lands(device, number, va, 1)?;
     device.put_in(SmmuFault::SyncLate {
         after: 0,
         us: TOO_LATE_US,

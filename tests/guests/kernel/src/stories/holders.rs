@@ -33,8 +33,7 @@ pub(super) fn daemon_fork(stage: &Stage) -> Told {
     worker.open(device)?;
     let second = worker.number()?;
     ensure!(second != first, "the worker has the number that is parked");
-    let its = device.watch(second);
-    stage.reaches(device, second, own, 2)?;
+    stage.lands(device, second, own, 2)?;
     for round in 0..3 {
         let mut other = daemon.fork();
         other.begin_at(16 + round);
@@ -45,9 +44,7 @@ pub(super) fn daemon_fork(stage: &Stage) -> Told {
             number != first && number != second,
             "number {number:#x} is another's"
         );
-        let watch = device.watch(number);
-        stage.reaches(device, number, place, 3)?;
-        ensure!(watch.landed(stage.number) == 1, "not one access landed");
+        stage.lands(device, number, place, 3)?;
         other.exit()?;
     }
     stage.is_blocked(device, first, va)?;
@@ -56,9 +53,7 @@ pub(super) fn daemon_fork(stage: &Stage) -> Told {
     // The inherited file is closed.
     daemon.exit()?;
     ensure!(EL2.stats(Counter::Parked)? == 0, "the number stays parked");
-    stage.reaches(device, second, own, 4)?;
-    // Two of the worker's, three of the others'.
-    ensure!(its.landed(stage.number) == 5, "not five accesses landed");
+    stage.lands(device, second, own, 4)?;
     are_nobodys(&pages)?;
     stage.heir_of(first)?.exit()?;
     worker.exit()?;
@@ -97,9 +92,7 @@ fn adopted(stage: &Stage, device: &Device, parent_lives: bool) -> Told {
     file.take_over(space, device)?;
     let after = device.watch(old);
     stage.is_blocked(device, old, va)?;
-    let its = device.watch(new);
-    stage.reaches(device, new, own, 2)?;
-    ensure!(its.landed(stage.number) == 1, "not one access landed");
+    stage.lands(device, new, own, 2)?;
     stage.is_blocked(device, old, own)?;
     after.quiet(stage.number, 2);
     if let Some(parent) = parent {
@@ -119,7 +112,7 @@ pub(super) fn self_mapped_handle(stage: &Stage) -> Told {
     let (va, _) = process.page();
     let file = process.open(device)?;
     let number = process.number()?;
-    stage.reaches(device, number, va, 1)?;
+    stage.lands(device, number, va, 1)?;
     // The queue is mapped into the address space: that keeps the file, and goes with the tables,
     // which go after the release.
     let mapping = Rc::clone(&file);
@@ -192,7 +185,7 @@ pub(super) fn park_in_any_order(stage: &Stage) -> Told {
         for _ in order {
             holders.push(Some(File::open(space, device)?));
         }
-        stage.reaches(device, number, va, 1)?;
+        stage.lands(device, number, va, 1)?;
         process.memory.release()?;
         let again = EL2.release(space.id);
         stage.is_refused(Code::AlreadyReleased, again, "a second release")?;
@@ -246,9 +239,7 @@ pub(super) fn handle_passed_on(stage: &Stage) -> Told {
     ensure!(EL2.stats(Counter::Parked)? == 0, "the number stays parked");
     stage.is_blocked(device, number, va)?;
     watch.quiet(stage.number, 3);
-    let watch = device.watch(its);
-    stage.reaches(device, its, own, 3)?;
-    ensure!(watch.landed(stage.number) == 1, "not one access landed");
+    stage.lands(device, its, own, 3)?;
     ensure!(
         receiver.memory.read(own) == 3,
         "the receiver does not see it"

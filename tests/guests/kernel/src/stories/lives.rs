@@ -120,7 +120,7 @@ pub(super) fn unbind_after_release(stage: &Stage) -> Told {
     let (va, _) = process.page();
     let space = process.memory.space()?;
     let handle = calls::bind(space, device)?;
-    stage.reaches(device, space.pasid.number, va, 1)?;
+    stage.lands(device, space.pasid.number, va, 1)?;
     process.memory.release()?;
     let watch = device.watch(space.pasid.number);
     stage.is_blocked(device, space.pasid.number, va)?;
@@ -183,9 +183,7 @@ pub(super) fn number_for_life(stage: &Stage) -> Told {
             process.number()? == number,
             "another number in round {round}"
         );
-        let watch = device.watch(number);
-        stage.reaches(device, number, va, round)?;
-        ensure!(watch.landed(stage.number) == 1, "not one access landed");
+        stage.lands(device, number, va, round)?;
         process.files.clear();
         drop(file);
         let watch = device.watch(number);
@@ -208,6 +206,7 @@ pub(super) fn quiet_after_release(stage: &Stage) -> Told {
     let (va, _) = process.page();
     let file = process.open(device)?;
     let space = process.memory.space()?;
+    stage.lands(device, space.pasid.number, va, 6)?;
     device.fire(space.pasid.number, va, 7, 64)?;
     device.fires(64)?;
     let pages = process.exit()?;
@@ -263,9 +262,7 @@ pub(super) fn still_firing_at_reuse(stage: &Stage) -> Told {
     heir.open(device)?;
     stage.read_all_faults()?;
     ensure!(pages::holds(page, 0), "the heir's page was written");
-    let watch = device.watch(number);
-    stage.reaches(device, number, own, 6)?;
-    ensure!(watch.landed(stage.number) == 1, "not one access landed");
+    stage.lands(device, number, own, 6)?;
     stage.is_blocked(device, number, va)?;
     heir.exit()?;
     Ok(())
@@ -278,7 +275,7 @@ pub(super) fn device_resets_while_parked(stage: &Stage) -> Told {
     let (va, _) = process.page();
     let file = process.open(device)?;
     let number = process.number()?;
-    stage.reaches(device, number, va, 1)?;
+    stage.lands(device, number, va, 1)?;
     let pages = process.exit()?;
     EL2.device_reset(device.id)?;
     ensure!(EL2.stats(Counter::Parked)? == 1, "the number is not parked");
