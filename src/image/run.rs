@@ -16,10 +16,12 @@ use portcullis::discover::{List, Text};
 use portcullis::guest::calls::{
     GuestDevice, GuestWorld, Limits, NotItsMemory, Registers, dispatch, guest_memory,
 };
-use portcullis::guest::description::Planned;
+use portcullis::guest::config_space::ConfigAccess;
+use portcullis::guest::description::{Planned, PlannedDevice};
 use portcullis::guest::psci::{Power, Request, is_psci};
 use portcullis::guest::traps::{MemoryAccess, SystemAnswer, Trap, UNKNOWN};
 use portcullis::hw::{Clock, Mmio};
+use portcullis::pci::Function;
 use portcullis::space::{GuestId, Iommu, Quota};
 
 use super::Refusal;
@@ -419,8 +421,19 @@ impl Running<'_> {
         0
     }
 
-    /// An access that stage 2 does not let through: nobody answers it.
+    /// An access that stage 2 does not let through: to configuration space, or nobody answers it.
     fn memory(&mut self, access: &MemoryAccess) {
+        if let Some(transfer) = access.transfer
+            && let Some(config) = self.config_access(access.ipa, transfer.bytes)
+        {
+            if !access.is_write {
+                let real = self.config_register(config.0, &config.1);
+                let value = transfer.loaded(config.1.loaded(real));
+                self.set(transfer.general, value);
+            }
+            self.vcpu.step_over();
+            return;
+        }
         let count = self.slot.outside.fetch_add(1, Ordering::Relaxed);
         let what = match (access.is_fetch, access.is_write) {
             (true, _) => "fetch",
@@ -439,6 +452,46 @@ impl Running<'_> {
         let was_el1 = self.vcpu.spsr & 0b1100 == EL1;
         let syndrome = access.external_abort(was_el1);
         self.vcpu.inject(syndrome, Some(access.address));
+    }
+}
+
+impl Running<'_> {
+    /// The host bridge, by its place, and the access to its configuration space that is at `ipa`, if
+    /// the guest has a function there.
+    fn config_access(&self, ipa: Ipa, bytes: u8) -> Option<(usize, ConfigAccess)> {
+        let mut bridges = self.world.machine().bridges.iter().enumerate();
+        let (place, offset) = bridges.find_map(|(place, bridge)| {
+            let ecam = bridge.ecam?;
+            let offset = ipa.as_u64().checked_sub(ecam.base().as_u64())?;
+            (offset < ecam.size_bytes()).then_some((place, offset))
+        })?;
+        self.functions().find(|it| self.is_below(place, it))?;
+        Some((place, ConfigAccess::new(offset, bytes)?))
+    }
+
+    /// What the function has in the register, if it is the guest's.
+    fn config_register(&self, place: usize, access: &ConfigAccess) -> Option<u32> {
+        let bridge = self.world.machine().bridges.get(place)?;
+        let rid = access.function + (u32::from(bridge.first_bus) << 8);
+        let mut own = self.functions();
+        let function =
+            own.find(|it| self.is_below(place, it) && u32::from(it.rid.as_u16()) == rid)?;
+        let ecam = self.world.hardware.ecam_of(function)?;
+        ecam.read(function.rid, access.register()).ok()
+    }
+
+    fn is_below(&self, place: usize, function: &Function) -> bool {
+        let bridge = self.world.machine().bridges.get(place);
+        bridge.is_some_and(|bridge| super::devices::is_below(bridge, function))
+    }
+
+    /// The guest's PCI functions.
+    fn functions(&self) -> impl Iterator<Item = &Function> {
+        let functions = self.world.hardware.functions;
+        self.planned.devices.iter().filter_map(|it| match it {
+            PlannedDevice::Function(place) => functions.get(*place),
+            PlannedDevice::Platform(_) => None,
+        })
     }
 }
 

@@ -15,6 +15,7 @@ use crate::image::{self, Recipe};
 use crate::model::{RAM_BASE, RESERVED_BYTES, memory_bytes};
 use crate::qemu;
 use crate::stop::Stop;
+use crate::tool;
 
 /// Images lie at multiples of this.
 const STEP_BYTES: u64 = 2 << 20;
@@ -71,17 +72,17 @@ pub(crate) struct Guest {
     pub(crate) devices: Vec<String>,
 }
 
-/// What is built when a guest of this repository is asked for by its name.
+/// What is built when a guest of this repository is asked for by its name: `tests/guests/NAME`, whose
+/// package is called `guest-NAME`.
 fn recipe(name: &str) -> Option<Recipe> {
-    let (package, suffix) = match name {
-        "first" => ("guest-first", "-guest-first"),
-        "kernel" => ("guest-kernel", "-guest-kernel"),
-        _ => return None,
-    };
-    Some(Recipe {
-        package,
+    let is_name = name.bytes().all(|it| it.is_ascii_lowercase() || it == b'-');
+    let folder = tool::root().join("tests/guests").join(name);
+    let package = format!("guest-{name}");
+    let is_there = is_name && folder.join("src/main.rs").is_file();
+    is_there.then(|| Recipe {
+        suffix: format!("-{package}").leak(),
+        package: package.leak(),
         feature: "image",
-        suffix,
     })
 }
 

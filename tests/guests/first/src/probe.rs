@@ -32,9 +32,18 @@ pub(crate) fn absent() -> Result<(), &'static str> {
     if !is_unknown(tried!("smc #0")) {
         return Err("SMC");
     }
-    // ICC_IAR1_EL1: the interrupt controller; rdvl x11, #1: SVE.
-    if !is_unknown(tried!("mrs x11, s3_0_c12_c12_0")) || !is_unknown(tried!(".inst 0x04bf502b")) {
-        return Err("the interrupt controller, or SVE");
+    // ICC_IAR1_EL1.
+    if !is_unknown(tried!("mrs x11, s3_0_c12_c12_0")) {
+        return Err("the interrupt controller");
+    }
+    // FPEN and ZEN: nothing of EL1's own traps. fmov d0, xzr; rdvl x11, #1.
+    // SAFETY: this code has nothing in those registers.
+    unsafe { asm!("msr cpacr_el1, {}", "isb", in(reg) 0x33_0000_u64, options(nomem, nostack)) };
+    if tried!(".inst 0x9e6703e0") != u64::MAX {
+        return Err("FP, which is there");
+    }
+    if !is_unknown(tried!(".inst 0x04bf502b")) {
+        return Err("SVE");
     }
     let features: u64;
     // SAFETY: reads a feature register.
