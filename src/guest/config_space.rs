@@ -74,7 +74,9 @@ mod tests {
     use super::*;
 
     fn load(offset: u64, bytes: u8, real: Option<u32>) -> u64 {
-        ConfigAccess::new(offset, bytes).expect("an access").loaded(real)
+        ConfigAccess::new(offset, bytes)
+            .expect("an access")
+            .loaded(real)
     }
 
     #[test]

@@ -19,13 +19,25 @@ use crate::tool;
 const KERNEL: &str = "kernel";
 /// What is asked of EL2: a SYNC that never comes is given up sooner than on a real machine, whose
 /// time is not counted in instructions.
-const BOOT_ARGUMENTS: &str = "no-self-check sync-timeout-us=20000";
+const BOOT_ARGUMENTS: &str = "sync-timeout-us=20000";
 /// A boot may take so long.
-const LIMIT: Duration = Duration::from_secs(300);
+pub(crate) const LIMIT: Duration = Duration::from_secs(300);
 /// Of a console that is shown where something went wrong.
 const TAIL_LINES: usize = 60;
 /// What the chaotic runs draw by.
 const SEEDS: [u64; 4] = [1, 2, 3, 4];
+
+/// How the scenarios are played.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Run<'a> {
+    pub(crate) model: Model,
+    pub(crate) cpus: u32,
+    pub(crate) echo: Echo,
+    /// Of each boot.
+    pub(crate) limit: Duration,
+    /// More boot arguments, each behind a blank.
+    pub(crate) more: &'a str,
+}
 
 /// The image and the kernel, built.
 pub(crate) struct Theatre {
@@ -40,9 +52,10 @@ impl Theatre {
     /// # Errors
     ///
     /// As the builds.
-    pub(crate) fn open() -> Result<Self, Stop> {
+    pub(crate) fn open(board: &str) -> Result<Self, Stop> {
+        let board = board::load(board)?;
+        board.qemu()?;
         qemu::ensure()?;
-        let board = board::load("qemu-virt")?;
         model::build()?;
         Ok(Self {
             image: image::build(&board, Kind::Plain)?,
@@ -56,21 +69,21 @@ impl Theatre {
     /// # Errors
     ///
     /// `CouldNotRun` if QEMU does not start.
-    pub(crate) fn play(&self, model: &Model, cpus: u32, echo: Echo) -> Result<Outcomes, Stop> {
-        let casts = Cast::all(cpus).into_iter();
-        let runs: Result<Vec<Outcomes>, Stop> = casts
-            .map(|cast| self.play_once(model, cpus, cast, echo))
-            .collect();
+    pub(crate) fn play(&self, run: &Run<'_>) -> Result<Outcomes, Stop> {
+        let casts = Cast::all(run.cpus).into_iter();
+        let runs: Result<Vec<Outcomes>, Stop> =
+            casts.map(|cast| self.play_once(run, cast)).collect();
         Ok(together(runs?))
     }
 
-    fn play_once(
-        &self,
-        model: &Model,
-        cpus: u32,
-        cast: Cast,
-        echo: Echo,
-    ) -> Result<Outcomes, Stop> {
+    fn play_once(&self, run: &Run<'_>, cast: Cast) -> Result<Outcomes, Stop> {
+        let Run {
+            model,
+            cpus,
+            echo,
+            limit,
+            more,
+        } = *run;
         let files = Files::of(&self.image, "scenarios");
         let board = self.board.qemu()?;
         let guests = guests::place(&model.guests(board, cast, &self.kernel)?, board)?;
@@ -78,14 +91,15 @@ impl Theatre {
         guests::describe(files.tree(), &guests).map_err(Stop::Failed)?;
         let mut machine = model.machine(board, cpus, &self.image, &files)?;
         machine.args(guests::loaders(&guests));
-        let mut qemu = qemu::with_kernel(machine, &self.image.raw, BOOT_ARGUMENTS);
+        let mut qemu =
+            qemu::with_kernel(machine, &self.image.raw, &format!("{BOOT_ARGUMENTS}{more}"));
         let stderr = files.verdict().with_extension("stderr");
         let broken = |why| Stop::CouldNotRun(format!("{}: {why}", stderr.display()));
         if echo == Echo::Quiet {
             qemu.stderr(File::create(&stderr).map_err(broken)?);
         }
         let typed = tool::as_typed(&qemu);
-        let ran = guest::run(qemu, Some(LIMIT), echo, || ())?;
+        let ran = guest::run(qemu, Some(limit), echo, || ())?;
         let ended = match ran.end() {
             Ok(End::Done) => Ok(()),
             Ok(other) => Err(format!("the image ended with {other}")),
@@ -131,7 +145,7 @@ pub(crate) fn failures(outcomes: &Outcomes) -> usize {
 ///
 /// `Failed` if a scenario does; otherwise as the builds.
 pub(crate) fn step() -> Result<steps::Outcome, Stop> {
-    let theatre = Theatre::open()?;
+    let theatre = Theatre::open("qemu-virt")?;
     let model = |mode, seed| Model {
         has_native: false,
         mode,
@@ -144,7 +158,13 @@ pub(crate) fn step() -> Result<steps::Outcome, Stop> {
     let mut failed = 0;
     for (model, cpus) in hoarding.into_iter().chain(chaotic) {
         let start = Instant::now();
-        let outcomes = theatre.play(&model, cpus, Echo::Quiet)?;
+        let outcomes = theatre.play(&Run {
+            model,
+            cpus,
+            echo: Echo::Quiet,
+            limit: LIMIT,
+            more: " no-self-check",
+        })?;
         print(&outcomes);
         failed += failures(&outcomes);
         let took = start.elapsed().as_secs_f32();
