@@ -10,6 +10,7 @@ mod doctor;
 mod flatten;
 mod gdb;
 mod guest;
+mod guest_scenarios;
 mod guests;
 mod image;
 mod model;

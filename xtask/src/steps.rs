@@ -10,6 +10,7 @@ use crate::plugin_tests;
 use crate::probe;
 use crate::qemu_tests;
 use crate::rust::{self, Part, TARGET, UEFI_TARGET};
+use crate::guest_scenarios;
 use crate::stop::{Stop, progress};
 use crate::tool;
 
@@ -77,6 +78,11 @@ const STEPS: &[Step] = &[
         name: "test-plugin",
         about: "the model in QEMU: our image in every mode, and one that is not ours",
         run: plugin_tests::step,
+    },
+    Step {
+        name: "test-guest-kernel",
+        about: "guests play the scenarios in QEMU on the model: 1, 2 and 4 CPUs, four chaotic seeds",
+        run: guest_scenarios::step,
     },
     Step {
         name: "test-differential",
@@ -256,6 +262,17 @@ fn clippy_target() -> Result<Outcome, Stop> {
         TARGET,
     ];
     cargo(&[&package, &build[..], &["--", "-Dwarnings"]].concat())?;
+    for guest in ["guest-kernel"] {
+        let features = ["--features", "image", "--target", TARGET];
+        cargo(
+            &[
+                &["clippy", "--package", guest],
+                &features[..],
+                &["--", "-Dwarnings"],
+            ]
+            .concat(),
+        )?;
+    }
     cargo(&[
         "clippy",
         "--package",

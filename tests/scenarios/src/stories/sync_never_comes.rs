@@ -121,7 +121,8 @@ fn play(world: &World<'_>) {
             world.say(|| format!("{name}, and the SYNC after {number} more never completes"));
             world.stage.set_turn_us(200);
             world.set_faults(0, Faults {
-                sync_never_after: Some(number),
+                sync_never: true,
+                sync_skip: number,
                 ..Faults::default()
             });
             let outcome = operation(world, &it);
