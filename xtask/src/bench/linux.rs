@@ -59,7 +59,7 @@ await() {
 }
 while read module; do busybox insmod "/modules/$module"; done < /modules/order
 await
-function=$(busybox readlink -f /sys/block/nvme0n1/device/device)
+for link in /sys/bus/pci/drivers/nvme/0*; do function=$(busybox readlink -f "$link"); done
 address=${function##*/}
 say read
 busybox dd if=/dev/nvme0n1 of=/dev/null bs=1048576 count=8 2> /dev/null
@@ -382,8 +382,13 @@ fn compare(ours: &[Event], theirs: &[Event]) -> Result<Vec<Row>, Stop> {
         let commands = row("commands", ours.len() as u64);
         rows.push(commands.beside(PEER, theirs.len() as f64));
     };
-    pair("attach", &attach, &of_stream(rescan));
-    pair("detach", &detach, &of_stream(remove));
+    let (found, gone) = (of_stream(rescan), of_stream(remove));
+    // What did not happen would look cheap.
+    if found.is_empty() || gone.is_empty() || read.is_empty() || unbind.is_empty() {
+        return Err(lost("commands of Debian's kernel for its steps"));
+    }
+    pair("attach", &attach, &found);
+    pair("detach", &detach, &gone);
     pair("unmap_8m", &unmap, read);
     for (name, commands) in [("unbind", unbind), ("bind", bind)] {
         for (what, count) in [
