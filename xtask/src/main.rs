@@ -8,6 +8,7 @@ mod console;
 mod differential;
 mod doctor;
 mod flatten;
+mod foreign;
 mod gdb;
 mod guest;
 mod guest_scenarios;
