@@ -8,11 +8,11 @@ use crate::board::{self, Board};
 use crate::console::End;
 use crate::gdb;
 use crate::guest::{self, Echo};
+use crate::guest_scenarios::{self, Theatre};
 use crate::guests::{self, Placed};
 use crate::image::{self, Image, Kind};
 use crate::model::{self, Files, Model};
 use crate::qemu;
-use crate::scenarios::{self, Theatre};
 use crate::stop::{Stop, progress};
 use crate::tool;
 
@@ -171,15 +171,15 @@ fn say_how_to_connect(board: &Board, image: &Image) -> Result<(), Stop> {
 fn play(arguments: &Arguments, model: Model) -> Result<(), Stop> {
     let theatre = Theatre::open(&arguments.board)?;
     let more = arguments.boot_arguments();
-    let outcomes = theatre.play(&scenarios::Run {
+    let outcomes = theatre.play(&guest_scenarios::Run {
         model,
         cpus: arguments.cpus,
         echo: Echo::Live,
-        limit: arguments.limit().unwrap_or(scenarios::LIMIT),
+        limit: arguments.limit().unwrap_or(guest_scenarios::LIMIT),
         more: &format!(" {more}"),
     })?;
-    scenarios::print(&outcomes);
-    match scenarios::failures(&outcomes) {
+    guest_scenarios::print(&outcomes);
+    match guest_scenarios::failures(&outcomes) {
         0 => Ok(()),
         failed => Err(Stop::Failed(format!("{failed} scenarios failed"))),
     }
@@ -293,10 +293,7 @@ mod tests {
         assert_eq!(parse(&[]).limit(), Some(Duration::from_secs(120)));
         assert_eq!(parse(&["--gdb"]).limit(), None);
         assert_eq!(parse(&["--interactive"]).limit(), None);
-        assert_eq!(
-            parse(&["--interactive"]).boot_arguments(),
-            "monitor=change"
-        );
+        assert_eq!(parse(&["--interactive"]).boot_arguments(), "monitor=change");
         let both = parse(&["--gdb", "--timeout", "5"]);
         assert_eq!(both.limit(), Some(Duration::from_secs(5)));
     }

@@ -44,7 +44,10 @@ pub(crate) fn command(arguments: &Arguments) -> Result<(), Stop> {
     cargo.args(&arguments.name);
     let numbers = [
         ("--seed", arguments.seed),
-        ("--configuration", arguments.configuration.map(|it| it as u64)),
+        (
+            "--configuration",
+            arguments.configuration.map(|it| it as u64),
+        ),
     ];
     for (name, number) in numbers {
         if let Some(number) = number {

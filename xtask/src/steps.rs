@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 use clap::builder::PossibleValuesParser;
 
 use crate::differential;
+use crate::guest_scenarios;
 use crate::plugin_tests;
 use crate::probe;
 use crate::qemu_tests;
 use crate::rust::{self, Part, TARGET, UEFI_TARGET};
-use crate::guest_scenarios;
 use crate::stop::{Stop, progress};
 use crate::tool;
 

@@ -78,7 +78,11 @@ impl Hypervisor {
     }
 
     /// A host on a machine with several SMMUs and `bytes` of memory, and with somebody beside it.
-    pub fn with_bystander(settings: &[Settings], bytes: u64, bystander: Arc<dyn Bystander>) -> Self {
+    pub fn with_bystander(
+        settings: &[Settings],
+        bytes: u64,
+        bystander: Arc<dyn Bystander>,
+    ) -> Self {
         Self {
             machine: Arc::new(Machine::with_smmus(BASE, bytes, settings)),
             memory: Mutex::new(Memory {

@@ -180,9 +180,7 @@ impl Core {
     pub(crate) fn flushes_synced(&mut self, synced: &[(Command, u64)]) {
         for ((vmid, asid), release) in &mut self.grants.releasing {
             let takes_all = |command: &Command| match command {
-                Command::Tlbi(Tlbi::NhAll { vmid: of } | Tlbi::S12Vmall { vmid: of }) => {
-                    of == vmid
-                }
+                Command::Tlbi(Tlbi::NhAll { vmid: of } | Tlbi::S12Vmall { vmid: of }) => of == vmid,
                 Command::Tlbi(Tlbi::Asid {
                     vmid: of,
                     asid: which,

@@ -39,7 +39,10 @@ impl Configuration {
     pub fn all() -> Vec<Self> {
         let mut all = Vec::new();
         for smmus in SMMUS {
-            for (ats, stalls) in ATS.iter().flat_map(|ats| STALLS.map(|stalls| (*ats, stalls))) {
+            for (ats, stalls) in ATS
+                .iter()
+                .flat_map(|ats| STALLS.map(|stalls| (*ats, stalls)))
+            {
                 if ats != Ats::Off && stalls == StallModel::StallForced {
                     continue;
                 }

@@ -162,7 +162,9 @@ pub fn play(story: &Story, run: &Run) {
     let beside = Arc::clone(&stage) as Arc<dyn portcullis_embedder::Bystander>;
     let host = Hypervisor::with_bystander(&settings, story.bytes, beside);
     // What is told of a machine begins when it is taken over.
-    let smmus: Vec<_> = (0..count).map(|smmu| world::take_over(&host, smmu)).collect();
+    let smmus: Vec<_> = (0..count)
+        .map(|smmu| world::take_over(&host, smmu))
+        .collect();
     stage.trace.watch(host.shared_machine(), count);
     let seed = match run.mode {
         Mode::Chaotic { seed } => seed,

@@ -65,7 +65,10 @@ impl Race {
     fn next_after(&self, cpu: usize) -> usize {
         let count = self.is_done.len();
         let others = (1..count).map(|step| (cpu + step) % count);
-        others.into_iter().find(|it| !self.is_done[*it]).unwrap_or(cpu)
+        others
+            .into_iter()
+            .find(|it| !self.is_done[*it])
+            .unwrap_or(cpu)
     }
 
     /// Who goes on after this point of `cpu`.
@@ -129,7 +132,9 @@ impl Schedule {
         let next = race.choose(cpu, is_wait);
         if is_endless {
             drop(guard);
-            panic!("no end after {MOST_POINTS} points: CPU {cpu} waits for something that never comes");
+            panic!(
+                "no end after {MOST_POINTS} points: CPU {cpu} waits for something that never comes"
+            );
         }
         if next != cpu {
             race.turn = next;
@@ -175,14 +180,20 @@ impl Schedule {
             for (cpu, task) in tasks.into_iter().enumerate() {
                 scope.spawn(move || {
                     CPU.set(Some(cpu));
-                    let _runner = Runner { schedule: self, cpu };
+                    let _runner = Runner {
+                        schedule: self,
+                        cpu,
+                    };
                     self.wait_for_turn(self.lock(), cpu);
                     task();
                 });
             }
         });
         self.is_on.store(false, Ordering::Relaxed);
-        self.lock().take().map(|race| race.counts).unwrap_or_default()
+        self.lock()
+            .take()
+            .map(|race| race.counts)
+            .unwrap_or_default()
     }
 }
 
@@ -223,7 +234,9 @@ mod tests {
 
     #[test]
     fn a_seed_decides_and_comes_again() {
-        let runs: Vec<_> = (0..32).map(|seed| played(&Order::Drawn(seed), 40)).collect();
+        let runs: Vec<_> = (0..32)
+            .map(|seed| played(&Order::Drawn(seed), 40))
+            .collect();
         for (seed, run) in (0..).zip(&runs) {
             assert_eq!(*run, played(&Order::Drawn(seed), 40));
             assert_eq!(run.0.iter().filter(|cpu| **cpu == 1).count(), 40);

@@ -59,7 +59,9 @@ impl Stage {
 
     /// Whether a device's port lets its transactions through.
     pub fn is_cut_off(&self, tag: DeviceTag) -> bool {
-        self.hardware().iter().any(|it| it.tag == tag && it.is_cut_off)
+        self.hardware()
+            .iter()
+            .any(|it| it.tag == tag && it.is_cut_off)
     }
 
     /// How long a turn of a wait is from now on: long turns make waits that end in time-outs cheap.
@@ -116,8 +118,13 @@ impl Stage {
                 because: "the host has no gate above it",
             });
         }
-        let verb = if is_cut_off { "cuts off" } else { "lets on again" };
-        self.trace.say(|| format!("  the host {verb} device {}", tag.0));
+        let verb = if is_cut_off {
+            "cuts off"
+        } else {
+            "lets on again"
+        };
+        self.trace
+            .say(|| format!("  the host {verb} device {}", tag.0));
         for it in self.hardware().iter_mut().filter(|it| it.tag == tag) {
             it.is_cut_off = is_cut_off;
         }
@@ -147,7 +154,8 @@ impl Bystander for Stage {
 
     fn may_reset(&self, tag: DeviceTag) -> Result<(), NotDone> {
         if self.fails_resets.load(Ordering::Relaxed) {
-            self.trace.say(|| format!("  the reset of device {} fails", tag.0));
+            self.trace
+                .say(|| format!("  the reset of device {} fails", tag.0));
             return Err(NotDone {
                 because: "it does not come back",
             });

@@ -200,8 +200,14 @@ mod tests {
     /// §4.3.3, §4.4.2, §4.7.3, by hand.
     #[test]
     fn commands_are_told_by_name_and_field() {
-        assert_eq!(command(0x0000_0010_0000_3005, 1), "CFGI_CD stream 0x10 PASID 0x3");
-        assert_eq!(command(0x0005_0007_0000_0011, 0), "TLBI_NH_ASID VMID 0x7 ASID 0x5");
+        assert_eq!(
+            command(0x0000_0010_0000_3005, 1),
+            "CFGI_CD stream 0x10 PASID 0x3"
+        );
+        assert_eq!(
+            command(0x0005_0007_0000_0011, 0),
+            "TLBI_NH_ASID VMID 0x7 ASID 0x5"
+        );
         assert_eq!(command(0x46, 0), "SYNC");
         assert_eq!(command(0xff, 0), "a command of opcode 0xff");
     }

@@ -41,8 +41,16 @@ fn is_not_delayed(world: &World<'_>, scene: impl Fn(&dyn Fn(Task<'_>, Task<'_>))
             *counted.lock().expect("whole") = points;
         });
         let Points { first, waits } = counted.into_inner().expect("whole");
-        assert!(waits[0] > IN_VAIN, "cut in at {at}: it waited {} turns", waits[0]);
-        assert!(waits[1] < NOT_DELAYED, "cut in at {at}: it was delayed {} turns", waits[1]);
+        assert!(
+            waits[0] > IN_VAIN,
+            "cut in at {at}: it waited {} turns",
+            waits[0]
+        );
+        assert!(
+            waits[1] < NOT_DELAYED,
+            "cut in at {at}: it was delayed {} turns",
+            waits[1]
+        );
         // Its turns of waiting are all alike.
         at += if at < first / 8 { 1 } else { 16 };
         if at >= first {
@@ -54,7 +62,10 @@ fn is_not_delayed(world: &World<'_>, scene: impl Fn(&dyn Fn(Task<'_>, Task<'_>))
 fn release_beside_silence(world: &World<'_>) {
     world.stage.set_ports(true);
     let (here, there) = (world.guest(), world.guest());
-    let (silent, healthy) = (world.spare_device(world.usual()), world.device_on(&there, 1));
+    let (silent, healthy) = (
+        world.spare_device(world.usual()),
+        world.device_on(&there, 1),
+    );
     is_not_delayed(world, |race| {
         let guest = world.guest();
         // It goes with the guest.

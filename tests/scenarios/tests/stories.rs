@@ -9,7 +9,9 @@ const SEEDS: u64 = 1000;
 
 fn seeds() -> u64 {
     let asked = std::env::var("PORTCULLIS_SEEDS").ok();
-    asked.map_or(SEEDS, |asked| asked.parse().expect("PORTCULLIS_SEEDS is a number"))
+    asked.map_or(SEEDS, |asked| {
+        asked.parse().expect("PORTCULLIS_SEEDS is a number")
+    })
 }
 
 /// Plays it once; if it does not hold, says how to see it again.
@@ -96,6 +98,9 @@ stories! {
 
 #[test]
 fn every_story_has_its_test_here() {
-    let stories: Vec<_> = STORIES.iter().map(|story| story.name.replace('-', "_")).collect();
+    let stories: Vec<_> = STORIES
+        .iter()
+        .map(|story| story.name.replace('-', "_"))
+        .collect();
     assert_eq!(stories, TESTED);
 }

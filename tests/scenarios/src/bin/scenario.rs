@@ -33,7 +33,8 @@ fn asked() -> Result<Asked, String> {
     while let Some(word) = words.next() {
         let mut number = || {
             let word = words.next().ok_or(format!("{word} wants a number"))?;
-            word.parse::<u64>().map_err(|error| format!("{word}: {error}"))
+            word.parse::<u64>()
+                .map_err(|error| format!("{word}: {error}"))
         };
         match word.as_str() {
             "--list" => asked.lists = true,
@@ -64,9 +65,9 @@ fn chosen(story: &Story, asked: &Asked) -> Result<Vec<(usize, Configuration)>, S
     let played: Vec<_> = numbered.filter(|(_, it)| story.runs_in(it)).collect();
     if let Some(number) = asked.configuration {
         let found = played.into_iter().find(|(at, _)| *at == number);
-        return found.map(|it| vec![it]).ok_or_else(|| {
-            format!("configuration {number} is none of {}'s", story.name)
-        });
+        return found
+            .map(|it| vec![it])
+            .ok_or_else(|| format!("configuration {number} is none of {}'s", story.name));
     }
     match (asked.tells, asked.seed) {
         (false, _) => Ok(played),
@@ -93,7 +94,9 @@ fn run() -> Result<(), String> {
             None => Run::hoarding(*configuration),
         };
         let mode = run.mode;
-        let seed = asked.seed.map_or_else(String::new, |seed| format!(" --seed {seed}"));
+        let seed = asked
+            .seed
+            .map_or_else(String::new, |seed| format!(" --seed {seed}"));
         let what = format!("{name}, {mode:?}, configuration {number}: {configuration}");
         if asked.tells {
             println!("{what}");

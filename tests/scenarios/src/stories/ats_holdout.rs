@@ -43,7 +43,9 @@ fn play(world: &World<'_>) {
         world.blocked(device, &process);
     }
     world.reaches(&obedient, &neighbour);
-    handles.into_iter().for_each(|handle| world.close(&guest, handle));
+    handles
+        .into_iter()
+        .for_each(|handle| world.close(&guest, handle));
     world.becomes_free(&process);
 
     for has_ports in [false, true] {
@@ -58,7 +60,9 @@ fn play(world: &World<'_>) {
     world.bear(Rule::AtcStale);
     world.bear(Rule::ReleasedSpaceReached);
     holdout.misbehave(Misconduct::Unsupported);
-    world.try_release(&process).expect("nothing speaks against it");
+    world
+        .try_release(&process)
+        .expect("nothing speaks against it");
     world.blocked(&obedient, &process);
     let ends = world.fire(&holdout, &process);
     assert!(matches!(ends, Ends::Blocked | Ends::Landed(_)), "{ends:?}");
@@ -80,7 +84,11 @@ fn silent(
     world.stage.set_ports(has_ports);
     world.stage.set_turn_us(50);
     holdout.misbehave(Misconduct::Silent);
-    let fence = if has_ports { Fence::Port } else { Fence::Stream };
+    let fence = if has_ports {
+        Fence::Port
+    } else {
+        Fence::Stream
+    };
     let kept = SpaceError::CachesKept {
         device: holdout.id,
         fence,
@@ -91,7 +99,9 @@ fn silent(
         world.blocked(device, &process);
     }
     // Its number is lost until the device was reset, whoever lets go of it.
-    handles.into_iter().for_each(|handle| world.close(guest, handle));
+    handles
+        .into_iter()
+        .for_each(|handle| world.close(guest, handle));
     world.pass(50_000);
     world.is_parked(&process);
     assert_eq!(world.iommu.counts(guest.id).expect("it runs").lost, 1);

@@ -25,7 +25,10 @@ fn play(world: &World<'_>) {
     assert_eq!(world.syncs(), before);
     world.reaches(&device, &process);
     // Dropped twice: it does not take the other's count.
-    assert_eq!(world.try_close(&guest, first), Err(SpaceError::NoSuchHandle));
+    assert_eq!(
+        world.try_close(&guest, first),
+        Err(SpaceError::NoSuchHandle)
+    );
     world.reaches(&device, &process);
     assert_eq!(world.has(guest.id), [1, 1, 1]);
 

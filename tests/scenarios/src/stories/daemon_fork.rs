@@ -21,7 +21,10 @@ fn play(world: &World<'_>) {
     let own = world.bind(&worker, &device);
     for _ in 0..3 {
         let another = world.process(&guest);
-        assert_ne!(another.pasid, master.pasid, "a number that is reserved is not given out");
+        assert_ne!(
+            another.pasid, master.pasid,
+            "a number that is reserved is not given out"
+        );
         assert_ne!(another.pasid, worker.pasid);
         let handle = world.bind(&another, &device);
         world.reaches(&device, &another);

@@ -21,7 +21,10 @@ fn play(world: &World<'_>) {
     world.reaches(&device, &live);
 
     // A reset changes nothing of what anybody holds.
-    world.iommu.reset_device(guest.id, device.id).expect("it is reset");
+    world
+        .iommu
+        .reset_device(guest.id, device.id)
+        .expect("it is reset");
     assert_eq!(world.has(guest.id), [3, 3, 2]);
     world.is_parked(&parked);
     world.blocked(&device, &parked);
@@ -30,7 +33,10 @@ fn play(world: &World<'_>) {
     // One that fails fences the device: its bindings have ended, its handles stay.
     world.stage.fail_resets(true);
     let failed = world.iommu.reset_device(guest.id, device.id);
-    assert!(matches!(failed, Err(SpaceError::NotReset { .. })), "{failed:?}");
+    assert!(
+        matches!(failed, Err(SpaceError::NotReset { .. })),
+        "{failed:?}"
+    );
     assert!(world.is_fenced(&device));
     for process in [&parked, &live] {
         world.blocked(&device, process);

@@ -20,7 +20,10 @@ fn play(world: &World<'_>) {
     world.reaches(&device, &live);
 
     world.unplug(&device);
-    world.iommu.remove_device(device.id).expect("nothing waits for the device");
+    world
+        .iommu
+        .remove_device(device.id)
+        .expect("nothing waits for the device");
 
     // All of its bindings have ended, wherever they stood; handles are still there to be dropped.
     for process in [&parked, &live] {
@@ -35,9 +38,16 @@ fn play(world: &World<'_>) {
     world.becomes_free(&parked);
     world.close(&guest, handles[1]);
     assert_eq!(world.has(guest.id), [1, 1, 1]);
-    assert_eq!(world.try_close(&guest, handles[1]), Err(SpaceError::NoSuchHandle));
+    assert_eq!(
+        world.try_close(&guest, handles[1]),
+        Err(SpaceError::NoSuchHandle)
+    );
     let gone = world.iommu.device_state(device.id);
-    assert_eq!(gone, Err(SpaceError::NoSuchDevice), "its record went with the last handle");
+    assert_eq!(
+        gone,
+        Err(SpaceError::NoSuchDevice),
+        "its record went with the last handle"
+    );
     world.reaches(&other, &live);
     world.release(&live);
     world.blocked(&other, &live);

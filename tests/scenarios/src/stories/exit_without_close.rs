@@ -31,7 +31,10 @@ fn play(world: &World<'_>) {
 
     // The number comes round, and with it nothing of its former owner.
     let heir = world.process(&guest);
-    assert_eq!(heir.pasid, dead.pasid, "oldest first, and before fresh ones");
+    assert_eq!(
+        heir.pasid, dead.pasid,
+        "oldest first, and before fresh ones"
+    );
     world.blocked(&device, &heir);
     world.bind(&heir, &device);
     world.reaches(&device, &heir);

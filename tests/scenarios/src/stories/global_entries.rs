@@ -38,5 +38,8 @@ fn play(world: &World<'_>) {
     world.becomes_free(&dying);
     assert_eq!(world.shoot(&device, Some(living.pasid), HOLE), at_spare);
     world.close(&guest, other);
-    assert_eq!(world.shoot(&device, Some(living.pasid), HOLE), Ends::Blocked);
+    assert_eq!(
+        world.shoot(&device, Some(living.pasid), HOLE),
+        Ends::Blocked
+    );
 }

@@ -44,7 +44,11 @@ fn play(world: &World<'_>) {
         let (syncs, flushes) = (world.syncs(), world.stage.sent(FLUSH_OF_A_VMID));
         world.kill(&guest);
         let smmus = if on_both { 2 } else { 1 };
-        assert_eq!(world.stage.sent(FLUSH_OF_A_VMID) - flushes, smmus, "one flush each");
+        assert_eq!(
+            world.stage.sent(FLUSH_OF_A_VMID) - flushes,
+            smmus,
+            "one flush each"
+        );
         counts.push((world.syncs() - syncs) / smmus);
         for device in &devices {
             for process in [&live, &parked, &draining] {
@@ -62,6 +66,10 @@ fn play(world: &World<'_>) {
         world.bind(&neighbour, &devices[0]);
         world.reaches(&devices[0], &neighbour);
     }
-    let expected = if world.configuration.ats == Ats::Off { 2 } else { 3 };
+    let expected = if world.configuration.ats == Ats::Off {
+        2
+    } else {
+        3
+    };
     assert_eq!(counts, [expected; 2], "SYNCs do not grow with devices");
 }

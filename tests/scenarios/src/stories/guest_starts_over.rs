@@ -46,15 +46,26 @@ fn play(world: &World<'_>) {
         // The old kernel's handles are nobody's.
         assert_eq!(world.has(guest.id)[..2], [0, 0]);
         for handle in handles {
-            assert_eq!(world.try_close(&guest, handle), Err(SpaceError::NoSuchHandle));
+            assert_eq!(
+                world.try_close(&guest, handle),
+                Err(SpaceError::NoSuchHandle)
+            );
         }
         for process in &processes {
             world.becomes_gone(process);
         }
-        assert_eq!(world.has(guest.id), [0, 0, 0], "the new kernel starts from nothing");
+        assert_eq!(
+            world.has(guest.id),
+            [0, 0, 0],
+            "the new kernel starts from nothing"
+        );
         world.reaches(&theirs, &neighbour);
     }
-    let each = if world.configuration.ats == Ats::Off { 3 } else { 4 };
+    let each = if world.configuration.ats == Ats::Off {
+        3
+    } else {
+        4
+    };
     let expected = each * world.configuration.smmus as u64;
     assert_eq!(counts, [expected; 2], "SYNCs do not grow with spaces");
 

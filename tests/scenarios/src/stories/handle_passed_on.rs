@@ -35,7 +35,10 @@ fn play(world: &World<'_>) {
 
     // Another guest that got hold of its name can do nothing with it.
     let stranger = world.guest();
-    assert_eq!(world.try_close(&stranger, passed_on), Err(SpaceError::ForeignHandle));
+    assert_eq!(
+        world.try_close(&stranger, passed_on),
+        Err(SpaceError::ForeignHandle)
+    );
     world.is_parked(&sender);
 
     world.close(&guest, passed_on);

@@ -30,8 +30,12 @@ type Operation = fn(&World<'_>, &Scene) -> Result<(), SpaceError>;
 
 /// What the first CPU does.
 const CALLS: [(&str, Operation); 9] = [
-    ("bind", |world, it| world.try_bind(&it.unbound, &it.device).map(|_| ())),
-    ("bind again", |world, it| world.try_bind(&it.bound, &it.device).map(|_| ())),
+    ("bind", |world, it| {
+        world.try_bind(&it.unbound, &it.device).map(|_| ())
+    }),
+    ("bind again", |world, it| {
+        world.try_bind(&it.bound, &it.device).map(|_| ())
+    }),
     ("bind the stream", |world, it| {
         let (guest, space) = (it.guest.id, it.unbound.space);
         world.iommu.attach(guest, it.spare.id, Untagged::Abort)?;
@@ -50,9 +54,13 @@ const CALLS: [(&str, Operation); 9] = [
         world.iommu.unmap(it.guest.id, page, 0x1000)
     }),
     ("attach", |world, it| {
-        world.iommu.attach(it.guest.id, it.spare.id, Untagged::Abort)
+        world
+            .iommu
+            .attach(it.guest.id, it.spare.id, Untagged::Abort)
     }),
-    ("reset", |world, it| world.iommu.reset_device(it.guest.id, it.device.id)),
+    ("reset", |world, it| {
+        world.iommu.reset_device(it.guest.id, it.device.id)
+    }),
     ("create", |world, it| {
         let walk = world.walk_of(&it.unbound);
         let config = portcullis::space::SpaceConfig {
@@ -67,9 +75,15 @@ const CALLS: [(&str, Operation); 9] = [
 /// What the second CPU does meanwhile.
 const CUTS: [(&str, Operation); 4] = [
     ("release", |world, it| world.try_release(&it.bound)),
-    ("release of the other", |world, it| world.try_release(&it.unbound)),
-    ("guest death", |world, it| world.iommu.destroy_guest(it.guest.id)),
-    ("release_all", |world, it| world.iommu.release_all(it.guest.id)),
+    ("release of the other", |world, it| {
+        world.try_release(&it.unbound)
+    }),
+    ("guest death", |world, it| {
+        world.iommu.destroy_guest(it.guest.id)
+    }),
+    ("release_all", |world, it| {
+        world.iommu.release_all(it.guest.id)
+    }),
 ];
 
 /// Points of a call at which another may cut in, more or less.
@@ -137,7 +151,10 @@ fn cut_in(
     // One of the documented states: what was released is blocked, and what was not goes on.
     let died = cut == "guest death";
     if died {
-        assert_eq!(world.iommu.counts(it.guest.id), Err(SpaceError::NoSuchGuest));
+        assert_eq!(
+            world.iommu.counts(it.guest.id),
+            Err(SpaceError::NoSuchGuest)
+        );
         world.take_memory_of(&it.guest);
     }
     let is_dead = |process: &Process| died || world.state(process) != Ok(LIVE);

@@ -57,7 +57,10 @@ fn late(world: &World<'_>, has_ports: bool) {
     world.pass(100_000);
     world.is_parked(&process);
     let other = world.process(&guest);
-    assert_ne!(other.pasid, process.pasid, "a number that is lost is not given out");
+    assert_ne!(
+        other.pasid, process.pasid,
+        "a number that is lost is not given out"
+    );
     world.blocked(&device, &process);
     assert!(world.is_fenced(&device) || !has_ports);
 

@@ -33,7 +33,11 @@ fn play(world: &World<'_>) {
     let usual = world.process(&guest);
     let page = world.ipa_of_page(&usual).as_u64() & !0x3fff;
     let (table, at) = world.table_of_16k(&guest);
-    world.write_word(at, 5, Stage1Descriptor::page(Ipa::new(page), PageAccess::ReadWrite));
+    world.write_word(
+        at,
+        5,
+        Stage1Descriptor::page(Ipa::new(page), PageAccess::ReadWrite),
+    );
     let wide = world
         .process_with(&guest, |walk: Stage1Walk| SpaceConfig {
             walk: Stage1Walk {
@@ -56,14 +60,21 @@ fn play(world: &World<'_>) {
     };
     let (stores, syncs) = (world.stage.stores(), world.syncs());
     assert_eq!(world.try_bind(&wide, &unfit), Err(refused));
-    assert_eq!((world.stage.stores(), world.syncs()), (stores, syncs), "nothing is touched");
+    assert_eq!(
+        (world.stage.stores(), world.syncs()),
+        (stores, syncs),
+        "nothing is touched"
+    );
 
     // It works elsewhere, and others work there.
     let handle = world.bind(&wide, &fit);
     let start = usual.page.as_u64() & !0x3fff;
     let lands = |ends: Ends| matches!(ends, Ends::Landed(pa) if pa.as_u64() & !0x3fff == start);
     assert!(lands(world.shoot(&fit, Some(wide.pasid), WIDE_VA + 0x2008)));
-    assert_eq!(world.shoot(&unfit, Some(wide.pasid), WIDE_VA), Ends::Blocked);
+    assert_eq!(
+        world.shoot(&unfit, Some(wide.pasid), WIDE_VA),
+        Ends::Blocked
+    );
     world.bind(&usual, &unfit);
     world.reaches(&unfit, &usual);
     assert_eq!(world.try_bind(&wide, &unfit), Err(refused));

@@ -12,7 +12,10 @@ fn play(world: &World<'_>) {
     let guest = world.guest();
     let device = world.device(&guest);
     let process = world.process(&guest);
-    let number = world.iommu.pasid_of(guest.id, process.space).expect("it lives");
+    let number = world
+        .iommu
+        .pasid_of(guest.id, process.space)
+        .expect("it lives");
     for _ in 0..3 {
         let handle = world.bind(&process, &device);
         world.reaches(&device, &process);
@@ -23,7 +26,10 @@ fn play(world: &World<'_>) {
         let other = world.process(&guest);
         assert_ne!(other.pasid, process.pasid);
         world.release(&other);
-        let now = world.iommu.pasid_of(guest.id, process.space).expect("it lives");
+        let now = world
+            .iommu
+            .pasid_of(guest.id, process.space)
+            .expect("it lives");
         assert_eq!(now, number, "the number, and how many had it before");
     }
     world.bind(&process, &device);

@@ -14,7 +14,9 @@ fn play(world: &World<'_>) {
     let devices = [0, 0, last, last].map(|smmu| world.device_on(&guest, smmu));
     let process = world.process(&guest);
     let sibling = world.process(&guest);
-    let handles = devices.each_ref().map(|device| world.bind(&process, device));
+    let handles = devices
+        .each_ref()
+        .map(|device| world.bind(&process, device));
     world.bind(&sibling, &devices[0]);
     for device in &devices {
         world.reaches(device, &process);
@@ -38,7 +40,11 @@ fn play(world: &World<'_>) {
     let has_ats = world.configuration.ats != portcullis::spec::ste::Ats::Off;
     // On the last of two there is nothing left but the tag.
     let (on_first, on_last) = (if has_ats { 3 } else { 2 }, last as u64);
-    assert_eq!(world.syncs() - before, on_first + on_last, "at once on each SMMU");
+    assert_eq!(
+        world.syncs() - before,
+        on_first + on_last,
+        "at once on each SMMU"
+    );
     for device in &devices {
         world.blocked(device, &process);
     }

@@ -19,11 +19,7 @@ pub(super) const STORY: Story = Story::new(
 )
 .with_late_smmu();
 
-fn claim<'a, 'h>(
-    world: &'a World<'h>,
-    group: GroupId,
-    guest: &Guest,
-) -> Claim<'a, 'h, Hypervisor> {
+fn claim<'a, 'h>(world: &'a World<'h>, group: GroupId, guest: &Guest) -> Claim<'a, 'h, Hypervisor> {
     match world.iommu.acquire(group, Owner::Guest(guest.id)) {
         Ok(Acquired::Deferred(claim)) => claim,
         Ok(Acquired::Owned(_)) => panic!("nothing is silently counted as success"),
@@ -70,7 +66,10 @@ fn play(world: &World<'_>) {
         ats: Ats::Off,
         reset: ResetPolicy::Needed,
     };
-    world.iommu.add_device(lonely, &description).expect("it may come");
+    world
+        .iommu
+        .add_device(lonely, &description)
+        .expect("it may come");
     let in_vain = claim(world, lonely, &first);
 
     world.find_late_smmu();
@@ -91,18 +90,27 @@ fn play(world: &World<'_>) {
     let again = world.iommu.acquire(lonely, Owner::Guest(first.id));
     let again = again.map(|_| ()).expect_err("it never came");
     assert_eq!(again, SpaceError::NeverCame { smmu: never });
-    let late = world.iommu.add_device(lonely, &DeviceDescription {
-        streams: &[StreamId::new(0x31)],
-        ..description
-    });
+    let late = world.iommu.add_device(
+        lonely,
+        &DeviceDescription {
+            streams: &[StreamId::new(0x31)],
+            ..description
+        },
+    );
     assert_eq!(late, Err(SpaceError::NeverCame { smmu: never }));
     world.reaches(&device, &process);
 
     // What was acquired is given back once, by its token.
     let attached = world.iommu.disown(token).expect_err("it is attached");
-    assert_eq!(attached.error, SpaceError::GroupAttached { device: device.id });
+    assert_eq!(
+        attached.error,
+        SpaceError::GroupAttached { device: device.id }
+    );
     world.kill(&second);
-    let stale = world.iommu.disown(attached.token).expect_err("its owner is gone");
+    let stale = world
+        .iommu
+        .disown(attached.token)
+        .expect_err("its owner is gone");
     assert_eq!(stale.error, SpaceError::StaleOwnership);
     assert_eq!(state(), GroupState::Unowned);
 }

@@ -31,7 +31,10 @@ fn play(world: &World<'_>) {
         world.release(&process);
         for (gone, holder) in order.into_iter().enumerate() {
             world.is_parked(&process);
-            assert_eq!(world.try_release(&process), Err(SpaceError::AlreadyReleased));
+            assert_eq!(
+                world.try_release(&process),
+                Err(SpaceError::AlreadyReleased)
+            );
             assert_eq!(world.has(guest.id)[0], 3 - gone as u32);
             for device in &devices {
                 world.blocked(device, &process);

@@ -30,7 +30,9 @@ fn by_its_slot(world: &World<'_>) {
     let smmus = [smmu];
     let mut nesting = other.nesting(&smmus);
     let shape = guest::by_substream(3, CdFormat::Linear, Untagged::Abort);
-    let contexts = nesting.contexts(smmu, &streams, &shape).expect("there is room");
+    let contexts = nesting
+        .contexts(smmu, &streams, &shape)
+        .expect("there is room");
     let nested = Assignment::Nested {
         contexts: &contexts,
         walk,
@@ -48,10 +50,16 @@ fn by_its_slot(world: &World<'_>) {
         let by_name = Err(NestingError::Context(ContextError::InUse));
         assert_eq!(refused, by_name, "refused by name");
     }
-    assert_eq!((world.stage.stores(), world.syncs()), (stores, syncs), "nothing is written");
-    smmu.retract_context(&contexts, substream(1)).expect("confirmed");
+    assert_eq!(
+        (world.stage.stores(), world.syncs()),
+        (stores, syncs),
+        "nothing is written"
+    );
+    smmu.retract_context(&contexts, substream(1))
+        .expect("confirmed");
     publish(&two).expect("the slot is free again");
-    smmu.retract_context(&contexts, substream(1)).expect("confirmed");
+    smmu.retract_context(&contexts, substream(1))
+        .expect("confirmed");
     nesting.detach(smmu, contexts).expect("confirmed");
     other.end(smmu);
 }
@@ -67,7 +75,10 @@ fn by_its_handle(world: &World<'_>) {
     world.reaches(&device, &process);
     world.stage.fail_resets(true);
     let failed = world.iommu.reset_device(guest.id, device.id);
-    assert!(matches!(failed, Err(SpaceError::NotReset { .. })), "{failed:?}");
+    assert!(
+        matches!(failed, Err(SpaceError::NotReset { .. })),
+        "{failed:?}"
+    );
     world.stage.fail_resets(false);
 
     let refused = |expected| {

@@ -21,7 +21,11 @@ fn play(world: &World<'_>) {
     world.pass(100);
     world.faults(&guest);
 
-    let (bursts, shots) = if world.is_chaotic() { (10, 100) } else { (100, 1000) };
+    let (bursts, shots) = if world.is_chaotic() {
+        (10, 100)
+    } else {
+        (100, 1000)
+    };
     let mut events = 0;
     for _ in 0..bursts {
         let landed = world.burst(&device, process.pasid, VA, shots);
@@ -44,7 +48,10 @@ fn play(world: &World<'_>) {
 
     // The guest goes on using what it has, and is told by name each time.
     assert_eq!(world.try_bind(&process, &device), Err(SpaceError::Released));
-    assert_eq!(world.try_release(&process), Err(SpaceError::AlreadyReleased));
+    assert_eq!(
+        world.try_release(&process),
+        Err(SpaceError::AlreadyReleased)
+    );
     let invalidated = world
         .iommu
         .invalidate(guest.id, process.space, Iova::new(VA), 0x1000);

@@ -23,7 +23,9 @@ fn play(world: &World<'_>) {
         let bound = Mutex::new(None);
         let is_released = AtomicBool::new(false);
         let release: Task<'_> = Box::new(|| {
-            world.try_release(&process).expect("nobody else releases it");
+            world
+                .try_release(&process)
+                .expect("nobody else releases it");
             is_released.store(true, Ordering::SeqCst);
         });
         let bind: Task<'_> = Box::new(|| {

@@ -25,7 +25,10 @@ fn play(world: &World<'_>) {
     world.release(&process);
     world.blocked(&device, &process);
     world.is_parked(&process);
-    assert_eq!(world.try_release(&process), Err(SpaceError::AlreadyReleased));
+    assert_eq!(
+        world.try_release(&process),
+        Err(SpaceError::AlreadyReleased)
+    );
 
     // Only then the mapping is torn down.
     let Mapping(handle) = mapping;

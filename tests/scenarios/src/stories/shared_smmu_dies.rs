@@ -41,7 +41,10 @@ fn play(world: &World<'_>) {
     let goes_on = || {
         if let Some(it) = &elsewhere {
             world.reaches(&it.device, &it.process);
-            assert!(world.faults(&it.guest).is_empty(), "it is none of its business");
+            assert!(
+                world.faults(&it.guest).is_empty(),
+                "it is none of its business"
+            );
         }
     };
     let way = world.draw(3);
@@ -51,10 +54,13 @@ fn play(world: &World<'_>) {
         }
         1 => {
             // A command that it cannot read: its queue stops.
-            world.set_faults(0, Faults {
-                abort_after: Some(0),
-                ..Faults::default()
-            });
+            world.set_faults(
+                0,
+                Faults {
+                    abort_after: Some(0),
+                    ..Faults::default()
+                },
+            );
             world.stage.set_turn_us(200);
             let other = world.process(&one.guest);
             assert!(world.try_bind(&other, &one.device).is_err());
@@ -81,7 +87,10 @@ fn play(world: &World<'_>) {
     goes_on();
     let other = world.process(&two.guest);
     let refused = world.try_bind(&other, &two.device);
-    let is_named = matches!(refused, Err(SpaceError::SmmuDown { .. } | SpaceError::Fenced));
+    let is_named = matches!(
+        refused,
+        Err(SpaceError::SmmuDown { .. } | SpaceError::Fenced)
+    );
     assert!(is_named, "{refused:?}");
 
     // Nothing is freed early: a guest that ends now is lost, with its memory.
@@ -94,7 +103,10 @@ fn play(world: &World<'_>) {
     world.stage.set_turn_us(1);
     if way == 2 {
         let recovered = world.iommu.recover(smmu_id(0));
-        assert!(matches!(recovered, Err(SpaceError::NotRecovered { .. })), "{recovered:?}");
+        assert!(
+            matches!(recovered, Err(SpaceError::NotRecovered { .. })),
+            "{recovered:?}"
+        );
         world.blocked(&two.device, &two.process);
         goes_on();
         // What it may still hold never comes back; the others end as ever.
@@ -102,7 +114,10 @@ fn play(world: &World<'_>) {
         return;
     }
     world.mend();
-    assert_eq!(world.iommu.life_of(one.guest.id), Err(SpaceError::NoSuchGuest));
+    assert_eq!(
+        world.iommu.life_of(one.guest.id),
+        Err(SpaceError::NoSuchGuest)
+    );
     assert!(world.host.bytes_out() < out);
     world.blocked(&one.device, &one.process);
     let process = world.process(&two.guest);

@@ -10,7 +10,10 @@ pub(super) const STORY: Story = Story::new(
     "transactions are stalled when their space is released: read of, unread, and not yet written",
     play,
 )
-.only(Configuration::has_stalls, "nothing waits where nothing stalls");
+.only(
+    Configuration::has_stalls,
+    "nothing waits where nothing stalls",
+);
 
 /// `RESUME`.
 const RESUME: u8 = 0x44;
@@ -19,7 +22,10 @@ fn play(world: &World<'_>) {
     let guest = world.guest();
     let device = world.device(&guest);
     let process = world.process(&guest);
-    let number = world.iommu.pasid_of(guest.id, process.space).expect("it lives");
+    let number = world
+        .iommu
+        .pasid_of(guest.id, process.space)
+        .expect("it lives");
     let handle = world.bind(&process, &device);
     let stall = || {
         let ends = world.shoot(&device, Some(process.pasid), HOLE);
@@ -39,10 +45,13 @@ fn play(world: &World<'_>) {
     stall();
     world.pass(10);
     stall();
-    world.set_faults(0, Faults {
-        event_queue_full: true,
-        ..Faults::default()
-    });
+    world.set_faults(
+        0,
+        Faults {
+            event_queue_full: true,
+            ..Faults::default()
+        },
+    );
     stall();
     world.cure(0);
     assert_eq!(device.pending(), 4);
@@ -53,11 +62,18 @@ fn play(world: &World<'_>) {
         world.pass(100);
         world.settle();
     }
-    assert_eq!((device.pending(), device.aborted()), (0, 4), "each has ended, and none landed");
+    assert_eq!(
+        (device.pending(), device.aborted()),
+        (0, 4),
+        "each has ended, and none landed"
+    );
     assert_eq!(device.landed(), 0);
     let answered = world.stage.sent(RESUME) - answers;
     // What could not be written may end without a record, by the CD that is quiet now.
-    assert!((3..=4).contains(&answered), "each record is answered once: {answered}");
+    assert!(
+        (3..=4).contains(&answered),
+        "each record is answered once: {answered}"
+    );
     let late = world.iommu.answer(guest.id, id, Answer::Retry);
     assert_eq!(late, Err(SpaceError::NoSuchFault), "it was answered");
     assert_eq!(world.iommu.counts(guest.id).expect("it runs").stalls, 0);
@@ -73,10 +89,13 @@ fn play(world: &World<'_>) {
     assert!(told.is_empty(), "none is the heir's: {told:?}");
 
     // Records are lost with the queue: nobody can answer by name, so the stream is stopped.
-    world.set_faults(0, Faults {
-        aborts: vec![Fetch::Event],
-        ..Faults::default()
-    });
+    world.set_faults(
+        0,
+        Faults {
+            aborts: vec![Fetch::Event],
+            ..Faults::default()
+        },
+    );
     let other = world.device(&guest);
     world.bind(&heir, &other);
     assert_eq!(world.shoot(&other, Some(heir.pasid), HOLE), Ends::Stalled);

@@ -15,7 +15,10 @@ fn play(world: &World<'_>) {
     let guest = world.guest();
     let device = world.device(&guest);
     let former = world.process(&guest);
-    let before = world.iommu.pasid_of(guest.id, former.space).expect("it lives");
+    let before = world
+        .iommu
+        .pasid_of(guest.id, former.space)
+        .expect("it lives");
     let handle = world.bind(&former, &device);
     world.reaches(&device, &former);
     world.release(&former);
@@ -25,7 +28,11 @@ fn play(world: &World<'_>) {
     for _ in 0..5 {
         world.blocked(&device, &former);
         world.pass(QUARANTINE_US / 2);
-        assert_eq!(world.state(&former), Ok(SpaceState::Draining), "it was heard of");
+        assert_eq!(
+            world.state(&former),
+            Ok(SpaceState::Draining),
+            "it was heard of"
+        );
         let other = world.process(&guest);
         assert_ne!(other.pasid, former.pasid);
     }
@@ -37,8 +44,14 @@ fn play(world: &World<'_>) {
     world.faults(&guest);
     let heir = world.process(&guest);
     assert_eq!(heir.pasid, former.pasid);
-    let now = world.iommu.pasid_of(guest.id, heir.space).expect("it lives");
-    assert_eq!((now.pasid, now.generation), (before.pasid, before.generation + 1));
+    let now = world
+        .iommu
+        .pasid_of(guest.id, heir.space)
+        .expect("it lives");
+    assert_eq!(
+        (now.pasid, now.generation),
+        (before.pasid, before.generation + 1)
+    );
     world.bind(&heir, &device);
     world.reaches(&device, &heir);
     assert!(world.faults(&guest).is_empty(), "the heir sees none of it");

@@ -9,7 +9,10 @@ pub(super) const STORY: Story = Story::new(
     "one guest floods the event queue and holds its stalls; another's faults still arrive",
     play,
 )
-.only(Configuration::has_stalls, "nothing is held where nothing stalls");
+.only(
+    Configuration::has_stalls,
+    "nothing is held where nothing stalls",
+);
 
 /// Stalls that a guest may hold.
 const SHARE: u32 = 4;
@@ -53,11 +56,17 @@ fn play(world: &World<'_>) {
     };
     world.map(&victim, HOLE, victim.spare, |descriptor| descriptor);
     let id = fault.id.expect("it waits for an answer");
-    world.iommu.answer(quiet.id, id, Answer::Retry).expect("it goes on");
+    world
+        .iommu
+        .answer(quiet.id, id, Answer::Retry)
+        .expect("it goes on");
     world.pass(100);
     world.settle();
     assert_eq!((ours.pending(), ours.landed()), (0, 1), "it went through");
-    assert_eq!(world.shoot(&ours, Some(victim.pasid), HOLE), Ends::Landed(victim.spare));
+    assert_eq!(
+        world.shoot(&ours, Some(victim.pasid), HOLE),
+        Ends::Landed(victim.spare)
+    );
 
     // The loud one was limited: what was beyond its share has been aborted, and what it never
     // answers is, when its time is up.
@@ -65,11 +74,18 @@ fn play(world: &World<'_>) {
         world.pass(100);
         world.settle();
     }
-    assert!(u64::from(theirs.aborted()) >= FLOOD - u64::from(SHARE), "{}", theirs.aborted());
+    assert!(
+        u64::from(theirs.aborted()) >= FLOOD - u64::from(SHARE),
+        "{}",
+        theirs.aborted()
+    );
     assert_eq!(theirs.landed(), 0);
     let told = world.faults(&loud).len() as u64;
     let lost = world.iommu.lost_faults(loud.id).expect("it runs");
-    assert!(told != 0 && told + lost <= FLOOD, "{told} were told, {lost} lost");
+    assert!(
+        told != 0 && told + lost <= FLOOD,
+        "{told} were told, {lost} lost"
+    );
     world.pass(crate::world::DEADLINE_US);
     world.pass(100);
     world.settle();

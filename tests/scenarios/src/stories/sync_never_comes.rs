@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use portcullis::addr::Iova;
-use portcullis::space::{By, Fence, FaultKind, GuestLife, Handle, SpaceError};
+use portcullis::space::{By, FaultKind, Fence, GuestLife, Handle, SpaceError};
 use portcullis::spec::ste::Untagged;
 use smmu_model::{Faults, Rule};
 
@@ -37,13 +37,20 @@ type Operation = fn(&World<'_>, &Scene) -> Result<(), SpaceError>;
 /// The operations that wait for an SMMU.
 const OPERATIONS: [(&str, Operation); 9] = [
     ("attach", |world, it| {
-        world.iommu.attach(it.guest.id, it.spare.id, Untagged::Abort)
+        world
+            .iommu
+            .attach(it.guest.id, it.spare.id, Untagged::Abort)
     }),
     ("bind", |world, it| {
         let (guest, space) = (it.guest.id, it.unbound.space);
-        world.iommu.bind(guest, space, it.device.id, By::Pasid).map(|_| ())
+        world
+            .iommu
+            .bind(guest, space, it.device.id, By::Pasid)
+            .map(|_| ())
     }),
-    ("unbind", |world, it| world.iommu.unbind(it.guest.id, it.handle)),
+    ("unbind", |world, it| {
+        world.iommu.unbind(it.guest.id, it.handle)
+    }),
     ("invalidate", |world, it| {
         let (guest, space) = (it.guest.id, it.bound.space);
         world.iommu.invalidate(guest, space, Iova::new(VA), 0x1000)
@@ -53,9 +60,15 @@ const OPERATIONS: [(&str, Operation); 9] = [
         world.iommu.unmap(it.guest.id, page, 0x1000)
     }),
     ("release", |world, it| world.try_release(&it.bound)),
-    ("release_all", |world, it| world.iommu.release_all(it.guest.id)),
-    ("detach", |world, it| world.iommu.detach(it.guest.id, it.idle.id)),
-    ("destroy_guest", |world, it| world.iommu.destroy_guest(it.guest.id)),
+    ("release_all", |world, it| {
+        world.iommu.release_all(it.guest.id)
+    }),
+    ("detach", |world, it| {
+        world.iommu.detach(it.guest.id, it.idle.id)
+    }),
+    ("destroy_guest", |world, it| {
+        world.iommu.destroy_guest(it.guest.id)
+    }),
 ];
 
 fn scene(world: &World<'_>, devices: &[Arc<Device>; 3]) -> Scene {
@@ -120,11 +133,14 @@ fn play(world: &World<'_>) {
             let it = scene(world, &devices);
             world.say(|| format!("{name}, and the SYNC after {number} more never completes"));
             world.stage.set_turn_us(200);
-            world.set_faults(0, Faults {
-                sync_never: true,
-                sync_skip: number,
-                ..Faults::default()
-            });
+            world.set_faults(
+                0,
+                Faults {
+                    sync_never: true,
+                    sync_skip: number,
+                    ..Faults::default()
+                },
+            );
             let outcome = operation(world, &it);
             if outcome.is_ok() {
                 world.cure(0);
@@ -132,7 +148,12 @@ fn play(world: &World<'_>) {
                 break;
             }
             failures += 1;
-            fails(world, (name, &it), outcome, (&here, elsewhere.as_ref(), has_ports));
+            fails(
+                world,
+                (name, &it),
+                outcome,
+                (&here, elsewhere.as_ref(), has_ports),
+            );
         }
         assert_ne!(failures, 0, "{name} waits for something");
         assert_ne!(failures, MOST_SYNCS, "{name} never succeeds");
@@ -160,7 +181,11 @@ fn fails(
     let told = world.faults(&here.guest);
     let stopped = FaultKind::SmmuStopped(smmu_id(0));
     let is_told = told.iter().any(|fault| fault.kind == stopped);
-    assert_eq!(is_told, fence == Fence::Smmu, "{name}: who shares it is told");
+    assert_eq!(
+        is_told,
+        fence == Fence::Smmu,
+        "{name}: who shares it is told"
+    );
     if fence == Fence::Smmu {
         assert!(!has_ports, "{name}: there was a smaller fence");
         world.blocked(&here.device, &here.process);

@@ -92,7 +92,10 @@ fn bits_of_a_device(world: &World<'_>) {
     assert_eq!(last.pasid, 4);
     let stores = world.stage.stores();
     let refused = world.try_bind(last, &narrow);
-    assert!(matches!(refused, Err(SpaceError::PasidTooWide { bits: 2, .. })), "{refused:?}");
+    assert!(
+        matches!(refused, Err(SpaceError::PasidTooWide { bits: 2, .. })),
+        "{refused:?}"
+    );
     assert_eq!(world.stage.stores(), stores);
     world.bind(last, &wide);
     world.bind(&processes[2], &narrow);

@@ -2,9 +2,7 @@
 
 use portcullis::hw::DeviceTag;
 use portcullis::id::StreamId;
-use portcullis::space::{
-    DeviceDescription, GroupState, Owner, ResetPolicy, SpaceError,
-};
+use portcullis::space::{DeviceDescription, GroupState, Owner, ResetPolicy, SpaceError};
 use portcullis::spec::ste::{Ats, Untagged};
 
 use crate::world::smmu_id;
@@ -56,13 +54,19 @@ fn play(world: &World<'_>) {
     // The group goes as one: not while either is attached.
     world.close(&owner, handles[0]);
     world.detach(&first, &owner);
-    let kept = world.iommu.disown(token).expect_err("the late one is attached");
+    let kept = world
+        .iommu
+        .disown(token)
+        .expect_err("the late one is attached");
     assert_eq!(kept.error, SpaceError::GroupAttached { device: late.id });
     world.reaches(&late, &process);
     world.close(&owner, handles[1]);
     world.detach(&late, &owner);
     world.iommu.disown(kept.token).expect("nothing is attached");
-    assert_eq!(world.iommu.group_state(first.group), Ok(GroupState::Unowned));
+    assert_eq!(
+        world.iommu.group_state(first.group),
+        Ok(GroupState::Unowned)
+    );
 
     let _token = world.acquire(&first, &stranger);
     for device in [&first, &late] {

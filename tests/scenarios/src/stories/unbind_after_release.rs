@@ -18,7 +18,11 @@ fn play(world: &World<'_>) {
     let second = world.bind(&process, &device);
     assert_eq!(world.has(guest.id), [2, 1, 1], "handles, bindings, numbers");
     world.release(&process);
-    assert_eq!(world.has(guest.id), [2, 1, 1], "a release drops nobody's handle");
+    assert_eq!(
+        world.has(guest.id),
+        [2, 1, 1],
+        "a release drops nobody's handle"
+    );
 
     // Not the last: nothing is to be done.
     let before = world.syncs();
@@ -31,7 +35,10 @@ fn play(world: &World<'_>) {
     assert_eq!(world.syncs(), before + 1);
     assert_eq!(world.has(guest.id), [0, 0, 1]);
     for handle in [first, second] {
-        assert_eq!(world.try_close(&guest, handle), Err(SpaceError::NoSuchHandle));
+        assert_eq!(
+            world.try_close(&guest, handle),
+            Err(SpaceError::NoSuchHandle)
+        );
     }
     assert_eq!(world.syncs(), before + 1);
     world.blocked(&device, &process);

@@ -41,7 +41,10 @@ fn play(world: &World<'_>) {
     for _ in 0..2 {
         let unmap: Task<'_> = Box::new(|| {
             world.say(|| "the host takes a page of the block away".into());
-            world.iommu.unmap(guest.id, ipa(PAGES[GOES]), 0x1000).expect("confirmed");
+            world
+                .iommu
+                .unmap(guest.id, ipa(PAGES[GOES]), 0x1000)
+                .expect("confirmed");
         });
         let fire: Task<'_> = Box::new(|| {
             for _ in 0..3 {
@@ -62,7 +65,14 @@ fn play(world: &World<'_>) {
             let (attributes, sizes) = (Attributes::MEMORY, PageSizes::Largest);
             world
                 .iommu
-                .map(guest.id, ipa(PAGES[GOES]), page(PAGES[GOES]), 0x1000, attributes, sizes)
+                .map(
+                    guest.id,
+                    ipa(PAGES[GOES]),
+                    page(PAGES[GOES]),
+                    0x1000,
+                    attributes,
+                    sizes,
+                )
                 .expect("it is free");
         });
         let fire: Task<'_> = Box::new(|| {

@@ -35,10 +35,16 @@ fn play(world: &World<'_>) {
         assert!(!matches!(ends, Ends::Landed(_)), "it was written: {ends:?}");
         world.answer_all(&guest);
         for line in (0..0x1000).step_by(64) {
-            let word = world.read(&device, process.pasid, VA + line).expect("it can be read");
+            let word = world
+                .read(&device, process.pasid, VA + line)
+                .expect("it can be read");
             // A CD that is valid, or a word that leads to a leaf of them, or nothing.
             let is_context = word >> 31 & 1 != 0 || word & 1 != 0;
-            assert!(word == 0 || is_context, "{word:#x} at {:#x}", window + page + line);
+            assert!(
+                word == 0 || is_context,
+                "{word:#x} at {:#x}",
+                window + page + line
+            );
             descriptors += u32::from(word >> 31 & 1 != 0);
         }
     }
@@ -52,7 +58,10 @@ fn play(world: &World<'_>) {
         .attach(guest.id, plain.id, Untagged::Stage2)
         .expect("it is the guest's");
     let memory = world.ipa_of_page(&sibling).as_u64();
-    assert_eq!(world.shoot(&plain, None, memory), Ends::Landed(sibling.page));
+    assert_eq!(
+        world.shoot(&plain, None, memory),
+        Ends::Landed(sibling.page)
+    );
     for page in (0..sealed).step_by(0x1000) {
         let ends = world.shoot(&plain, None, window + page);
         assert!(!matches!(ends, Ends::Landed(_)), "it was written: {ends:?}");
@@ -63,12 +72,19 @@ fn play(world: &World<'_>) {
     let (attributes, sizes) = (Attributes::MEMORY, PageSizes::PagesOnly);
     let window = Ipa::new(window);
     let changes = [
-        world.iommu.map(guest.id, window, sibling.page, 0x1000, attributes, sizes),
+        world
+            .iommu
+            .map(guest.id, window, sibling.page, 0x1000, attributes, sizes),
         world.iommu.unmap(guest.id, window, 0x1000),
-        world.iommu.protect(guest.id, window, 0x1000, Permissions {
-            access: Access::ReadWrite,
-            ..attributes.permissions
-        }),
+        world.iommu.protect(
+            guest.id,
+            window,
+            0x1000,
+            Permissions {
+                access: Access::ReadWrite,
+                ..attributes.permissions
+            },
+        ),
     ];
     for change in changes {
         assert!(matches!(change, Err(SpaceError::Stage2(_))), "{change:?}");

@@ -9,8 +9,8 @@ use portcullis::space::{
     Acquired, DeviceDescription, DeviceId, GroupId, GuestId, Owner, Ownership, ResetPolicy,
 };
 use portcullis::spec::ste::{Ats, Untagged};
-use smmu_model::device::{self, End, Misconduct, Wiring, frame};
 use smmu_model::Claim;
+use smmu_model::device::{self, End, Misconduct, Wiring, frame};
 
 use super::guest::Guest;
 use super::process::{Process, VA};
@@ -210,7 +210,9 @@ impl<'h> World<'h> {
     /// The device is pulled out: it forgets everything, and answers nothing any more.
     pub fn unplug(&self, device: &Device) {
         self.say(|| format!("{} is pulled out", device.name));
-        device.hardware.write32(frame::COMMAND, frame::command::RESET);
+        device
+            .hardware
+            .write32(frame::COMMAND, frame::command::RESET);
         device.misbehave(Misconduct::Silent);
     }
 
@@ -227,7 +229,9 @@ impl<'h> World<'h> {
     pub fn burst(&self, device: &Device, pasid: u32, address: u64, shots: u32) -> u32 {
         let landed = device.landed();
         self.arm(device, Some(pasid), address, (frame::flags::WRITE, shots));
-        device.hardware.write32(frame::COMMAND, frame::command::START);
+        device
+            .hardware
+            .write32(frame::COMMAND, frame::command::START);
         let landed = device.landed() - landed;
         let name = &device.name;
         self.say(|| format!("{name} writes {shots} times with PASID {pasid}: {landed} land"));
@@ -236,7 +240,11 @@ impl<'h> World<'h> {
 
     fn arm(&self, device: &Device, pasid: Option<u32>, address: u64, (flags, shots): (u32, u32)) {
         let hardware = &device.hardware;
-        let ats = if device.has_ats { frame::control::ATS } else { 0 };
+        let ats = if device.has_ats {
+            frame::control::ATS
+        } else {
+            0
+        };
         hardware.write32(frame::CONTROL, frame::control::ENABLE | ats);
         hardware.write32(frame::PASID, pasid.map_or(0, |pasid| pasid | 1 << 31));
         hardware.write64(frame::IOVA, address);
@@ -271,7 +279,10 @@ impl<'h> World<'h> {
                 Ends::Blocked => "is blocked".into(),
                 Ends::Stalled => "waits".into(),
             };
-            format!("{} writes at {address:#x} with {with}: {ended}", device.name)
+            format!(
+                "{} writes at {address:#x} with {with}: {ended}",
+                device.name
+            )
         });
         ends
     }
@@ -288,7 +299,13 @@ impl<'h> World<'h> {
     /// If it does not.
     pub fn reaches(&self, device: &Device, process: &Process) {
         let ends = self.fire(device, process);
-        assert_eq!(ends, Ends::Landed(process.page), "{} at {}", device.name, process.name);
+        assert_eq!(
+            ends,
+            Ends::Landed(process.page),
+            "{} at {}",
+            device.name,
+            process.name
+        );
     }
 
     /// The device reaches nothing by the number of the process.

@@ -131,7 +131,12 @@ impl<'h> World<'h> {
     ///
     /// If it is not.
     pub fn is_parked(&self, process: &Process) {
-        assert_eq!(self.state(process), Ok(SpaceState::Parked), "{}", process.name);
+        assert_eq!(
+            self.state(process),
+            Ok(SpaceState::Parked),
+            "{}",
+            process.name
+        );
     }
 
     /// Nobody holds the number any more: it drains, and after its silence it is free.
@@ -140,12 +145,22 @@ impl<'h> World<'h> {
     ///
     /// If it is reserved, free too early, or not free then.
     pub fn becomes_free(&self, process: &Process) {
-        assert_eq!(self.state(process), Ok(SpaceState::Draining), "{}", process.name);
+        assert_eq!(
+            self.state(process),
+            Ok(SpaceState::Draining),
+            "{}",
+            process.name
+        );
         // What was recorded of it is read late, and begins its silence again; not more than that.
         for _ in 0..3 {
             self.pass(QUARANTINE_US);
         }
-        assert_eq!(self.state(process), Err(SpaceError::NoSuchSpace), "{}", process.name);
+        assert_eq!(
+            self.state(process),
+            Err(SpaceError::NoSuchSpace),
+            "{}",
+            process.name
+        );
         self.say(|| format!("the number of {} is free", process.name));
     }
 
@@ -193,7 +208,12 @@ impl<'h> World<'h> {
     pub fn fault(&self, guest: &Guest) -> Option<Fault> {
         let fault = self.iommu.next_fault(guest.id).expect("it runs");
         if let Some(fault) = &fault {
-            self.say(|| format!("{} reads {:?} at {:?}", guest.name, fault.kind, fault.address));
+            self.say(|| {
+                format!(
+                    "{} reads {:?} at {:?}",
+                    guest.name, fault.kind, fault.address
+                )
+            });
         }
         fault
     }

@@ -89,7 +89,10 @@ pub(crate) fn take_over(host: &Hypervisor, smmu: usize) -> Smmu<'_, Hypervisor> 
 
 /// The number of an SMMU, for the library.
 pub(crate) fn smmu_id(smmu: usize) -> SmmuId {
-    u8::try_from(smmu).ok().and_then(SmmuId::new).expect("there are few")
+    u8::try_from(smmu)
+        .ok()
+        .and_then(SmmuId::new)
+        .expect("there are few")
 }
 
 impl<'h> World<'h> {
@@ -182,7 +185,9 @@ impl<'h> World<'h> {
     /// CMD_SYNCs that all SMMUs have completed so far.
     pub fn syncs(&self) -> u64 {
         let count = self.smmus.len();
-        (0..count).map(|it| self.host.machine().smmu(it).syncs()).sum()
+        (0..count)
+            .map(|it| self.host.machine().smmu(it).syncs())
+            .sum()
     }
 
     pub(crate) fn all_guests(&self) -> Vec<Guest> {

@@ -3,8 +3,8 @@
 use std::sync::atomic::Ordering;
 
 use portcullis::space::{DeviceState, GuestLife, SpaceError};
-use smmu_model::{Faults, Rule};
 use smmu_model::device::Misconduct;
+use smmu_model::{Faults, Rule};
 
 use super::hardware::Device;
 use super::{World, lock, smmu_id};
