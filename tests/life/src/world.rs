@@ -288,7 +288,9 @@ impl<'p> World<'p> {
                     ..Faults::default()
                 });
                 // What was given up completes late, if at all.
-                self.host.machine().advance(10);
+                for _ in 0..100 {
+                    self.host.machine().advance(20);
+                }
                 Ok(())
             }
             Op::Silence { device, on } => {
@@ -578,6 +580,19 @@ impl<'p> World<'p> {
             !device.is_fenced && device.stream == Stream::Free && device.owner.is_none()
         });
         same("all is gone", (all_gone, all_free), (true, true))
+    }
+
+    /// Does operations here and there, ends everything, and compares after each step.
+    ///
+    /// # Errors
+    ///
+    /// What differs, in words.
+    pub fn live(&mut self, ops: &[Op]) -> Result<(), String> {
+        let mut reference = Reference::new(self.shape.clone());
+        for op in ops {
+            self.step(*op, &mut reference)?;
+        }
+        self.end(&mut reference)
     }
 
     /// Does an operation here and there, and compares; nothing if it is not possible.
