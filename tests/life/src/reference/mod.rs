@@ -12,6 +12,7 @@
 //! and its devices fenced. A device that is fenced, or behind an SMMU that is stopped, reaches
 //! nothing.
 
+mod canonical;
 mod ends;
 mod state;
 
@@ -66,7 +67,7 @@ impl Reference {
     pub fn apply(&mut self, op: Op) -> Expected {
         let outcome = match op {
             Op::CreateGuest { guest } => {
-                self.state.guests[guest] = Guest::new();
+                self.state.guests[guest] = Guest::running();
                 Ok(())
             }
             Op::DestroyGuest { guest } => self.destroy(guest),

@@ -83,7 +83,7 @@ pub struct Guest {
 
 impl Guest {
     /// A new one.
-    pub fn new() -> Self {
+    pub fn running() -> Self {
         Self {
             life: Life::Running,
             live: Set::default(),
@@ -96,7 +96,7 @@ impl Guest {
     pub fn gone() -> Self {
         Self {
             life: Life::Gone,
-            ..Self::new()
+            ..Self::running()
         }
     }
 }
