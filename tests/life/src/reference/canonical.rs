@@ -1,65 +1,110 @@
 //! One state for all that differ only in which place is which.
 
-use super::state::{Set, State};
+use super::state::{Shape, SpaceState, State};
+use crate::operation::Op;
 
-impl State {
-    /// The least of all states that this one becomes by giving guests, devices behind the same SMMU,
-    /// spaces and handles other places.
-    ///
-    /// `devices` is the SMMU that each device is behind.
-    pub fn canonical(&self, devices: &[usize]) -> Self {
+/// Which place becomes which.
+#[derive(Clone, Debug, Default)]
+pub struct Renaming {
+    guests: Vec<usize>,
+    devices: Vec<usize>,
+    spaces: Vec<usize>,
+    handles: Vec<usize>,
+}
+
+/// All renamings of guests, of devices behind the same SMMU, and of spaces.
+#[derive(Debug)]
+pub struct Symmetry {
+    all: Vec<Renaming>,
+}
+
+impl Symmetry {
+    /// Those of a world.
+    pub fn new(shape: &Shape) -> Self {
         let behind_same = |order: &&Vec<usize>| {
             let mut all = order.iter().enumerate();
-            all.all(|(from, to)| devices[from] == devices[*to])
+            all.all(|(from, to)| shape.devices[from] == shape.devices[*to])
         };
-        let guests = orders(self.guests.len());
-        let spaces = orders(self.spaces.len());
-        let all_devices = orders(self.devices.len());
-        let mut least: Option<Self> = None;
-        for devices in all_devices.iter().filter(behind_same) {
-            for guests in &guests {
-                for spaces in &spaces {
-                    let one = self.renamed(guests, devices, spaces);
-                    if least.as_ref().is_none_or(|least| one < *least) {
-                        least = Some(one);
-                    }
+        let mut all = Vec::new();
+        for devices in orders(shape.devices.len()).iter().filter(behind_same) {
+            for guests in orders(shape.guests) {
+                for spaces in orders(shape.spaces) {
+                    all.push(Renaming {
+                        guests: guests.clone(),
+                        devices: devices.clone(),
+                        spaces,
+                        handles: Vec::new(),
+                    });
                 }
             }
         }
-        least.expect("nothing is renamed in one of the orders")
+        Self { all }
     }
 
-    /// With everything at the places that these lists say.
-    fn renamed(&self, guests: &[usize], devices: &[usize], spaces: &[usize]) -> Self {
-        let mut state = self.clone();
-        for (from, guest) in self.guests.iter().enumerate() {
-            state.guests[guests[from]] = guest.clone();
+    /// The least of all states that a state becomes by renaming, and how it becomes that.
+    pub fn canonical(&self, state: &State) -> (State, Renaming) {
+        let renamed = self.all.iter().map(|renaming| renaming.apply(state));
+        renamed
+            .min_by(|(one, _), (other, _)| one.cmp(other))
+            .expect("nothing is renamed in one of them")
+    }
+}
+
+impl Renaming {
+    /// A state with everything at its new place, handles too: which is which does not matter, only
+    /// whose it is.
+    fn apply(&self, state: &State) -> (State, Self) {
+        let mut new = state.clone();
+        for (from, guest) in state.guests.iter().enumerate() {
+            new.guests[self.guests[from]] = guest.clone();
         }
-        for (from, device) in self.devices.iter().enumerate() {
-            let to = &mut state.devices[devices[from]];
+        for (from, device) in state.devices.iter().enumerate() {
+            let to = &mut new.devices[self.devices[from]];
             *to = device.clone();
             for guest in [&mut to.owner, &mut to.last, &mut to.attached] {
-                *guest = guest.map(|guest| guests[guest]);
+                *guest = guest.map(|guest| self.guests[guest]);
             }
         }
-        for (from, space) in self.spaces.iter().enumerate() {
-            let to = &mut state.spaces[spaces[from]];
+        for (from, space) in state.spaces.iter().enumerate() {
+            let to = &mut new.spaces[self.spaces[from]];
             *to = space.clone();
-            if space.live != Set::default() || *space != super::Space::gone() {
-                to.guest = guests[space.guest];
+            if space.state != SpaceState::Gone {
+                to.guest = self.guests[space.guest];
             }
         }
-        for binding in &mut state.bindings {
-            binding.space = spaces[binding.space];
-            binding.device = devices[binding.device];
+        for binding in &mut new.bindings {
+            binding.space = self.spaces[binding.space];
+            binding.device = self.devices[binding.device];
         }
-        state.bindings.sort();
-        let mut next = 0..;
-        for binding in &mut state.bindings {
-            // Which handle is which does not matter, only whose.
-            binding.handles = next.by_ref().take(binding.handles.len()).collect();
+        new.bindings.sort();
+        // Held ones first, in the order of their bindings, then those that are free.
+        let held = new.bindings.iter().flat_map(|it| it.handles.clone());
+        let mut order: Vec<_> = held.collect();
+        let free = (0..state.handles()).filter(|it| !order.contains(it));
+        order.extend(free.collect::<Vec<_>>());
+        let mut renaming = self.clone();
+        renaming.handles = vec![0; order.len()];
+        for (to, from) in order.into_iter().enumerate() {
+            renaming.handles[from] = to;
         }
-        state
+        for handle in new.bindings.iter_mut().flat_map(|it| &mut it.handles) {
+            *handle = renaming.handles[*handle];
+        }
+        (new, renaming)
+    }
+
+    /// The operation that is `op` when everything has its new place.
+    pub fn undo(&self, op: Op) -> Op {
+        let from = |places: &[usize], to: usize| {
+            let found = places.iter().position(|it| *it == to);
+            found.expect("every place has a new one")
+        };
+        op.at_places(
+            |guest| from(&self.guests, guest),
+            |device| from(&self.devices, device),
+            |space| from(&self.spaces, space),
+            |handle| from(&self.handles, handle),
+        )
     }
 }
 

@@ -17,6 +17,7 @@ mod ends;
 mod state;
 
 use crate::operation::{Op, Why};
+pub use canonical::{Renaming, Symmetry};
 pub use state::{
     Binding, BindingState, Device, Guest, Life, Reach, Set, Shape, Smmu, Space, SpaceState, State,
     Stream,
@@ -39,8 +40,14 @@ pub struct Reference {
 impl Reference {
     /// A world in which there is nothing yet but SMMUs and devices.
     pub fn new(shape: Shape) -> Self {
+        let state = State::new(&shape);
+        Self::at(shape, state)
+    }
+
+    /// A world that stands so.
+    pub fn at(shape: Shape, state: State) -> Self {
         Self {
-            state: State::new(&shape),
+            state,
             resets: vec![0; shape.devices.len()],
             shape,
         }

@@ -289,6 +289,11 @@ impl State {
         }
     }
 
+    /// How many places for handles there are.
+    pub fn handles(&self) -> usize {
+        self.handles
+    }
+
     /// The first place for a handle that is free.
     pub fn free_handle(&self) -> Option<usize> {
         (0..self.handles).find(|handle| {
