@@ -28,11 +28,24 @@ const WINDOW: Ipa = Ipa::new(0x70_0000_0000);
 
 /// Takes the SMMU of this index over, with 2^16 streams.
 pub fn take_over(tap: &Tap, smmu: usize, is_coherent: bool) -> Smmu<'_, Tap> {
+    take_over_for(tap, smmu, is_coherent, None)
+}
+
+/// As [`take_over`], with another time-out of a CMD_SYNC.
+pub fn take_over_for(
+    tap: &Tap,
+    smmu: usize,
+    is_coherent: bool,
+    sync_timeout_us: Option<u64>,
+) -> Smmu<'_, Tap> {
     let firmware = Firmware {
         is_coherent,
         queue_indices: QueueIndices::Page1,
     };
-    let settings = Settings::new(StreamId::new(0xffff));
+    let mut settings = Settings::new(StreamId::new(0xffff));
+    if let Some(sync_timeout_us) = sync_timeout_us {
+        settings.sync_timeout_us = sync_timeout_us;
+    }
     Smmu::take_over(tap, tap.registers(smmu), firmware, settings).expect("it is taken over")
 }
 
