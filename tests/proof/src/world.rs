@@ -209,6 +209,8 @@ impl<'p> World<'p> {
     pub fn give(&self, guest: GuestId, ipa: Ipa) -> Frames {
         let page = self.tap.allocate(12).expect("there is memory");
         page.fill(self.tap, 0);
+        self.tap.clean(page.words(self.tap));
+        self.tap.barrier(Barrier::Publish);
         let (attributes, sizes) = (Attributes::MEMORY, PageSizes::PagesOnly);
         self.iommu
             .map(guest, ipa, page.base(), 0x1000, attributes, sizes)
@@ -259,6 +261,7 @@ impl<'p> World<'p> {
         for (table, index, descriptor) in leads {
             let words = table.words(self.tap);
             self.tap.store(&words[index as usize], descriptor.as_u64());
+            self.tap.clean(words);
         }
         self.tap.barrier(Barrier::Publish);
         (page.base(), [page, top, bottom])
