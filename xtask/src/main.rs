@@ -9,6 +9,7 @@ mod doctor;
 mod flatten;
 mod gdb;
 mod guest;
+mod guest_tests;
 mod guests;
 mod image;
 mod model;

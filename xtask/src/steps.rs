@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 use clap::builder::PossibleValuesParser;
 
 use crate::differential;
+use crate::guest_tests;
+use crate::image;
 use crate::plugin_tests;
 use crate::probe;
 use crate::qemu_tests;
@@ -67,6 +69,11 @@ const STEPS: &[Step] = &[
         name: "test-qemu",
         about: "the image in QEMU: self-check, each check sabotaged, each refusal",
         run: qemu_tests::step,
+    },
+    Step {
+        name: "test-guests",
+        about: "guests at EL1 in QEMU: kept apart, started, refused by name",
+        run: guest_tests::step,
     },
     Step {
         name: "test-plugin",
@@ -250,6 +257,8 @@ fn clippy_target() -> Result<Outcome, Stop> {
         "--target",
         TARGET,
     ];
+    cargo(&[&package, &build[..], &["--", "-Dwarnings"]].concat())?;
+    let package = ["clippy", "--package", image::GUEST.package];
     cargo(&[&package, &build[..], &["--", "-Dwarnings"]].concat())?;
     cargo(&[
         "clippy",
