@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use clap::builder::PossibleValuesParser;
 
 use crate::differential;
+use crate::guest_scenarios;
 use crate::guest_tests;
 use crate::image;
 use crate::plugin_tests;
@@ -61,6 +62,11 @@ const STEPS: &[Step] = &[
         run: test_host,
     },
     Step {
+        name: "test-scenarios",
+        about: "every story on the hostile model: all configurations, a thousand seeds",
+        run: test_scenarios,
+    },
+    Step {
         name: "loom",
         about: "lock-free pieces under loom: every interleaving, every value a load may return",
         run: loom,
@@ -79,6 +85,11 @@ const STEPS: &[Step] = &[
         name: "test-plugin",
         about: "the model in QEMU: our image in every mode, and one that is not ours",
         run: plugin_tests::step,
+    },
+    Step {
+        name: "test-guest-kernel",
+        about: "guests play the scenarios in QEMU on the model: 1, 2 and 4 CPUs, four chaotic seeds",
+        run: guest_scenarios::step,
     },
     Step {
         name: "test-differential",
@@ -258,8 +269,17 @@ fn clippy_target() -> Result<Outcome, Stop> {
         TARGET,
     ];
     cargo(&[&package, &build[..], &["--", "-Dwarnings"]].concat())?;
-    let package = ["clippy", "--package", image::GUEST.package];
-    cargo(&[&package, &build[..], &["--", "-Dwarnings"]].concat())?;
+    for guest in [image::GUEST.package, "guest-kernel"] {
+        let features = ["--features", "image", "--target", TARGET];
+        cargo(
+            &[
+                &["clippy", "--package", guest],
+                &features[..],
+                &["--", "-Dwarnings"],
+            ]
+            .concat(),
+        )?;
+    }
     cargo(&[
         "clippy",
         "--package",
@@ -307,7 +327,15 @@ fn doc() -> Result<Outcome, Stop> {
 }
 
 fn test_host() -> Result<Outcome, Stop> {
-    cargo(&["test", "--workspace"])?;
+    // The scenarios have a step of their own.
+    cargo(&["test", "--workspace", "--exclude", SCENARIOS])?;
+    Ok(Outcome::Passed)
+}
+
+const SCENARIOS: &str = "portcullis-scenarios";
+
+fn test_scenarios() -> Result<Outcome, Stop> {
+    cargo(&["test", "--package", SCENARIOS])?;
     Ok(Outcome::Passed)
 }
 
