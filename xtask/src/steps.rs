@@ -7,6 +7,8 @@ use clap::builder::PossibleValuesParser;
 
 use crate::differential;
 use crate::guest_scenarios;
+use crate::guest_tests;
+use crate::image;
 use crate::plugin_tests;
 use crate::probe;
 use crate::qemu_tests;
@@ -73,6 +75,11 @@ const STEPS: &[Step] = &[
         name: "test-qemu",
         about: "the image in QEMU: self-check, each check sabotaged, each refusal",
         run: qemu_tests::step,
+    },
+    Step {
+        name: "test-guests",
+        about: "guests at EL1 in QEMU: kept apart, started, refused by name",
+        run: guest_tests::step,
     },
     Step {
         name: "test-plugin",
@@ -262,7 +269,7 @@ fn clippy_target() -> Result<Outcome, Stop> {
         TARGET,
     ];
     cargo(&[&package, &build[..], &["--", "-Dwarnings"]].concat())?;
-    for guest in ["guest-kernel"] {
+    for guest in [image::GUEST.package, "guest-kernel"] {
         let features = ["--features", "image", "--target", TARGET];
         cargo(
             &[
