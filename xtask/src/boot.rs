@@ -261,10 +261,7 @@ mod tests {
         assert_eq!(parse(&[]).limit(), Some(Duration::from_secs(120)));
         assert_eq!(parse(&["--gdb"]).limit(), None);
         assert_eq!(parse(&["--interactive"]).limit(), None);
-        assert_eq!(
-            parse(&["--interactive"]).boot_arguments(),
-            "monitor=change"
-        );
+        assert_eq!(parse(&["--interactive"]).boot_arguments(), "monitor=change");
         let both = parse(&["--gdb", "--timeout", "5"]);
         assert_eq!(both.limit(), Some(Duration::from_secs(5)));
     }

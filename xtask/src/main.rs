@@ -12,6 +12,8 @@ mod guest;
 mod guests;
 mod image;
 mod model;
+mod monitor_tests;
+mod numbers;
 mod plugin_tests;
 mod probe;
 mod qemu;
