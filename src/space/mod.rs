@@ -55,6 +55,8 @@ mod settings;
 pub mod stage2;
 mod stop;
 mod streams;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod upkeep;
 mod walk;
 pub mod window;

@@ -1,6 +1,7 @@
 //! The commands of the README: `cargo xtask COMMAND`.
 
 mod apt;
+mod bench;
 mod board;
 mod boot;
 mod console;
@@ -49,6 +50,9 @@ enum Command {
     /// Run the EFI application that reports what Portcullis would find
     #[command(long_about = probe::ABOUT, after_help = EXIT_STATUS)]
     Probe(probe::Arguments),
+    /// Measure what it costs, beside its peers
+    #[command(long_about = bench::ABOUT, after_help = EXIT_STATUS)]
+    Bench(bench::Arguments),
     /// List the boards
     #[command(after_help = EXIT_STATUS)]
     Boards,
@@ -65,6 +69,7 @@ fn main() -> ExitCode {
         Command::Boot(arguments) => boot::command(&arguments),
         Command::Image(arguments) => image::command(&arguments),
         Command::Probe(arguments) => probe::command(&arguments),
+        Command::Bench(arguments) => bench::command(&arguments),
         Command::Boards => board::list(),
         Command::Doctor => doctor::command(),
         Command::Test(arguments) => steps::command(&arguments),

@@ -48,6 +48,8 @@ pub type Alter = fn(u64) -> Option<u64>;
 struct Memory {
     /// The next byte that was never given out.
     fresh: u64,
+    /// Where memory ends.
+    end: u64,
     /// What came back, by size as a power of two.
     freed: BTreeMap<u8, Vec<u64>>,
     /// What is out, by address.
@@ -64,10 +66,16 @@ impl Hypervisor {
 
     /// A host on a machine with several SMMUs.
     pub fn with_smmus(settings: &[Settings]) -> Self {
+        Self::with_memory(BYTES, settings)
+    }
+
+    /// One with so many bytes of memory, whole pages.
+    pub fn with_memory(bytes: u64, settings: &[Settings]) -> Self {
         Self {
-            machine: Arc::new(Machine::with_smmus(BASE, BYTES, settings)),
+            machine: Arc::new(Machine::with_smmus(BASE, bytes, settings)),
             memory: Mutex::new(Memory {
                 fresh: FIRST,
+                end: BASE + bytes,
                 freed: BTreeMap::new(),
                 out: BTreeMap::new(),
                 allocations: 0,
@@ -95,6 +103,11 @@ impl Hypervisor {
     /// The machine: for devices that do DMA, and for what the model has to say.
     pub fn machine(&self) -> &Machine {
         &self.machine
+    }
+
+    /// The same, to keep.
+    pub fn machine_shared(&self) -> Arc<Machine> {
+        Arc::clone(&self.machine)
     }
 
     /// The registers of the SMMU with this index.
@@ -147,7 +160,7 @@ impl Memory {
             None => {
                 let base = self.fresh.next_multiple_of(1 << log2_bytes);
                 let end = base.checked_add(1 << log2_bytes)?;
-                if end > BASE + BYTES {
+                if end > self.end {
                     return None;
                 }
                 self.fresh = end;
