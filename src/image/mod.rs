@@ -4,6 +4,7 @@ mod build;
 pub(crate) mod cpu;
 mod desk;
 pub(crate) mod devices;
+mod embedded;
 mod ending;
 pub(crate) mod gates;
 pub(crate) mod guests;
