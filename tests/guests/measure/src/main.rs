@@ -9,9 +9,7 @@
 mod clock;
 #[path = "../../first/src/console.rs"]
 mod console;
-#[path = "../../first/src/entry.rs"]
 mod entry;
-#[path = "../../first/src/power.rs"]
 mod power;
 mod series;
 
@@ -28,10 +26,6 @@ extern "C" fn main_at(_tree: u64) -> ! {
         println!("measure FAILED {error}");
     }
     power::off()
-}
-
-extern "C" fn other_cpu() -> ! {
-    power::cpu_off()
 }
 
 extern "C" fn stray(esr: u64, elr: u64, far: u64) -> ! {
