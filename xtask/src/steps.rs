@@ -266,6 +266,19 @@ fn clippy_target() -> Result<Outcome, Stop> {
     cargo(&[
         "clippy",
         "--package",
+        "portcullis-guest",
+        "--target",
+        TARGET,
+        "--",
+        "-Dwarnings",
+    ])?;
+    for guest in ["guest-first", "guest-idle", "guest-measure"] {
+        let package = ["clippy", "--package", guest, "--features", "image"];
+        cargo(&[&package[..], &["--target", TARGET, "--", "-Dwarnings"]].concat())?;
+    }
+    cargo(&[
+        "clippy",
+        "--package",
         plugin_tests::STANDALONE,
         "--features",
         "rogue,unreported",
