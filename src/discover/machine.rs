@@ -252,10 +252,24 @@ pub struct Device {
     pub can_stall: bool,
     /// How many bits of PASID it can send; 0 for none.
     pub pasid_bits: u8,
+    /// Whether the board lets it cache translations, and how far it is trusted with them.
+    pub caching: Caching,
     /// Whether some of its traffic goes through no SMMU we know.
     pub has_unprotected_traffic: bool,
     pub(super) first_stream: u16,
     pub(super) stream_count: u16,
+}
+
+/// Whether a device may cache translations (ATS).
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum Caching {
+    /// It may not.
+    #[default]
+    No,
+    /// Those of stage 1; stage 2 is still walked for what it translated.
+    Split,
+    /// Those of both stages: what it translated is checked by nobody.
+    Trusted,
 }
 
 /// A GICv3 or newer; its frames are never a guest's.

@@ -14,6 +14,7 @@ use portcullis::guest::tree::{self, Described, DescribedBridge, GuestTree};
 use portcullis::hw::{Frames, Platform, PoolShape, View};
 use portcullis::space::stage2::PageSizes;
 use portcullis::space::{Acquired, GuestConfig, GuestId, Owner, Quota, SpaceError};
+use portcullis::spec::ste::Ats;
 use portcullis::spec::vmsa::{
     Access, Attributes, BbmLevel, DeviceKind, Execute, Granule, MemoryType, Permissions,
     Shareability, WalkCoherency,
@@ -294,7 +295,7 @@ impl World {
             place,
             pasid_bits,
             can_stall,
-            has_ats: false,
+            has_ats: self.ats(device) != Ats::Off,
         }
     }
 

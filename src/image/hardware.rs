@@ -3,14 +3,14 @@
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use portcullis::arch::{Devices, Timer};
-use portcullis::check::reset_dma_test;
+use portcullis::check::{reset_dma_test, set_dma_test_port};
 use portcullis::discover::Machine;
 use portcullis::guest::description::PlannedDevice;
 use portcullis::hw::{DeviceTag, Mmio, NotDone, TimedOut};
 use portcullis::pci::{Ecam, Function};
 
 use super::devices::{Ecams, Functions, MAX_FUNCTIONS, is_below};
-use super::sites::TestFrames;
+use super::sites::{TestFrame, TestFrames};
 
 /// All devices of the machine.
 pub(crate) struct Hardware {
@@ -69,6 +69,11 @@ impl Hardware {
         Some((place, function, self.ecam_of(function)?))
     }
 
+    /// The test device that a tag means.
+    fn test(&self, tag: DeviceTag) -> Option<&'static TestFrame> {
+        self.tests.iter().find(|test| test.place as u64 == tag.0)
+    }
+
     fn fence_bit(&self, place: usize) -> Option<(&AtomicU64, u64)> {
         Some((self.fenced.get(place / 64)?, 1 << (place % 64)))
     }
@@ -96,9 +101,7 @@ impl Hardware {
 impl Devices for Hardware {
     fn reset(&self, device: DeviceTag) -> Result<(), NotDone> {
         let Some((place, function, ecam)) = self.function(device) else {
-            let mut tests = self.tests.iter();
-            let test = tests.find(|test| test.place as u64 == device.0);
-            let test = test.ok_or(NotDone {
+            let test = self.test(device).ok_or(NotDone {
                 because: "the board knows no reset for it",
             })?;
             return reset_dma_test(&test.registers, &Timer).map_err(|TimedOut { .. }| NotDone {
@@ -118,9 +121,13 @@ impl Devices for Hardware {
     }
 
     fn fence(&self, device: DeviceTag) -> Result<(), NotDone> {
-        let (place, function, ecam) = self.function(device).ok_or(NotDone {
-            because: "the board has no gate above it",
-        })?;
+        let Some((place, function, ecam)) = self.function(device) else {
+            let test = self.test(device).ok_or(NotDone {
+                because: "the board has no gate above it",
+            })?;
+            set_dma_test_port(&test.port, true);
+            return Ok(());
+        };
         let (word, bit) = self.fence_bit(place).ok_or(ABSENT)?;
         word.fetch_or(bit, Ordering::Relaxed);
         ecam.disable_bus_master(function.rid).map_err(|_| NotDone {
@@ -129,7 +136,10 @@ impl Devices for Hardware {
     }
 
     fn unfence(&self, device: DeviceTag) -> Result<(), NotDone> {
-        let (place, function, ecam) = self.function(device).ok_or(ABSENT)?;
+        let Some((place, function, ecam)) = self.function(device) else {
+            set_dma_test_port(&self.test(device).ok_or(ABSENT)?.port, false);
+            return Ok(());
+        };
         let (word, bit) = self.fence_bit(place).ok_or(ABSENT)?;
         word.fetch_and(!bit, Ordering::Relaxed);
         ecam.enable_bus_master(function.rid).map_err(|_| NotDone {

@@ -1,8 +1,11 @@
 //! The SMMUs that the self-check has a device to work with, and these devices.
 
+use portcullis::addr::Pa;
 use portcullis::arch::tlbi::Tlbi;
 use portcullis::arch::{Host, cpu, mmu, println};
-use portcullis::check::{COMPATIBLE, Declared, Devices, DmaTest, FRAME_BYTES, Saboteur, Site};
+use portcullis::check::{
+    COMPATIBLE, Declared, Devices, DmaTest, FRAME_BYTES, PORT_BYTES, Saboteur, Site,
+};
 use portcullis::discover::{Device, List, Machine, Stream, StreamsOf};
 use portcullis::hw::Mmio;
 use portcullis::id::StreamId;
@@ -23,6 +26,8 @@ pub(crate) struct TestFrame {
     stream: Stream,
     declared: Declared,
     pub(crate) registers: Mmio,
+    /// The port above it.
+    pub(crate) port: Mmio,
 }
 
 /// Maps the registers of the machine's test devices.
@@ -46,12 +51,16 @@ pub(crate) fn map_test_devices(machine: &Machine) -> Result<TestFrames, Refusal>
             pasid_bits: device.pasid_bits,
             can_stall: device.can_stall,
         };
-        let registers = mmu::map_device(registers.base(), FRAME_BYTES).map_err(Refusal::Device)?;
+        let registers_at = registers.base();
+        let registers = mmu::map_device(registers_at, FRAME_BYTES).map_err(Refusal::Device)?;
+        let port = Pa::new(registers_at.as_u64() + FRAME_BYTES);
+        let port = mmu::map_device(port, PORT_BYTES).map_err(Refusal::Device)?;
         let frame = TestFrame {
             place,
             stream,
             declared,
             registers,
+            port,
         };
         if frames.push(frame).is_err() {
             break;

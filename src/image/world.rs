@@ -4,7 +4,7 @@ use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 
 use portcullis::addr::{Ipa, Pa};
 use portcullis::arch::{Host, Registers, Stacks, cpu};
-use portcullis::discover::{List, Machine, Mpidr};
+use portcullis::discover::{Caching, List, Machine, Mpidr};
 use portcullis::guest::calls::GuestDevice;
 use portcullis::guest::calls::guest_memory::Ram;
 use portcullis::guest::description::{MAX_DEVICES, MAX_GUESTS, Plan, Planned, PlannedDevice};
@@ -140,7 +140,12 @@ pub(crate) fn make(parts: Parts) -> Result<&'static World, Refusal> {
     for ((place, smmu), slot) in machine.smmus.iter().enumerate().zip(&SMMUS) {
         let at = smmu.registers.base();
         let registers: &'static Registers = gates::registers(at).ok_or(Refusal::NoSmmu)?;
-        let wanted = Settings::new(sites::last_stream(machine, place));
+        let usual = Settings::new(sites::last_stream(machine, place));
+        let wanted = Settings {
+            sync_timeout_us: sync_timeout_us(machine.bootargs.as_str())
+                .unwrap_or(usual.sync_timeout_us),
+            ..usual
+        };
         let taken = Smmu::take_over(parts.host, registers, firmware(smmu), wanted)
             .map_err(|why| Refusal::TakeOver { at, why })?;
         let smmu = slot.call_once(|| taken);
@@ -173,6 +178,13 @@ pub(crate) fn make(parts: Parts) -> Result<&'static World, Refusal> {
 /// An SMMU, by its place in the machine.
 pub(crate) fn smmu(place: usize) -> Option<&'static Smmu<'static, Host>> {
     SMMUS.get(place)?.get()
+}
+
+/// How long a CMD_SYNC is waited for, if the boot arguments say so (`sync-timeout-us=N`).
+fn sync_timeout_us(bootargs: &str) -> Option<u64> {
+    let mut arguments = bootargs.split(' ');
+    let value = arguments.find_map(|it| it.strip_prefix("sync-timeout-us="))?;
+    value.parse().ok()
 }
 
 /// The world, once it is made.
@@ -228,12 +240,25 @@ impl World {
             streams: &ids,
             pasid_bits,
             can_stall,
-            ats: Ats::Off,
+            ats: self.ats(device),
             reset,
         };
         self.iommu
             .add_device(group, &description)
             .map_err(Refusal::Space)
+    }
+
+    /// What a device may do with ATS.
+    pub(crate) fn ats(&self, device: PlannedDevice) -> Ats {
+        let PlannedDevice::Platform(place) = device else {
+            return Ats::Off;
+        };
+        let device = self.machine().devices.get(place);
+        match device.map_or(Caching::No, |it| it.caching) {
+            Caching::No => Ats::Off,
+            Caching::Split => Ats::Split,
+            Caching::Trusted => Ats::Full,
+        }
     }
 
     /// The streams of a device, its PASIDs' bits, whether it stalls, and what resets it.

@@ -237,7 +237,6 @@ impl<'p, P: Platform> Iommu<'p, P> {
             + books.bindings.size_bytes()
             + books.handles.size_bytes()
             + books.stalls.size_bytes()
-            + books.leftovers.size_bytes()
             + books.vmids.size_bytes()
             + books.streams.size_bytes()
             + books.guests_bytes()

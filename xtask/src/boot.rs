@@ -8,6 +8,7 @@ use crate::board::{self, Board};
 use crate::console::End;
 use crate::gdb;
 use crate::guest::{self, Echo};
+use crate::guest_scenarios::{self, Theatre};
 use crate::guests::{self, Placed};
 use crate::image::{self, Image, Kind};
 use crate::model::{self, Files, Model};
@@ -25,6 +26,8 @@ line `end: REASON`; `end: ok` is exit status 0, any other reason, no such line o
 
 With `--smmu model` the machine has SMMUs with PASIDs, and devices that use them: the model of
 `tests/model`, which also ends the run with exit status 1, and the story, if the image breaks a rule.
+Guests then play the scenarios on it, in as many boots as that takes; a line `scenario NAME: ok` is
+there for each that the model's record agrees to.
 
 Ctrl-C ends the run.";
 
@@ -100,6 +103,12 @@ impl Arguments {
             .join(" ")
     }
 
+    /// Whether guests play the scenarios: nobody asks for anything else, and there is enough for them.
+    fn plays(&self, model: Model) -> bool {
+        let is_plain = !self.print && !self.gdb && self.sabotage.is_none() && self.qemu.is_empty();
+        is_plain && self.guests.is_empty() && !model.has_native && model.smmus >= 2
+    }
+
     fn limit(&self) -> Option<Duration> {
         let asked = self.timeout.map(Duration::from_secs);
         asked.or((!self.gdb && !self.interactive).then_some(LIMIT))
@@ -158,6 +167,24 @@ fn say_how_to_connect(board: &Board, image: &Image) -> Result<(), Stop> {
     Ok(())
 }
 
+/// Has guests play the scenarios, and says what became of each.
+fn play(arguments: &Arguments, model: Model) -> Result<(), Stop> {
+    let theatre = Theatre::open(&arguments.board)?;
+    let more = arguments.boot_arguments();
+    let outcomes = theatre.play(&guest_scenarios::Run {
+        model,
+        cpus: arguments.cpus,
+        echo: Echo::Live,
+        limit: arguments.limit().unwrap_or(guest_scenarios::LIMIT),
+        more: &format!(" {more}"),
+    })?;
+    guest_scenarios::print(&outcomes);
+    match guest_scenarios::failures(&outcomes) {
+        0 => Ok(()),
+        failed => Err(Stop::Failed(format!("{failed} scenarios failed"))),
+    }
+}
+
 /// Builds and boots.
 ///
 /// # Errors
@@ -168,6 +195,11 @@ pub(crate) fn command(arguments: &Arguments) -> Result<(), Stop> {
     let board = board::load(&arguments.board)?;
     let kind = arguments.kind();
     let model = arguments.model.model()?;
+    if let Some(model) = model
+        && arguments.plays(model)
+    {
+        return play(arguments, model);
+    }
     let devices = match model {
         Some(model) => model.devices(board.qemu()?)?,
         None => guests::native_devices(),

@@ -99,6 +99,11 @@ pub(crate) fn build(board: &Board, name: &str) -> Result<PathBuf, Stop> {
 }
 
 impl Arguments {
+    /// Whether nobody asks for a guest.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.guest.is_empty()
+    }
+
     /// The guests asked for, on a machine with so many CPUs; those of this repository are built.
     ///
     /// # Errors

@@ -1,6 +1,8 @@
 //! `--smmu model`: the model of `tests/model` in QEMU, by the plugin of `tests/plugin`.
 
+mod cast;
 mod layout;
+pub(crate) mod scenarios;
 mod tree;
 mod verdict;
 
@@ -12,11 +14,13 @@ use std::process::Command;
 use clap::ValueEnum;
 
 use crate::board::Qemu;
+use crate::guests::Guest;
 use crate::image::{self, Image};
 use crate::qemu;
 use crate::stop::{Stop, progress};
 use crate::tool;
 
+pub(crate) use cast::Cast;
 pub(crate) use layout::{Layout, MOST_SMMUS, RAM_BASE, RESERVED_BYTES, memory_bytes};
 pub(crate) use verdict::{OBJECTION, Unreported, Verdict};
 
@@ -124,8 +128,21 @@ impl Model {
     /// `CouldNotRun` if the board's memory is too little or not understood.
     pub(crate) fn devices(&self, board: &Qemu) -> Result<Vec<String>, Stop> {
         let layout = self.layout(board)?;
-        let name = |device: &layout::Device| format!("dma-test@{:x}", device.base);
-        Ok(layout.devices.iter().map(name).collect())
+        Ok(layout.devices.iter().map(layout::Device::node).collect())
+    }
+
+    /// The guests that play the scenarios, with the kernel at `image`.
+    ///
+    /// # Errors
+    ///
+    /// As [`devices`](Self::devices).
+    pub(crate) fn guests(
+        &self,
+        board: &Qemu,
+        cast: Cast,
+        image: &Path,
+    ) -> Result<Vec<Guest>, Stop> {
+        Ok(cast.guests(&self.layout(board)?, image))
     }
 }
 
