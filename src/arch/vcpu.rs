@@ -58,8 +58,8 @@ pub enum Exit {
 /// `PSTATE` of a CPU that a guest starts: EL1 with its own stack pointer, everything masked.
 const EL1H_MASKED: u64 = 0x3c5;
 
-/// The slots of the vectors that mean a guest in AArch64.
-const FROM_GUEST: u64 = 8;
+/// `ESR_EL2.IL`: the instruction has 4 bytes, not 2.
+const LONG: u64 = 1 << 25;
 
 global_asm!(
     r#"
@@ -202,7 +202,8 @@ impl Vcpu {
         // SAFETY: the code saves what the ABI says is ours and puts it back; EL1 sees memory through
         // its stage 2 alone, which shows it nothing of EL2's.
         let slot = unsafe { __vcpu_run(self) };
-        match slot - FROM_GUEST {
+        // Eight slots from 8 on: a guest in AArch64, or its EL0 in AArch32, which nobody told it of.
+        match slot % 4 {
             0 => Exit::Synchronous {
                 syndrome: self.esr,
                 address: self.far,
@@ -214,9 +215,10 @@ impl Vcpu {
         }
     }
 
-    /// Goes on behind the instruction, of 4 bytes, that came back.
+    /// Goes on behind the instruction that came back.
     pub const fn step_over(&mut self) {
-        self.elr = self.elr.wrapping_add(4);
+        let bytes = if self.esr & LONG != 0 { 4 } else { 2 };
+        self.elr = self.elr.wrapping_add(bytes);
     }
 
     /// Has EL1 take a synchronous exception with `syndrome` in `ESR_EL1`, and `address` in `FAR_EL1`
@@ -226,9 +228,10 @@ impl Vcpu {
         let vectors: u64;
         // SAFETY: registers of EL1, whose guest is this CPU's.
         unsafe { asm!("mrs {}, vbar_el1", out(reg) vectors, options(nomem, nostack)) };
-        let slot = match self.spsr & 0xf {
-            0b0101 => 0x200,
-            0b0100 => 0,
+        let slot = match self.spsr & 0x1f {
+            0b0_0101 => 0x200,
+            0b0_0100 => 0,
+            0b1_0000.. => 0x600,
             _ => 0x400,
         };
         // SAFETY: as above.

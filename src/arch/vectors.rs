@@ -67,11 +67,8 @@ vectors:
     .irp    number, 4, 5, 6, 7
     slot    \number, 1
     .endr
-    .irp    number, 8, 9, 10, 11
+    .irp    number, 8, 9, 10, 11, 12, 13, 14, 15
     below   \number
-    .endr
-    .irp    number, 12, 13, 14, 15
-    slot    \number, 0
     .endr
     .balign 128
 save:

@@ -1,5 +1,6 @@
 //! From what the loader described to CPUs that run guests.
 
+use portcullis::addr::{Extent, Pa};
 use portcullis::arch::{self, Host, Stacks, Timer, cpu, gic, mmu, println};
 use portcullis::discover::{List, Mpidr};
 use portcullis::guest::description::{self, Given, MAX_GUESTS};
@@ -40,8 +41,15 @@ pub(crate) fn run_all(
         ipa_bits,
     };
     let mut images = List::<&'static [u8], MAX_GUESTS>::new();
-    let mut image = |at| {
-        let bytes = arch::bytes_at(at)?;
+    let mut places = List::<Extent<Pa>, MAX_GUESTS>::new();
+    let mut image = |at: Extent<Pa>| {
+        // Guests may have one image among them, which is mapped once.
+        let known = places.iter().position(|place| *place == at);
+        let bytes = match known.and_then(|known| images.get(known)) {
+            Some(bytes) => *bytes,
+            None => arch::bytes_at(at)?,
+        };
+        let _ = places.push(at);
         // A guest more than there can be is refused.
         let _ = images.push(bytes);
         Some(bytes)
@@ -65,9 +73,7 @@ pub(crate) fn run_all(
 /// Turns the interrupt controller on; gives its frames of private interrupts.
 fn interrupts(hardware: &Hardware) -> Result<List<Mmio, 32>, Refusal> {
     let gic = hardware.machine.gic.as_ref().ok_or(Refusal::NoGic)?;
-    let map = |at: portcullis::addr::Extent<portcullis::addr::Pa>| {
-        mmu::map_device(at.base(), at.size_bytes()).map_err(Refusal::Device)
-    };
+    let map = |at: Extent<Pa>| mmu::map_device(at.base(), at.size_bytes()).map_err(Refusal::Device);
     let distributor = map(gic.distributor)?;
     gic::turn_on(&distributor, &Timer).map_err(Refusal::Gic)?;
     let mut redistributors = List::new();

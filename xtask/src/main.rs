@@ -12,6 +12,7 @@ mod foreign;
 mod gdb;
 mod guest;
 mod guest_scenarios;
+mod guest_tests;
 mod guests;
 mod image;
 mod model;

@@ -7,6 +7,7 @@ use clap::builder::PossibleValuesParser;
 
 use crate::differential;
 use crate::guest_scenarios;
+use crate::guest_tests;
 use crate::monitor_tests;
 use crate::numbers;
 use crate::plugin_tests;
@@ -75,6 +76,11 @@ const STEPS: &[Step] = &[
         name: "test-qemu",
         about: "the image in QEMU: self-check, each check sabotaged, each refusal",
         run: qemu_tests::step,
+    },
+    Step {
+        name: "test-guests",
+        about: "guests at EL1 in QEMU: kept apart, started, refused by name",
+        run: guest_tests::step,
     },
     Step {
         name: "test-monitor",
