@@ -16,6 +16,8 @@ mod guest_tests;
 mod guests;
 mod image;
 mod model;
+mod monitor_tests;
+mod numbers;
 mod plugin_tests;
 mod probe;
 mod qemu;

@@ -210,22 +210,9 @@ impl Guest {
     /// A guest with two devices: by PASID with ATS and stalls on the first SMMU; on the second one
     /// by PASID, or without for every other guest.
     fn new(host: &Host, iommu: &Iommu<'_, Host>, n: u32) -> Self {
-        let config = GuestConfig {
-            granule: Granule::Kib4,
-            ipa_bits: 40,
-            oas_bits: 40,
-            bbm: BbmLevel::Level0,
-            coherency: WalkCoherency::Coherent,
-            tables: PoolShape {
-                quota_pages: 64,
-                log2_pages_per_chunk: 2,
-            },
-            window: WINDOW,
-            window_bytes: 1 << 20,
-            pasid_bits: 8,
-            quota: QUOTA,
-        };
-        let id = iommu.create_guest(&config).expect("there is memory");
+        let id = iommu
+            .create_guest(&guest_config())
+            .expect("there is memory");
         let frames = host.allocate(LOG2_RAM).expect("there is memory");
         frames.fill(host, 0);
         lay_tables(host, &frames);
@@ -299,6 +286,25 @@ impl Guest {
     pub fn owns(&self, pa: u64) -> bool {
         let base = self.frames.base().as_u64();
         (base..base + self.frames.size_bytes()).contains(&pa)
+    }
+}
+
+/// What the guests here are made with.
+pub const fn guest_config() -> GuestConfig {
+    GuestConfig {
+        granule: Granule::Kib4,
+        ipa_bits: 40,
+        oas_bits: 40,
+        bbm: BbmLevel::Level0,
+        coherency: WalkCoherency::Coherent,
+        tables: PoolShape {
+            quota_pages: 64,
+            log2_pages_per_chunk: 2,
+        },
+        window: WINDOW,
+        window_bytes: 1 << 20,
+        pasid_bits: 8,
+        quota: QUOTA,
     }
 }
 
