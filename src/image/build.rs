@@ -21,6 +21,7 @@ use portcullis::spec::vmsa::{
 };
 
 use super::Refusal;
+use super::embedded::Exam;
 use super::hardware::tag;
 use super::world::{Built, MAX_PIECES, World, translate};
 
@@ -43,6 +44,8 @@ const REGISTERS: Attributes = Attributes {
 
 /// Tables of CDs, and CDs: enough for a quarter of a million spaces.
 const WINDOW_BYTES: u64 = 16 << 20;
+/// What one entry of the root covers, with the addresses that guests have.
+const ROOT_ENTRY_BYTES: u64 = 1 << 30;
 /// PASIDs have as many bits as there can be.
 pub(crate) const PASID_BITS: u8 = 20;
 /// Stage-2 tables of a guest, unless its description says otherwise.
@@ -197,12 +200,33 @@ impl World {
                 quota_pages: table_pages.map_or(TABLE_PAGES, u64::from),
                 log2_pages_per_chunk: 4,
             },
-            window: Ipa::new((1 << self.ipa_bits) - WINDOW_BYTES),
+            window: self.window(planned),
             window_bytes: WINDOW_BYTES,
             pasid_bits: PASID_BITS,
             quota: quota(planned),
         };
         self.iommu.create_guest_with_cpus(&config, &Tlbi)
+    }
+
+    /// Where the window of CDs of a guest is: at the start of the last run of addresses that one entry
+    /// of the root covers in which it has nothing.
+    ///
+    /// In the lower half, for QEMU's SMMU finds nothing in the second table of a root of two.
+    fn window(&self, planned: &Planned) -> Ipa {
+        let given = self.given();
+        let is_used = |first: u64| {
+            let overlaps = |base: u64, end: u64| base < first + ROOT_ENTRY_BYTES && first < end;
+            let registers = planned.devices.iter().flat_map(|it| given.registers(*it));
+            let mut registers = registers.flatten();
+            let memory = &planned.memory;
+            overlaps(memory.base().as_u64(), memory.end().as_u64())
+                || registers.any(|at| overlaps(at.base().as_u64(), at.end().as_u64()))
+        };
+        let entries = (1 << (self.ipa_bits - 1)) / ROOT_ENTRY_BYTES;
+        let mut firsts = (1..entries).rev().map(|entry| entry * ROOT_ENTRY_BYTES);
+        let free = firsts.find(|first| !is_used(*first));
+        // One that overlaps is refused by name.
+        Ipa::new(free.unwrap_or(0))
     }
 
     /// Shows a guest's CPUs the registers of a device, where they are; its devices too only where
@@ -332,12 +356,14 @@ impl World {
                 ranges: ranges.get(..count).unwrap_or(&[]),
             });
         }
+        let is_examined = self.exam.is_some();
+        let report = [("portcullis,report", Exam::report_at(planned).as_u64())];
         let guest = GuestTree {
             memory: (planned.memory.base().as_u64(), planned.memory.size_bytes()),
             cpus: planned.cpus.len(),
             devices: &devices,
             bridges: &bridges,
-            chosen: &[],
+            chosen: if is_examined { &report } else { &[] },
         };
         tree::write(&guest, out).map_err(|_| Refusal::GuestTree { name: planned.name })
     }

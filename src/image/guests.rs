@@ -5,6 +5,7 @@ use portcullis::discover::{List, Mpidr};
 use portcullis::guest::description::{self, Given, MAX_GUESTS};
 use portcullis::hw::Mmio;
 
+use super::embedded::{self, Exam};
 use super::hardware::Hardware;
 use super::{Refusal, run, world};
 
@@ -22,9 +23,15 @@ pub(crate) fn run_all(
     stacks: Stacks,
 ) -> Result<(), Refusal> {
     let machine = hardware.machine;
-    if machine.guests.is_empty() {
-        return Ok(());
-    }
+    let embedded = match machine.guests.is_empty() {
+        true => embedded::describe(hardware),
+        false => List::new(),
+    };
+    let (nodes, exam) = match (machine.guests.is_empty(), embedded.is_empty()) {
+        (false, _) => (&*machine.guests, None),
+        (true, false) => (&*embedded, Some(Exam::new(host).ok_or(Refusal::NoExam)?)),
+        (true, true) => return Ok(()),
+    };
     let ipa_bits = IPA_BITS.min(cpu::pa_bits());
     let given = Given {
         machine,
@@ -39,7 +46,7 @@ pub(crate) fn run_all(
         let _ = images.push(bytes);
         Some(bytes)
     };
-    let plan = description::plan(&machine.guests, given, &mut image).map_err(Refusal::Plan)?;
+    let plan = description::plan(nodes, given, &mut image).map_err(Refusal::Plan)?;
     let redistributors = interrupts(hardware)?;
     println!("guests: {}", plan.len());
     let world = world::make(world::Parts {
@@ -50,6 +57,7 @@ pub(crate) fn run_all(
         redistributors,
         stacks,
         ipa_bits,
+        exam,
     })?;
     run::start(world)
 }

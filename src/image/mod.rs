@@ -3,6 +3,7 @@
 mod build;
 pub(crate) mod cpu;
 pub(crate) mod devices;
+mod embedded;
 mod ending;
 pub(crate) mod gates;
 pub(crate) mod guests;

@@ -60,6 +60,8 @@ pub(crate) enum Refusal {
     Space(SpaceError),
     /// An SMMU cannot be taken over.
     TakeOver { at: Pa, why: TakeOverError },
+    /// There is no memory for what guests must not reach.
+    NoExam,
     /// There is no GICv3: guests could not be stopped.
     NoGic,
     /// The interrupt controller does not obey.
@@ -108,6 +110,7 @@ impl fmt::Display for Refusal {
             Self::GuestTree { name } => write!(f, "guest {name}: its device tree is too large"),
             Self::Space(why) => why.fmt(f),
             Self::TakeOver { at, why } => write!(f, "SMMU at {at}: {why}"),
+            Self::NoExam => f.write_str("no memory for what guests must not reach"),
             Self::NoGic => f.write_str("no GICv3 in the device tree, which guests need"),
             Self::Gic(why) => why.fmt(f),
             Self::Cpu { affinity, why } => write!(f, "CPU {affinity:#x}: {why}"),

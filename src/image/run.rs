@@ -64,6 +64,9 @@ fn start_all(world: &'static World) -> Result<(), Refusal> {
         world.build(guest)?;
         println!("{}", Introduced(world, planned));
     }
+    if let Some(exam) = &world.exam {
+        exam.set(world);
+    }
     let here = cpu::affinity();
     let mut number = 0;
     for (place, machine_cpu) in world.machine().cpus.iter().enumerate() {
@@ -226,6 +229,9 @@ impl World {
         };
         slot.lines.finish(planned.name.as_str());
         if let Some(built) = built {
+            if let Some(exam) = &self.exam {
+                exam.mark(self, guest, &built, ending);
+            }
             self.take_down(planned, built);
         }
         println!("guest {}: {ending}", planned.name);

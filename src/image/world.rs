@@ -18,6 +18,7 @@ use portcullis::spec::ste::Ats;
 use spin::{Mutex, Once};
 
 use super::devices::{firmware, without_reset};
+use super::embedded::Exam;
 use super::hardware::{Hardware, tag};
 use super::lines::Lines;
 use super::{Refusal, gates, sites};
@@ -44,6 +45,8 @@ pub(crate) struct World {
     pub(crate) stacks: Stacks,
     /// How wide guests' addresses are.
     pub(crate) ipa_bits: u8,
+    /// What the embedded guests are to show; nothing for guests that the loader described.
+    pub(crate) exam: Option<Exam>,
     /// When queues were served last.
     pub(crate) served_us: AtomicU64,
     /// How many guests have not ended.
@@ -121,6 +124,7 @@ pub(crate) struct Parts {
     pub(crate) redistributors: List<Mmio, 32>,
     pub(crate) stacks: Stacks,
     pub(crate) ipa_bits: u8,
+    pub(crate) exam: Option<Exam>,
 }
 
 /// Takes every SMMU over, for good, and makes the world.
@@ -156,6 +160,7 @@ pub(crate) fn make(parts: Parts) -> Result<&'static World, Refusal> {
         redistributors: parts.redistributors,
         stacks: parts.stacks,
         ipa_bits: parts.ipa_bits,
+        exam: parts.exam,
         served_us: AtomicU64::new(0),
         left,
     });

@@ -4,9 +4,14 @@
 #![expect(unsafe_code, reason = "a kernel, if a small one")]
 
 mod console;
+mod device;
 mod entry;
+mod isolation;
+mod memory;
 mod power;
 mod probe;
+mod space;
+mod tree;
 
 use core::panic::PanicInfo;
 use core::sync::atomic::{AtomicU32, Ordering};
@@ -16,20 +21,24 @@ use console::println;
 /// CPUs that have said that they are there.
 static OTHERS: AtomicU32 = AtomicU32::new(0);
 
-/// What it does, in order.
-static PARTS: [(&str, fn() -> Result<(), &'static str>); 2] = [
+/// A part of what it does: its name, and what comes of it.
+type Part = (&'static str, fn() -> Result<(), &'static str>);
+
+/// What it does first, in order.
+static PARTS: [Part; 2] = [
     ("other CPUs", other_cpus),
     ("absent features", probe::absent),
 ];
 
-extern "C" fn main_at(tree: u64) -> ! {
-    println!("guest: device tree at {tree:#x}");
+pub(crate) extern "C" fn main_at(tree: u64) -> ! {
+    println!("device tree at {tree:#x}");
     for (name, part) in PARTS {
         match part() {
-            Ok(()) => println!("guest: {name}: ok"),
-            Err(why) => println!("guest: {name}: FAILED {why}"),
+            Ok(()) => println!("{name}: ok"),
+            Err(why) => println!("{name}: FAILED {why}"),
         }
     }
+    isolation::run(tree::Tree(tree));
     power::off()
 }
 
@@ -46,7 +55,7 @@ fn other_cpus() -> Result<(), &'static str> {
     while OTHERS.load(Ordering::Relaxed) != started {
         core::hint::spin_loop();
     }
-    println!("guest: {} CPUs", started + 1);
+    println!("{} CPUs", started + 1);
     for number in 1..=u64::from(started) {
         while !power::is_off(number) {
             core::hint::spin_loop();
@@ -55,18 +64,18 @@ fn other_cpus() -> Result<(), &'static str> {
     Ok(())
 }
 
-extern "C" fn other_cpu() -> ! {
+pub(crate) extern "C" fn other_cpu() -> ! {
     OTHERS.fetch_add(1, Ordering::Relaxed);
     power::cpu_off()
 }
 
-extern "C" fn stray(esr: u64, elr: u64, far: u64) -> ! {
-    println!("guest: stray exception: ESR {esr:#x} ELR {elr:#x} FAR {far:#x}");
+pub(crate) extern "C" fn stray(esr: u64, elr: u64, far: u64) -> ! {
+    println!("stray exception: ESR {esr:#x} ELR {elr:#x} FAR {far:#x}");
     power::off()
 }
 
 #[panic_handler]
 fn panic(info: &PanicInfo<'_>) -> ! {
-    println!("guest: {info}");
+    println!("{info}");
     power::off()
 }
