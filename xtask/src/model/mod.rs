@@ -240,6 +240,8 @@ impl Model {
         if let Some(bytes) = image_bytes(&image.raw) {
             words.push(format!("keep-out={:#x}+{bytes:#x}", board.image_address));
         }
+        // Well below what the image waits for a SYNC.
+        words.push("atc-timeout-us=5000".into());
         words.push(format!("verdict={}", qemu::option_value(&files.verdict)));
         let mut value = OsString::from(qemu::option_value(&library()));
         for word in words {
