@@ -2,6 +2,7 @@
 
 mod build;
 pub(crate) mod cpu;
+mod desk;
 pub(crate) mod devices;
 mod embedded;
 mod ending;

@@ -27,8 +27,8 @@ use portcullis::hw::{Clock, Mmio};
 use portcullis::pci::Function;
 use portcullis::space::{GuestId, Iommu, Quota};
 
-use super::Refusal;
 use super::world::{self, Built, Ending, Slot, World};
+use super::{Refusal, desk};
 
 /// How often the SMMUs are served.
 const SERVICE_US: u64 = 5_000;
@@ -143,6 +143,7 @@ fn serve(place: usize) -> ! {
             world.take_turn(guest, number);
         }
         world.tend(Who::AtRest);
+        desk::serve(world);
         gic::start_timer(SERVICE_US);
         if part.is_none_or(|(guest, number)| !world.is_wanted(guest, number)) {
             gic::rest();
@@ -288,7 +289,7 @@ impl World {
                 Err(why) => println!("guest {}: not started over: {why}", planned.name),
             }
         }
-        if self.left.fetch_sub(1, Ordering::AcqRel) == 1 {
+        if self.left.fetch_sub(1, Ordering::AcqRel) == 1 && !desk::is_open(self) {
             super::ending::all_over(self);
         }
     }
@@ -607,6 +608,7 @@ impl fmt::Display for Ending {
             Self::Reset => "starts over",
             Self::NoCpus => "off, all of its CPUs are",
             Self::SystemError => "ended, an SError hit it",
+            Self::Killed => "ended at the monitor",
         })
     }
 }

@@ -90,6 +90,8 @@ pub(crate) enum Ending {
     NoCpus,
     /// A CPU of it had an SError.
     SystemError,
+    /// A person ended it.
+    Killed,
 }
 
 /// A guest that can run.
@@ -173,6 +175,11 @@ pub(crate) fn make(parts: Parts) -> Result<&'static World, Refusal> {
     Ok(world)
 }
 
+/// An SMMU, by its place in the machine.
+pub(crate) fn smmu(place: usize) -> Option<&'static Smmu<'static, Host>> {
+    SMMUS.get(place)?.get()
+}
+
 /// How long a CMD_SYNC is waited for, if the boot arguments say so (`sync-timeout-us=N`).
 fn sync_timeout_us(bootargs: &str) -> Option<u64> {
     let mut arguments = bootargs.split(' ');
@@ -186,6 +193,11 @@ pub(crate) fn get() -> Option<&'static World> {
 }
 
 impl World {
+    /// Whether all guests have ended.
+    pub(crate) fn is_over(&self) -> bool {
+        self.left.load(core::sync::atomic::Ordering::Acquire) == 0
+    }
+
     pub(crate) const fn machine(&self) -> &'static Machine {
         self.hardware.machine
     }

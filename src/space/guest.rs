@@ -6,11 +6,11 @@ use super::error::SpaceError;
 use super::faults::{Fault, Stall};
 use super::ids::{GuestId, SmmuSet};
 use super::iommu::{Gate, Iommu};
+use super::leftovers::Leftovers;
 use super::list::List;
 use super::memory::Memory;
 use super::numbers::{Ask, Numbers};
 use super::settings::{GuestConfig, Quota};
-use super::stop::Leftover;
 use crate::hw::{CpuTlb, Lock, NoFrames, Platform, Ring, Shared};
 use crate::id::Vmid;
 use crate::spec::vmsa::{CpuWalk, Stage2Walk};
@@ -54,7 +54,7 @@ pub(super) struct Guest<'p, P: Platform> {
     pub(super) draining: List<Space, Drains>,
     pub(super) devices: List<Device<'p, P>, OfGuest>,
     pub(super) stalls: List<Stall, OfGuest>,
-    pub(super) leftovers: List<Leftover<'p, P>, OfGuest>,
+    pub(super) leftovers: Leftovers<'p, P>,
     pub(super) bindings: u32,
     pub(super) handles: u32,
     pub(super) faults: Ring<'p, P, Fault>,
@@ -67,6 +67,9 @@ pub(super) struct Guest<'p, P: Platform> {
     pub(super) lost_at: u64,
     /// What was said of it then.
     pub(super) lost_by: Option<SpaceError>,
+    /// Where it was unmapped while one of them did not confirm that: from the first such address to
+    /// the end of the last.
+    pub(super) lost_range: Option<(u64, u64)>,
 }
 
 impl<'p, P: Platform> Guest<'p, P> {
@@ -91,7 +94,7 @@ impl<'p, P: Platform> Guest<'p, P> {
                     draining: List::default(),
                     devices: List::default(),
                     stalls: List::default(),
-                    leftovers: List::default(),
+                    leftovers: Leftovers::new(),
                     bindings: 0,
                     handles: 0,
                     faults,
@@ -100,6 +103,7 @@ impl<'p, P: Platform> Guest<'p, P> {
                     unproven: SmmuSet::EMPTY,
                     lost_at: 0,
                     lost_by: None,
+                    lost_range: None,
                 }),
                 Err((memory, NoFrames { log2_bytes })) => {
                     pasids.free();
@@ -154,7 +158,8 @@ impl<'p, P: Platform> Iommu<'p, P> {
     /// Makes a guest: a stage 2 that maps nothing, a window of CDs in it, and number spaces.
     ///
     /// All SMMUs that were added can walk its tables; one that is added later and cannot refuses at
-    /// [`attach`](Self::attach). Takes the root of the tables and 7 pages.
+    /// [`attach`](Self::attach). Takes the root of the tables and 3 pages, and
+    /// a record; the books of numbers come with the first numbers.
     ///
     /// # Errors
     ///

@@ -8,11 +8,11 @@ use crate::board::{self, Board};
 use crate::console::End;
 use crate::gdb;
 use crate::guest::{self, Echo};
+use crate::guest_scenarios::{self, Theatre};
 use crate::guests::{self, Placed};
 use crate::image::{self, Image, Kind};
 use crate::model::{self, Files, Model};
 use crate::qemu;
-use crate::scenarios::{self, Theatre};
 use crate::stop::{Stop, progress};
 use crate::tool;
 
@@ -53,6 +53,10 @@ pub(crate) struct Arguments {
     model: model::Arguments,
     #[command(flatten)]
     guests: guests::Arguments,
+    /// Stay at the monitor, with the keyboard: `help` there says what it can do, Ctrl-D ends it once
+    /// no guest runs; no time-out unless asked for
+    #[arg(long)]
+    interactive: bool,
     /// Leave the self-check out, for measuring
     #[arg(long)]
     no_self_check: bool,
@@ -89,9 +93,11 @@ impl Arguments {
     fn boot_arguments(&self) -> String {
         let sabotage = self.sabotage.as_ref().map(|check| sabotage(check));
         let no_self_check = self.no_self_check.then(|| "no-self-check".to_owned());
+        let monitor = self.interactive.then(|| "monitor=change".to_owned());
         sabotage
             .into_iter()
             .chain(no_self_check)
+            .chain(monitor)
             .chain(self.append.clone())
             .collect::<Vec<_>>()
             .join(" ")
@@ -105,7 +111,7 @@ impl Arguments {
 
     fn limit(&self) -> Option<Duration> {
         let asked = self.timeout.map(Duration::from_secs);
-        asked.or((!self.gdb).then_some(LIMIT))
+        asked.or((!self.gdb && !self.interactive).then_some(LIMIT))
     }
 
     fn command_line(
@@ -165,18 +171,18 @@ fn say_how_to_connect(board: &Board, image: &Image) -> Result<(), Stop> {
 fn play(arguments: &Arguments, model: Model) -> Result<(), Stop> {
     let theatre = Theatre::open(&arguments.board)?;
     let more = arguments.boot_arguments();
-    let outcomes = theatre.play(&scenarios::Run {
+    let outcomes = theatre.play(&guest_scenarios::Run {
         model: Model {
             has_deaths: true,
             ..model
         },
         cpus: arguments.cpus,
         echo: Echo::Live,
-        limit: arguments.limit().unwrap_or(scenarios::LIMIT),
+        limit: arguments.limit().unwrap_or(guest_scenarios::LIMIT),
         more: &format!(" {more}"),
     })?;
-    scenarios::print(&outcomes);
-    match scenarios::failures(&outcomes) {
+    guest_scenarios::print(&outcomes);
+    match guest_scenarios::failures(&outcomes) {
         0 => Ok(()),
         failed => Err(Stop::Failed(format!("{failed} scenarios failed"))),
     }
@@ -286,9 +292,11 @@ mod tests {
     }
 
     #[test]
-    fn only_a_debugger_may_take_for_ever() {
+    fn only_a_debugger_and_a_person_may_take_for_ever() {
         assert_eq!(parse(&[]).limit(), Some(Duration::from_secs(120)));
         assert_eq!(parse(&["--gdb"]).limit(), None);
+        assert_eq!(parse(&["--interactive"]).limit(), None);
+        assert_eq!(parse(&["--interactive"]).boot_arguments(), "monitor=change");
         let both = parse(&["--gdb", "--timeout", "5"]);
         assert_eq!(both.limit(), Some(Duration::from_secs(5)));
     }

@@ -1,14 +1,17 @@
 //! The commands of the README: `cargo xtask COMMAND`.
 
 mod apt;
+mod bench;
 mod board;
 mod boot;
 mod console;
 mod differential;
 mod doctor;
 mod flatten;
+mod foreign;
 mod gdb;
 mod guest;
+mod guest_scenarios;
 mod guests;
 mod image;
 mod model;
@@ -17,7 +20,7 @@ mod probe;
 mod qemu;
 mod qemu_tests;
 mod rust;
-mod scenarios;
+mod scenario;
 mod steps;
 mod stop;
 mod tool;
@@ -48,12 +51,18 @@ enum Command {
     /// Run the EFI application that reports what Portcullis would find
     #[command(long_about = probe::ABOUT, after_help = EXIT_STATUS)]
     Probe(probe::Arguments),
+    /// Measure what it costs, beside its peers
+    #[command(long_about = bench::ABOUT, after_help = EXIT_STATUS)]
+    Bench(bench::Arguments),
     /// List the boards
     #[command(after_help = EXIT_STATUS)]
     Boards,
     /// Say what this machine has and what it lacks
     #[command(long_about = doctor::ABOUT, after_help = doctor::HELP)]
     Doctor,
+    /// Play a story of processes, PASIDs and devices on the model
+    #[command(long_about = scenario::ABOUT, after_help = EXIT_STATUS)]
+    Scenario(scenario::Arguments),
     /// Run every check of the project
     #[command(long_about = steps::ABOUT, after_help = EXIT_STATUS)]
     Test(steps::Arguments),
@@ -64,8 +73,10 @@ fn main() -> ExitCode {
         Command::Boot(arguments) => boot::command(&arguments),
         Command::Image(arguments) => image::command(&arguments),
         Command::Probe(arguments) => probe::command(&arguments),
+        Command::Bench(arguments) => bench::command(&arguments),
         Command::Boards => board::list(),
         Command::Doctor => doctor::command(),
+        Command::Scenario(arguments) => scenario::command(&arguments),
         Command::Test(arguments) => steps::command(&arguments),
     };
     match result {

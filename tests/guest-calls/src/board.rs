@@ -7,7 +7,7 @@ use portcullis::guest::calls::guest_memory::Ram;
 use portcullis::guest::calls::{GuestDevice, Place};
 use portcullis::hw::{Barrier, Frames, Platform, PoolShape};
 use portcullis::id::StreamId;
-use portcullis::smmu::{Firmware, QueueIndices, Settings, Smmu};
+use portcullis::smmu::{Firmware, QueueIndices, Settings, Smmu, Unpublished};
 use portcullis::space::stage2::PageSizes;
 use portcullis::space::{
     Acquired, DeviceDescription, GuestConfig, GuestId, Iommu, IommuSettings, Owner, Ownership,
@@ -32,6 +32,8 @@ pub const RAM_BYTES: u64 = 1 << LOG2_RAM;
 pub const TABLES: u64 = IPA;
 /// Where the page is that the tables of a space lead to: one for each of [`SPACES`].
 pub const DATA: u64 = IPA + 0x2_0000;
+/// Where a list of 64 ranges is.
+pub const LIST: u64 = IPA + 0x3_0000;
 /// How many address spaces have tables.
 pub const SPACES: u64 = 16;
 /// What each maps to its page.
@@ -50,7 +52,7 @@ pub(crate) const QUOTA: Quota = Quota {
 
 pub(crate) const SETTINGS: IommuSettings = IommuSettings {
     quarantine_us: 200,
-    stall_deadline_us: 500,
+    stall_deadline_us: 4_000,
     wait_us: 10_000_000,
 };
 
@@ -72,7 +74,9 @@ pub struct Guest {
 pub struct Board<'p> {
     /// The host.
     pub host: &'p Host,
-    /// All SMMUs.
+    /// The SMMUs.
+    pub smmus: &'p [Smmu<'p, Host>],
+    /// All of it.
     pub iommu: Iommu<'p, Host>,
     /// The guests.
     pub guests: Vec<Guest>,
@@ -99,7 +103,7 @@ pub fn on_board(mode: Mode, act: impl FnOnce(&Board<'_>)) {
     let before = host.bytes_out();
     let board = Board::new(&host, &smmus);
     act(&board);
-    board.end(&smmus);
+    board.end();
     assert_eq!(host.bytes_out(), before, "all memory came back");
     for smmu in smmus {
         smmu.shut_down().expect("it is confirmed");
@@ -114,7 +118,10 @@ fn take_over(host: &Host, smmu: usize) -> Smmu<'_, Host> {
         is_coherent: true,
         queue_indices: QueueIndices::Page1,
     };
-    let settings = Settings::new(StreamId::new(0xff));
+    let mut settings = Settings::new(StreamId::new(0xff));
+    if smmu == 1 {
+        settings.unpublished = Unpublished::Recorded;
+    }
     Smmu::take_over(host, host.registers(smmu), firmware, settings).expect("it is taken over")
 }
 
@@ -143,6 +150,7 @@ impl<'p> Board<'p> {
         let log = guests.iter().map(|_| Vec::new()).collect();
         Self {
             host,
+            smmus,
             iommu,
             guests,
             console: Mutex::new(Vec::new()),
@@ -179,7 +187,7 @@ impl<'p> Board<'p> {
         }
     }
 
-    fn end(self, smmus: &[Smmu<'p, Host>]) {
+    fn end(self) {
         let Self {
             host,
             iommu,
@@ -194,7 +202,6 @@ impl<'p> Board<'p> {
             }
             host.free(guest.frames);
         }
-        assert_eq!(smmus.len(), 2);
         assert!(iommu.dismantle().is_ok());
     }
 }
@@ -302,12 +309,15 @@ fn ram(ipa: u64, bytes: u64, pa: Pa) -> Ram {
     }
 }
 
-/// Two tables for each space, that lead [`VA`] to a page of its own.
+/// Two tables for each space, that lead [`VA`] to a page of its own, and a list of ranges there.
 fn lay_tables(host: &Host, frames: &Frames) {
     let words = frames.words(host);
-    let put = |ipa: u64, descriptor: Stage1Descriptor| {
-        host.store(&words[((ipa - IPA) / 8) as usize], descriptor.as_u64());
-    };
+    let store = |ipa: u64, word| host.store(&words[((ipa - IPA) / 8) as usize], word);
+    let put = |ipa, descriptor: Stage1Descriptor| store(ipa, descriptor.as_u64());
+    for n in 0..64 {
+        store(LIST + n * 16, VA + n * 0x1000);
+        store(LIST + n * 16 + 8, 0x800 * (n + 1));
+    }
     for n in 0..SPACES {
         let (level2, level3) = (TABLES + n * 0x2000, TABLES + n * 0x2000 + 0x1000);
         let (at2, at3) = (VA >> 21 & 511, VA >> 12 & 511);

@@ -11,7 +11,9 @@ mod random;
 mod strangers;
 mod world;
 
-pub use board::{Board, DATA, GUESTS, Guest, IPA, RAM_BYTES, SPACES, TABLES, VA, on_board, tables};
+pub use board::{
+    Board, DATA, GUESTS, Guest, IPA, LIST, RAM_BYTES, SPACES, TABLES, VA, on_board, tables,
+};
 pub use host::Host;
 pub use random::Random;
 pub use strangers::Stranger;

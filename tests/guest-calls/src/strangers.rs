@@ -2,7 +2,7 @@
 
 use portcullis_guest::{Call, Registers};
 
-use crate::board::{DATA, IPA, RAM_BYTES, SPACES, VA, tables};
+use crate::board::{DATA, IPA, LIST, RAM_BYTES, SPACES, VA, tables};
 use crate::random::Random;
 
 /// A key as registers have it.
@@ -15,6 +15,10 @@ pub struct Stranger {
     spaces: Vec<Words>,
     handles: Vec<Words>,
     faults: Vec<Words>,
+    /// The PASID of each space that it was given, newest last.
+    pasids: Vec<(Words, u64)>,
+    /// Those of which something was bound.
+    bound: Vec<u64>,
 }
 
 /// How many of each it keeps: some that are, and many that were.
@@ -28,12 +32,24 @@ impl Stranger {
             spaces: Vec::new(),
             handles: Vec::new(),
             faults: Vec::new(),
+            pasids: Vec::new(),
+            bound: Vec::new(),
         }
     }
 
     /// Its numbers.
     pub const fn random(&mut self) -> &mut Random {
         &mut self.random
+    }
+
+    /// A PASID by which a device may reach something, or may have.
+    pub fn pasid(&mut self) -> u32 {
+        let newest = self.bound.len().saturating_sub(8);
+        let known = self.random.one_of(&self.bound[newest..]);
+        match self.random.below(4) {
+            0 => self.random.below(1 << 20) as u32,
+            _ => known.unwrap_or(0) as u32,
+        }
     }
 
     /// It hears of what another one has.
@@ -90,9 +106,19 @@ impl Stranger {
         if answer[0] != 0 {
             return;
         }
+        let key = [answer[1], answer[2]];
         let (what, words) = match call[0] as u32 {
-            it if it == Call::SpaceCreate.function() => (&mut self.spaces, [answer[1], answer[2]]),
-            it if it == Call::Bind.function() => (&mut self.handles, [answer[1], answer[2]]),
+            it if it == Call::SpaceCreate.function() => {
+                self.pasids.push((key, answer[3]));
+                (&mut self.spaces, key)
+            }
+            it if it == Call::Bind.function() => {
+                let space = [call[1], call[2]];
+                let mut spaces = self.pasids.iter();
+                self.bound
+                    .extend(spaces.find_map(|(it, pasid)| (*it == space).then_some(*pasid)));
+                (&mut self.handles, key)
+            }
             it if it == Call::FaultNext.function() && answer[2] & 1 != 0 => {
                 (&mut self.faults, [answer[8], answer[9]])
             }
@@ -248,8 +274,11 @@ impl Stranger {
             Call::Stats => vec![self.random.below(13)],
             Call::InvalidateList => {
                 let [place, generation] = self.key(|it| &it.spaces);
-                // Tables and data are as good a list as any.
-                let at = IPA + (self.random.below(RAM_BYTES) & !7);
+                let at = match self.random.below(4) {
+                    // Tables and data are as good a list as any.
+                    0 => IPA + (self.random.below(RAM_BYTES) & !7),
+                    _ => LIST,
+                };
                 vec![place, generation, at, self.random.below(66)]
             }
         }

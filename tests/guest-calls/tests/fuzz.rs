@@ -3,6 +3,7 @@
 //! 100,000 calls in the ordinary run. `PORTCULLIS_CALLS` says how many it is to be, say `10000000`;
 //! `PORTCULLIS_SEED` with which seeds to begin.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -87,10 +88,9 @@ fn held(counts: &Counts) -> [u32; 3] {
     [counts.bindings, counts.handles, counts.devices]
 }
 
-/// A device of somebody does something.
-fn fire(board: &Board<'_>, random: &mut Random) {
-    let guest = &board.guests[random.below(GUESTS as u64) as usize];
-    let device = &guest.models[random.below(2) as usize];
+/// A device of a guest does something, with a PASID or without.
+fn fire(board: &Board<'_>, guest: usize, pasid: u32, random: &mut Random) {
+    let device = &board.guests[guest].models[random.below(2) as usize];
     let controls = [
         0,
         frame::control::ENABLE,
@@ -99,9 +99,9 @@ fn fire(board: &Board<'_>, random: &mut Random) {
         frame::control::ENABLE | frame::control::ATS | frame::control::EAGER,
     ];
     device.write32(frame::CONTROL, random.one_of(&controls).unwrap_or(0));
-    let pasid = match random.below(3) {
+    let pasid = match random.below(4) {
         0 => 0,
-        _ => random.below(24) as u32 | 1 << 31,
+        _ => pasid | 1 << 31,
     };
     let flags = [
         0,
@@ -129,8 +129,11 @@ fn owner<'a>(board: &'a Board<'_>, stream: u32) -> &'a Guest {
     &board.guests[((stream - 0x10) / 0x20) as usize]
 }
 
+/// How often each call was answered in each way, by function and `x0`.
+type Answers = BTreeMap<(u32, i64), u64>;
+
 /// Two CPUs of two guests take turns.
-fn take_turns(board: &Board<'_>, seed: u64, calls: u64) {
+fn take_turns(board: &Board<'_>, seed: u64, calls: u64, answers: &mut Answers) {
     let mut strangers: Vec<_> = (0..GUESTS as u64)
         .map(|n| Stranger::new(seed << 8 | n))
         .collect();
@@ -148,16 +151,20 @@ fn take_turns(board: &Board<'_>, seed: u64, calls: u64) {
         let vcpu = random.below(2) as u32;
         Vcpu { board, guest, vcpu }.call(&mut answer);
         judge(&asked, &answer);
+        let x0 = answer[0].cast_signed();
+        *answers.entry((asked[0] as u32, x0)).or_default() += 1;
         strangers[guest].learn(&asked, &answer);
         for (n, before) in before.iter().enumerate() {
             let after = board.iommu.counts(board.guests[n].id).expect("it runs");
-            let is_refused = answer[0].cast_signed() < 0 && answer[0].cast_signed() > -64;
+            let is_refused = x0 < 0 && x0 > -64;
             if n != guest || is_refused {
                 assert_eq!(held(before), held(&after), "{asked:x?}: {answer:x?}");
             }
         }
         if random.once_in(4) {
-            fire(board, &mut random);
+            let guest = random.below(GUESTS as u64) as usize;
+            let pasid = strangers[guest].pasid();
+            fire(board, guest, pasid, &mut random);
         }
         if random.once_in(8) {
             board.pass(random.below(300));
@@ -181,12 +188,23 @@ fn judge_model(board: &Board<'_>) {
 fn random_calls_of_one_cpu_at_a_time_break_nothing() {
     let calls = setting("PORTCULLIS_CALLS", ORDINARY);
     let first = setting("PORTCULLIS_SEED", 0);
+    let mut answers = Answers::new();
     for round in 0..calls.div_ceil(ROUND) {
         let seed = first + round;
         println!("seed {seed}, {:?}", mode(seed));
         let calls = ROUND.min(calls - round * ROUND);
-        on_board(mode(seed), |board| take_turns(board, seed, calls));
+        on_board(mode(seed), |board| {
+            take_turns(board, seed, calls, &mut answers);
+        });
     }
+    for (call, name) in Call::ALL {
+        let done = answers.get(&(call.function(), 0)).copied().unwrap_or(0);
+        println!("{name}: {done} done");
+        assert!(done > calls / 5_000, "{name} was done {done} times");
+    }
+    let codes: BTreeSet<_> = answers.keys().map(|(_, x0)| *x0).collect();
+    println!("{codes:?}");
+    assert!(codes.len() > 25, "{codes:?}");
 }
 
 #[test]
@@ -224,11 +242,13 @@ fn all_at_once(board: &Board<'_>, seed: u64) {
                 })
             })
             .collect();
-        let is_over = &is_over;
+        let (is_over, knowledge) = (&is_over, &knowledge);
         scope.spawn(move || {
             let mut random = Random::new(!seed);
             while !is_over.load(Ordering::Relaxed) {
-                fire(board, &mut random);
+                let guest = random.below(GUESTS as u64) as usize;
+                let pasid = knowledge[guest].lock().expect("nobody panicked").pasid();
+                fire(board, guest, pasid, &mut random);
                 board.pass(random.below(50));
                 board.iommu.service(random.below(64) as u32);
                 judge_landings(board);

@@ -329,6 +329,7 @@ impl Core {
         self.faults.sync_skip = self.faults.sync_skip.saturating_sub(1);
         let synced = std::mem::take(&mut self.commands.unsynced);
         self.entries_synced(&synced);
+        self.flushes_synced(&synced);
         self.settle_caches(&synced);
         match signal {
             Signal::None => {}
