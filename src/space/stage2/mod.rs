@@ -373,7 +373,8 @@ impl<'p, P: Platform> Stage2<'p, P> {
         gathered: &mut Gathered,
         chain: &mut Chain<'p, P>,
     ) -> Result<(), Stage2Error> {
-        if !change::clear_in_one_table(&mut self.tree, range, gathered, chain) {
+        let hints = self.hints();
+        if !change::clear_in_one_table(&mut self.tree, range, hints, gathered, chain) {
             self.cut(range, Purpose::Removal, gathered)?;
             change::clear(&mut self.tree, range, gathered, chain);
         }
@@ -449,6 +450,9 @@ impl<'p, P: Platform> Stage2<'p, P> {
         permissions: Permissions,
         gathered: &mut Gathered,
     ) -> Result<(), Stage2Error> {
+        if change::protect_in_one_table(&mut self.tree, range, permissions, gathered) {
+            return Ok(());
+        }
         change::expect_mapped(self.tree.root(), range)?;
         self.cut(range, Purpose::Permissions, gathered)?;
         change::protect(&mut self.tree, range, permissions, gathered);
