@@ -7,6 +7,7 @@
 //!
 //! ```text
 //! main, image ──► all            the image alone
+//!          guest ──► pci, discover, space, smmu, hw, spec
 //!          check ──► pci, discover, space, smmu, hw, spec
 //!          arch ───► hw          this CPU at EL2: the image's platform
 //!                    space ──► smmu ──► hw ──► spec ──► addr, id
@@ -20,6 +21,7 @@
 //! | [`smmu`] | one SMMU | effects: publish, retract, invalidate, sync |
 //! | [`space`] | guests' memory | the user's: map, unmap, bind, release |
 //! | `discover`, `pci` | what firmware and devices say | facts, or a refusal |
+//! | `guest` | what EL2 does for guests at EL1 | calls, refused by name |
 //! | `check` | whether this machine does what all this relies upon | one line a check |
 //!
 //! The library for other hypervisors is [`addr`], [`id`], [`spec`], [`hw`], [`smmu`] and [`space`],
@@ -58,6 +60,8 @@ pub mod arch;
 pub mod check;
 #[cfg(feature = "discover")]
 pub mod discover;
+#[cfg(feature = "discover")]
+pub mod guest;
 pub mod hw;
 pub mod id;
 #[cfg(feature = "discover")]

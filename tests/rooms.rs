@@ -12,6 +12,12 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("arch", &["hw", "addr"]),
     ("pci", &["discover", "hw", "addr", "id"]),
     (
+        "guest",
+        &[
+            "pci", "discover", "space", "smmu", "hw", "spec", "addr", "id",
+        ],
+    ),
+    (
         "check",
         &[
             "pci", "discover", "space", "smmu", "hw", "spec", "addr", "id",

@@ -234,7 +234,13 @@ impl<'p, P: Platform> Smmu<'p, P> {
             Unpublished::Silent => CR2::PTM::SET,
             Unpublished::Recorded => CR2::PTM::SET + CR2::RECINVSID::SET,
         };
-        self.io.write32(offset::CR2, cr2.value);
+        // A device with ATS that still uses a number which drains is heard of by this alone.
+        let ats = if self.features.records_ats_errors {
+            CR2::REC_CFG_ATS::SET.value
+        } else {
+            0
+        };
+        self.io.write32(offset::CR2, cr2.value | ats);
         let base = self.streams.base().as_u64() | STRTAB_BASE::RA::SET.value;
         self.io.write64(offset::STRTAB_BASE, base);
         let size = STRTAB_BASE_CFG::LOG2SIZE.val(u32::from(sizes.log2_streams));

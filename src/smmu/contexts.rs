@@ -256,6 +256,15 @@ impl<'p, P: Platform> Smmu<'p, P> {
         }
     }
 
+    /// Whether no stream leads to the contexts, or may; so that [`dismantle`](Self::dismantle) would
+    /// not refuse them.
+    pub(crate) fn is_clear_of(&self, contexts: &Contexts<'p, P>) -> bool {
+        let root = contexts.lock().root().ipa();
+        let at = (contexts.vmid, root);
+        let is_clear = |&stream: &StreamId| self.streams.is_clear_of(&self.io, stream, at);
+        contexts.smmu == self.streams.base() && contexts.streams().iter().all(is_clear)
+    }
+
     /// Ends the contexts of a device whose streams do not lead to them any more.
     ///
     /// What comes out goes to the window, leaf by leaf and at last the root.
@@ -263,15 +272,14 @@ impl<'p, P: Platform> Smmu<'p, P> {
     /// # Errors
     ///
     /// The contexts, if one of the device's streams may still lead to them: it was not retracted,
-    /// or is changing or lost; or if they are of another SMMU.
+    /// or is changing or lost; or if they are of another SMMU. A stream that is another VM's now
+    /// does not stand in the way, wherever that VM sees its contexts.
     #[expect(
         clippy::result_large_err,
         reason = "what is refused comes back, and there is no heap to put it on"
     )]
     pub fn dismantle(&self, contexts: Contexts<'p, P>) -> Result<Detached<'p, P>, Contexts<'p, P>> {
-        let root = contexts.lock().root().ipa();
-        let is_clear = |&stream: &StreamId| self.streams.is_clear_of(&self.io, stream, root);
-        if contexts.smmu == self.streams.base() && contexts.streams().iter().all(is_clear) {
+        if self.is_clear_of(&contexts) {
             Ok(Detached {
                 table: contexts.table.into_inner(),
                 next: 0,

@@ -302,6 +302,7 @@ mod tests {
             says_coherent: true,
             has_ats: false,
             has_split_ats: false,
+            records_ats_errors: false,
             has_pri: false,
             has_el2: false,
             has_two_level_streams: true,

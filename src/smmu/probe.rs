@@ -78,6 +78,10 @@ pub struct Features {
     pub has_ats: bool,
     /// ATS with split stages (IDR0.NS1ATS is 0).
     pub has_split_ats: bool,
+    /// It can record what is wrong with the configuration that a translation request meets
+    /// (IDR0.ATSRECERR); where it cannot, a device with ATS that uses a number which is nobody's is
+    /// refused and not heard of.
+    pub records_ats_errors: bool,
     /// PRI (IDR0.PRI).
     pub has_pri: bool,
     /// EL2 streams and commands (IDR0.HYP).
@@ -151,6 +155,7 @@ pub fn probe<R: Registers>(registers: &R, firmware: Firmware) -> Result<Features
         says_coherent: idr0.is_set(IDR0::COHACC),
         has_ats: idr0.is_set(IDR0::ATS),
         has_split_ats: idr0.is_set(IDR0::ATS) && !idr0.is_set(IDR0::NS1ATS),
+        records_ats_errors: idr0.is_set(IDR0::ATS) && idr0.is_set(IDR0::ATSRECERR),
         has_pri: idr0.is_set(IDR0::PRI),
         has_el2: idr0.is_set(IDR0::HYP),
         has_two_level_streams: idr0.matches_all(IDR0::ST_LEVEL::TwoLevel),

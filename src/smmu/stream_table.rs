@@ -19,7 +19,7 @@ use super::error::StreamError;
 use super::io::Io;
 use crate::addr::{Ipa, Pa};
 use crate::hw::{Barrier, Frames, Guard, Lock, Platform};
-use crate::id::StreamId;
+use crate::id::{StreamId, Vmid};
 use crate::spec::command::{CfgiScope, Command};
 use crate::spec::l1std::L1Std;
 use crate::spec::ste::{Ats, Mark, Ste};
@@ -140,17 +140,20 @@ impl StreamTable {
             .is_some_and(|words| read(io, words).is_open())
     }
 
-    /// Whether `stream`'s entry is settled and does not lead to CDs at `table`.
+    /// Whether `stream`'s entry does not lead to CDs that this VM sees at `table`: it is settled and
+    /// does not, or is another VM's by now, which may see others at the same address.
     pub(super) fn is_clear_of<P: Platform>(
         &self,
         io: &Io<'_, P>,
         stream: StreamId,
-        table: Ipa,
+        (vmid, table): (Vmid, Ipa),
     ) -> bool {
         let arrays = self.arrays.lock(io.platform());
         self.entry(io, &arrays, stream).is_none_or(|words| {
             let ste = read(io, words);
-            ste.mark() == Mark::Settled && ste.cd_table() != Some(table)
+            // It changed hands after it was retracted, and that was confirmed.
+            let is_anothers = ste.is_open() && ste.vmid() != vmid;
+            is_anothers || ste.mark() == Mark::Settled && ste.cd_table() != Some(table)
         })
     }
 

@@ -9,7 +9,7 @@
 //! Every stream aborts first; then its guest's translations go; then memory and numbers come back.
 
 use super::books::Books;
-use super::error::SpaceError;
+use super::error::{Fence, SpaceError};
 use super::guest::GuestLife;
 use super::ids::{DeviceId, GuestId, SmmuSet};
 use super::iommu::Iommu;
@@ -49,17 +49,25 @@ impl<'p, P: Platform> Iommu<'p, P> {
         self.books().forget_stalls(guest);
         match outcome {
             Ok(()) => {
+                if let Some(error) = self.books().unproven(guest) {
+                    // Of before: what was lost then is given back on proof, and on nothing else.
+                    self.books().guest(guest)?.life = GuestLife::Lost;
+                    return Err(error);
+                }
                 self.bury(guest);
                 drop(visit);
                 Ok(())
             }
             Err(Unstopped { error, unconfirmed }) => {
                 let mut books = self.books();
+                let recoveries = books.recoveries;
                 let record = books.guest(guest)?;
                 record.life = GuestLife::Lost;
-                record.unproven.absorb(unconfirmed);
-                let recoveries = books.recoveries;
-                books.guest(guest)?.lost_at = recoveries;
+                if !unconfirmed.is_empty() {
+                    record.unproven.absorb(unconfirmed);
+                    record.lost_at = recoveries;
+                    record.lost_by = Some(error);
+                }
                 Err(error)
             }
         }
@@ -77,9 +85,9 @@ impl<'p, P: Platform> Iommu<'p, P> {
         while let Some(device) = books.guest(guest).ok().and_then(|it| it.devices.first()) {
             books.take_from_guest(DeviceId::of(device));
         }
-        while let Some(leftover) = books.pop_leftover(guest) {
-            if let Ok(contexts) = leftover.contexts.try_into_inner()
-                && let Ok(smmu) = self.smmu(leftover.smmu)
+        while let Ok(Some(leftover)) = books.guest(guest).map(|it| it.leftovers.pop()) {
+            if let Ok((id, contexts)) = leftover.try_into_inner()
+                && let Ok(smmu) = self.smmu(id)
                 && let Ok(detached) = smmu.dismantle(contexts)
             {
                 let mut memory = memory.lock(self.platform());
@@ -110,20 +118,22 @@ impl<'p, P: Platform> Iommu<'p, P> {
     ///
     /// # Errors
     ///
-    /// [`NoSuchDevice`](SpaceError::NoSuchDevice), [`NoFrames`](SpaceError::NoFrames),
-    /// [`Busy`](SpaceError::Busy).
+    /// [`NoSuchDevice`](SpaceError::NoSuchDevice), [`Busy`](SpaceError::Busy).
     /// [`NotConfirmed`](SpaceError::NotConfirmed): it is fenced and stays in the books.
     pub fn remove_device(&self, device: DeviceId) -> Result<(), SpaceError> {
         let guest = self.books().device(device)?.guest;
         if let Some(guest) = guest {
-            let (smmus, _visit) = self.alone(guest, |books| {
-                books.leftovers.reserve()?;
+            let (smmus, visit) = self.alone(guest, |books| {
                 let record = books.device(device)?;
                 // Nobody asks it to forget.
                 record.ats_now = Ats::Off;
                 Ok(record.smmus())
             })?;
             self.end_device(device, smmus)?;
+            // What it cached went with it.
+            self.books().forgive_caches_of(device, self.now_us());
+            drop(visit);
+            self.bury_if_proven(guest);
         }
         let mut books = self.books();
         if books.device(device)?.bindings.is_empty() {
@@ -135,6 +145,8 @@ impl<'p, P: Platform> Iommu<'p, P> {
     }
 
     /// Stops a device of a guest that the caller has to itself, ends its bindings and detaches it.
+    ///
+    /// If it kept translations it is stopped, and its bindings have ended, but it stays attached.
     pub(super) fn end_device(&self, device: DeviceId, smmus: SmmuSet) -> Result<(), SpaceError> {
         let outcome = self.stop(smmus, [device].into_iter(), None);
         let now_us = self.now_us();
@@ -146,10 +158,10 @@ impl<'p, P: Platform> Iommu<'p, P> {
                 Ok(())
             }
             Err(Unstopped { error, unconfirmed }) if unconfirmed.is_empty() => {
-                // It aborts, but kept translations: its numbers wait for its reset.
+                // It aborts, but kept translations: its numbers wait for its reset, and so does all
+                // that they lead to, for which it stays the guest's.
                 books.each_binding_of(device, |books, key| books.keep_caches(key));
                 books.end_bindings_of(device, now_us);
-                books.take_from_guest(device);
                 Err(error)
             }
             Err(Unstopped { error, unconfirmed }) => {
@@ -165,15 +177,16 @@ impl<'p, P: Platform> Iommu<'p, P> {
 
     /// Releases all spaces of a guest that starts over, and drops all of its handles.
     ///
-    /// As if one by one, in a constant number of SYNCs on each SMMU: 3, with ATS 4. The new kernel
-    /// starts from nothing; its devices stay attached, save those of whole streams, which abort.
+    /// As if one by one, in a constant number of SYNCs on each SMMU: 3, with ATS 4; with devices of
+    /// whole streams 1 more, with ATS 2. The new kernel starts from nothing; its devices stay
+    /// attached, save those of whole streams, which abort.
     ///
     /// # Errors
     ///
     /// [`NoSuchGuest`](SpaceError::NoSuchGuest), [`GuestEnding`](SpaceError::GuestEnding),
     /// [`Busy`](SpaceError::Busy). [`NotConfirmed`](SpaceError::NotConfirmed),
     /// [`CachesKept`](SpaceError::CachesKept): all spaces are released and all handles dropped; what
-    /// was involved is lost and fenced.
+    /// was involved is lost and fenced, and stays attached until it is [restored](Self::restore).
     pub fn release_all(&self, guest: GuestId) -> Result<(), SpaceError> {
         let (_, _visit) = self.alone(guest, |books| {
             books.running(guest)?;
@@ -184,6 +197,20 @@ impl<'p, P: Platform> Iommu<'p, P> {
 }
 
 impl<P: Platform> Books<'_, P> {
+    /// What of a guest was lost and is not proven yet, save by its end.
+    fn unproven(&self, guest: GuestId) -> Option<SpaceError> {
+        let record = self.guests.get(guest.key())?;
+        let mut devices = record.devices.iter(&self.devices);
+        match devices.find(|(_, device)| device.kept_caches) {
+            Some((device, _)) => Some(SpaceError::CachesKept {
+                device: DeviceId::of(device),
+                fence: Fence::Stream,
+            }),
+            None if record.unproven.is_empty() => None,
+            None => record.lost_by,
+        }
+    }
+
     /// Forgets all spaces, bindings and handles of a guest of which nothing is in hardware.
     pub(super) fn drop_spaces_of(&mut self, guest: GuestId) {
         while let Some(key) = self

@@ -8,26 +8,61 @@
 //! If even that is not acknowledged, every port behind the SMMU is closed, and what cannot be is
 //! said loudly ([`Fence::Failed`]).
 
-use super::error::Fence;
+use super::error::{Fence, SpaceError};
 use super::ids::{DeviceId, SmmuId, SmmuSet};
 use super::iommu::Iommu;
 use crate::hw::Platform;
+use crate::smmu::{NotStopped, StreamError};
 
 impl<P: Platform> Iommu<'_, P> {
-    /// Stops devices of which their SMMU did not confirm something.
+    /// Stops devices of which their SMMU did not confirm something: each is fenced, until it was
+    /// reset, whether its port could be closed or the SMMU was stopped.
     pub(super) fn fence_devices(
         &self,
         smmu: SmmuId,
-        devices: impl Iterator<Item = DeviceId>,
+        devices: impl Iterator<Item = DeviceId> + Clone,
     ) -> Fence {
         let mut fence = Fence::NotNeeded;
+        let mut are_all_closed = true;
+        for device in devices.clone() {
+            // All of them, also where the SMMU is down already: it will be recovered, and what a
+            // device cached meanwhile is not the SMMU's to prove.
+            are_all_closed &= self.close_port(device);
+            fence = Fence::Port;
+        }
+        if are_all_closed {
+            return fence;
+        }
+        let fence = self.stop_smmu(smmu);
         for device in devices {
-            if !self.close_port(device) {
-                return self.stop_smmu(smmu);
-            }
-            fence = fence.and(Fence::Port);
+            self.close_streams(smmu, device, fence);
         }
         fence
+    }
+
+    /// Has the entries of a fenced device abort that has no port, behind an SMMU that was stopped:
+    /// or its recovery would let the device through again.
+    fn close_streams(&self, smmu: SmmuId, device: DeviceId, fence: Fence) {
+        let is_open = self
+            .books()
+            .device(device)
+            .is_ok_and(|it| !it.is_port_fenced);
+        let Ok(driven) = self.smmu(smmu) else { return };
+        if !is_open {
+            return;
+        }
+        let stopping = self.stopping(smmu, [device].into_iter());
+        // Another CPU that changes them now is told the same as is said here.
+        if let Ok(pending) = driven.begin_stop(stopping, None)
+            && let Err(
+                NotStopped::Streams(error)
+                | NotStopped::Translations(error)
+                | NotStopped::DeviceCaches(error),
+            ) = pending.finish()
+        {
+            let error = SpaceError::NotConfirmed { smmu, error, fence };
+            self.books().lose_streams_of(device, smmu, error);
+        }
     }
 
     /// Stops a device that does not obey, behind an SMMU that does.
@@ -35,15 +70,18 @@ impl<P: Platform> Iommu<'_, P> {
         if self.close_port(device) {
             return Fence::Port;
         }
-        let aborts = self.smmu(smmu).is_ok_and(|driven| {
-            self.streams_of(device)
-                .is_ok_and(|(streams, _)| driven.retract(streams.as_slice()).is_ok())
-        });
-        // Translated traffic too: CR0.ATSCHK has it checked against the entry (§3.9.2).
-        if aborts {
-            Fence::Stream
-        } else {
-            self.stop_smmu(smmu)
+        let (Ok(driven), Ok((streams, _))) = (self.smmu(smmu), self.streams_of(device)) else {
+            return self.stop_smmu(smmu);
+        };
+        match driven.retract(streams.as_slice()) {
+            // Translated traffic too: CR0.ATSCHK has it checked against the entry (§3.9.2).
+            Ok(()) | Err(StreamError::NotInUse { .. }) => Fence::Stream,
+            Err(error) => {
+                let fence = self.stop_smmu(smmu);
+                let error = SpaceError::of_stream(smmu, error, fence);
+                self.books().lose_streams_of(device, smmu, error);
+                fence
+            }
         }
     }
 

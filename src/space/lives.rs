@@ -10,12 +10,13 @@
 //! What hardware does not confirm keeps its number: a binding is `Lost`, a space has `unproven`
 //! SMMUs or devices that `kept_caches`; nothing that has any of these moves on.
 
-use super::attach::SharedContexts;
 use super::books::{
     Binding, BindingState, Books, NewSpace, OfDevice, OfGuest, OfSpace, SpaceState,
 };
+use super::device::Reach;
 use super::error::{Quantity, SpaceError};
 use super::ids::{DeviceId, GuestId, Handle, SmmuId, SmmuSet, SpaceId};
+use super::leftovers::SharedContexts;
 use super::list::Linked;
 use super::numbers::Ask;
 use super::settings::{By, SpaceConfig};
@@ -23,6 +24,7 @@ use crate::hw::{Key, Platform};
 use crate::id::{Asid, Pasid};
 use crate::smmu::Flush;
 use crate::spec::stage1::Stage1Walk;
+use crate::spec::ste::Ats;
 
 impl<'p, P: Platform> Books<'p, P> {
     /// Gives a new space its numbers; takes none if there is not both.
@@ -126,6 +128,11 @@ impl<'p, P: Platform> Books<'p, P> {
         binding.state = BindingState::Lost;
         let (space, device) = (binding.space, binding.device);
         self.lose_space(space, smmu);
+        let record = self.devices.get(device.key());
+        if record.is_some_and(|it| it.ats_now != Ats::Off) {
+            // Nobody told the device, or nobody knows what it was told.
+            self.keep_caches(key);
+        }
         Some(device)
     }
 
@@ -175,19 +182,18 @@ impl<'p, P: Platform> Books<'p, P> {
         }
     }
 
-    /// Ends every binding of a device whose streams abort, confirmed; handles stay, to be dropped.
+    /// Ends every binding of a device whose streams abort, confirmed: no CD of theirs is looked at
+    /// any more, lost or not (CMD_CFGI_STE takes what is cached of them, §4.3.1). Handles stay, to be
+    /// dropped; so do bindings of which the device kept translations.
     pub(super) fn end_bindings_of(&mut self, device: DeviceId, now_us: u64) {
         self.each_binding_of(device, |books, key| {
             let Some(binding) = books.bindings.get_mut(key) else {
                 return;
             };
-            let (space, handles) = (binding.space, binding.handles.count());
-            let is_kept = binding.kept_caches || binding.state == BindingState::Lost;
-            if !is_kept {
-                binding.state = BindingState::Ended;
-                if handles == 0 {
-                    books.remove_binding(key);
-                }
+            binding.state = BindingState::Ended;
+            let space = binding.space;
+            if binding.handles.is_empty() && !binding.kept_caches {
+                books.remove_binding(key);
             }
             books.settle_space(space, now_us);
         });
@@ -245,7 +251,8 @@ impl<'p, P: Platform> Books<'p, P> {
         self.settle_space(space, now_us);
     }
 
-    /// Marks all of a guest's spaces as being released: what must be flushed for them, and where.
+    /// Marks all of a guest's spaces as being released: what must be flushed for them, and where. That
+    /// is wherever a tag is live, or a binding stands, be it of a space that was released before.
     pub(super) fn begin_release_all(
         &mut self,
         guest: GuestId,
@@ -253,7 +260,17 @@ impl<'p, P: Platform> Books<'p, P> {
         let record = self.guest(guest)?;
         let flush = Flush::Vmid(record.vmid);
         let mut live_on = SmmuSet::EMPTY;
-        let mut next = record.spaces.first();
+        let mut device = record.devices.first();
+        while let Some(key) = device {
+            let Some(device_record) = self.devices.get(key) else {
+                break;
+            };
+            device = Linked::<OfGuest>::next(device_record);
+            if !device_record.bindings.is_empty() || device_record.reach == Reach::Whole {
+                live_on.absorb(device_record.smmus());
+            }
+        }
+        let mut next = self.guest(guest)?.spaces.first();
         while let Some(key) = next {
             let Some(space) = self.spaces.get_mut(key) else {
                 break;

@@ -9,6 +9,7 @@ use super::iommu::Iommu;
 use super::settings::By;
 use crate::hw::{Key, Platform};
 use crate::smmu::{Context, Proof};
+use crate::spec::cd::CdState;
 
 impl<'p, P: Platform> Iommu<'p, P> {
     /// Brings an SMMU back that did not confirm something, or was stopped.
@@ -40,7 +41,8 @@ impl<'p, P: Platform> Iommu<'p, P> {
         self.books().down.remove(id);
         self.reclaim_bindings(id, &proof);
         let now_us = self.now_us();
-        for slot in 0..self.books().spaces.slots() {
+        let slots = self.books().spaces.slots();
+        for slot in 0..slots {
             let mut books = self.books();
             if let Some(key) = books.spaces.key_at(slot) {
                 books.prove_space(SpaceId::of(key), id, begun, now_us);
@@ -55,6 +57,9 @@ impl<'p, P: Platform> Iommu<'p, P> {
                 };
                 if record.lost_at < begun {
                     record.unproven.remove(id);
+                }
+                if record.unproven.is_empty() {
+                    record.lost_range = None;
                 }
                 record.life == GuestLife::Lost
             };
@@ -79,13 +84,17 @@ impl<'p, P: Platform> Iommu<'p, P> {
     /// CDs that were lost are not valid in memory, and the SMMU has nothing of them: they are free.
     fn reclaim_bindings(&self, id: SmmuId, proof: &Proof) {
         let Ok(smmu) = self.smmu(id) else { return };
-        for slot in 0..self.books().bindings.slots() {
-            let Some((key, contexts, context)) = self.books().lost_binding(slot, id) else {
+        let slots = self.books().bindings.slots();
+        for slot in 0..slots {
+            let found = self.books().lost_binding(slot, id);
+            let Some((key, contexts, context)) = found else {
                 continue;
             };
             let is_free = match (contexts, context) {
                 (Some(contexts), Context::Substream(_)) => {
+                    // It is free already if its device's streams were lost and not the CD itself.
                     smmu.reclaim_context(&contexts, context, proof).is_ok()
+                        || contexts.state_of(context) == Some(CdState::Free)
                 }
                 // Its streams were lost with it, and are free.
                 (_, Context::WholeStream) | (None, _) => true,
@@ -106,7 +115,7 @@ impl<'p, P: Platform> Books<'p, P> {
         smmu: SmmuId,
     ) -> Option<(
         Key<Binding>,
-        Option<super::attach::SharedContexts<'p, P>>,
+        Option<super::leftovers::SharedContexts<'p, P>>,
         Context,
     )> {
         let key = self.bindings.key_at(slot)?;

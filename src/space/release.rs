@@ -25,7 +25,7 @@
 //!
 //! What holders do does not matter: a handle reserves the number and nothing else.
 
-use super::device::Reach;
+use super::device::{Device, Reach};
 use super::error::{Fence, SpaceError};
 use super::ids::{DeviceId, GuestId, MAX_SMMUS, SmmuId, SmmuSet, SpaceId};
 use super::iommu::{Iommu, Visit};
@@ -196,6 +196,10 @@ impl<'p, P: Platform> Iommu<'p, P> {
                 books.lose_space(space, id);
             }
         }
+        for cd in self.cds(spaces, id).filter(|cd| cd.has_ats) {
+            // Devices are told last: nobody knows whether they were.
+            self.books().keep_caches(cd.binding);
+        }
         // Where no CD leads to the tag, what is cached under it serves nobody.
         self.fence_devices(id, self.cds(spaces, id).map(|cd| cd.device))
     }
@@ -220,19 +224,7 @@ impl<'p, P: Platform> Iommu<'p, P> {
                 }));
             }
         }
-        let whole = self.devices_of_guest(guest).filter(|device| {
-            let mut books = self.books();
-            books
-                .device(*device)
-                .is_ok_and(|it| it.reach == Reach::Whole)
-        });
-        if let Err(unstopped) = self.stop(live_on, whole.clone(), None) {
-            outcome = outcome.and(Err(unstopped.error));
-        }
-        // From the end, so that who leaves is not looked for again.
-        while let Some(device) = whole.clone().last() {
-            self.books().take_from_guest(device);
-        }
+        outcome = outcome.and(self.end_whole_streams(guest, live_on));
         for (id, smmu) in self.each(live_on) {
             let taken = self.take_events(id, smmu.events_at_most());
             self.heed(id, &taken);
@@ -240,6 +232,30 @@ impl<'p, P: Platform> Iommu<'p, P> {
         self.abort_stalls_of_guest(guest);
         self.books().end_release_all(guest, self.now_us());
         outcome
+    }
+
+    /// Ends what is bound by whole streams, of a guest that the caller has to itself: they abort, and
+    /// their devices are detached, save those that could not be stopped or kept what they cached.
+    fn end_whole_streams(&self, guest: GuestId, smmus: SmmuSet) -> Result<(), SpaceError> {
+        let is = |device: &DeviceId, want: fn(&Device<'p, P>) -> bool| {
+            let mut books = self.books();
+            books.device(*device).is_ok_and(|it| want(it))
+        };
+        let whole = self
+            .devices_of_guest(guest)
+            .filter(|device| is(device, |it| it.reach == Reach::Whole));
+        let outcome = self.stop(smmus, whole.clone(), None);
+        if let Err(unstopped) = &outcome {
+            for device in whole.clone() {
+                self.books().keep_unstopped(unstopped, device);
+            }
+        }
+        // From the end, so that who leaves is not looked for again.
+        let obeyed = whole.filter(|device| is(device, |it| !it.is_fenced));
+        while let Some(device) = obeyed.clone().last() {
+            self.books().take_from_guest(device);
+        }
+        outcome.map_err(|unstopped| unstopped.error)
     }
 
     /// Takes what the SMMUs had recorded of a space by the time its release was confirmed, and

@@ -44,6 +44,7 @@ register_bitfields! [u32,
         COHACC OFFSET(4) NUMBITS(1) [], BTM OFFSET(5) NUMBITS(1) [],
         HTTU OFFSET(6) NUMBITS(2) [],
         HYP OFFSET(9) NUMBITS(1) [], ATS OFFSET(10) NUMBITS(1) [], NS1ATS OFFSET(11) NUMBITS(1) [], ASID16 OFFSET(12) NUMBITS(1) [], MSI OFFSET(13) NUMBITS(1) [], SEV OFFSET(14) NUMBITS(1) [], PRI OFFSET(16) NUMBITS(1) [], VMID16 OFFSET(18) NUMBITS(1) [], CD2L OFFSET(19) NUMBITS(1) [],
+        ATSRECERR OFFSET(23) NUMBITS(1) [],
         TTENDIAN OFFSET(21) NUMBITS(2) [Both = 0, Little = 2, Big = 3],
         STALL_MODEL OFFSET(24) NUMBITS(2) [Both = 0, Terminate = 1, Forced = 2],
         TERM_MODEL OFFSET(26) NUMBITS(1) [],
@@ -84,7 +85,7 @@ register_bitfields! [u32,
         TABLE_OC OFFSET(8) NUMBITS(2) [WriteBack = 1],
         TABLE_SH OFFSET(10) NUMBITS(2) [InnerShareable = 3]
     ],
-    pub(crate) CR2 [ E2H OFFSET(0) NUMBITS(1) [], RECINVSID OFFSET(1) NUMBITS(1) [], PTM OFFSET(2) NUMBITS(1) [] ],
+    pub(crate) CR2 [ E2H OFFSET(0) NUMBITS(1) [], RECINVSID OFFSET(1) NUMBITS(1) [], PTM OFFSET(2) NUMBITS(1) [], REC_CFG_ATS OFFSET(3) NUMBITS(1) [] ],
     pub(crate) GBPA [ ABORT OFFSET(20) NUMBITS(1) [], UPDATE OFFSET(31) NUMBITS(1) [] ],
     pub(crate) GERROR [
         CMDQ_ERR OFFSET(0) NUMBITS(1) [], EVENTQ_ABT_ERR OFFSET(2) NUMBITS(1) [], PRIQ_ABT_ERR OFFSET(3) NUMBITS(1) [], MSI_CMDQ_ABT_ERR OFFSET(4) NUMBITS(1) [], MSI_EVENTQ_ABT_ERR OFFSET(5) NUMBITS(1) [],
@@ -158,6 +159,8 @@ mod tests {
             0b1101
         );
         assert_eq!((CR2::RECINVSID::SET + CR2::PTM::SET).value, 0b110);
+        assert_eq!(CR2::REC_CFG_ATS::SET.value, 0b1000);
+        assert_eq!(IDR0::ATSRECERR::SET.value, 1 << 23);
         assert_eq!(STRTAB_BASE_CFG::FMT::TwoLevel.value, 1 << 16);
     }
 }

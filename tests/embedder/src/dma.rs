@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use portcullis::addr::Pa;
+use portcullis::hw::DeviceTag;
 use portcullis::id::StreamId;
 use smmu_model::device::{Device, Wiring, frame};
 
@@ -12,6 +13,7 @@ use crate::Hypervisor;
 pub struct Dma<'h> {
     host: &'h Hypervisor,
     device: Arc<Device>,
+    controls: u32,
 }
 
 impl<'h> Dma<'h> {
@@ -30,7 +32,21 @@ impl<'h> Dma<'h> {
         let wiring = Wiring::full(stream.as_u32());
         let device = Device::new(host.machine().smmu(0), wiring);
         device.write32(frame::CONTROL, controls);
-        Self { host, device }
+        Self {
+            host,
+            device,
+            controls,
+        }
+    }
+
+    /// Lets the host reset it, by this tag.
+    pub fn wire(&self, tag: DeviceTag) {
+        self.host.wire(tag, Arc::clone(&self.device));
+    }
+
+    /// Turns it on again, as its driver does after a reset.
+    pub fn turn_on(&self) {
+        self.device.write32(frame::CONTROL, self.controls);
     }
 
     /// The device itself.
