@@ -2,7 +2,7 @@
 
 use super::Stage2Error;
 use super::range::{Range, level_bit, one_table};
-use super::split::{Hints, cuts_a_group, ungroup_ends};
+use super::split::{cuts_a_group, ungroup_ends};
 use crate::hw::{Chain, EditNode, Node, Platform, Tree};
 use crate::smmu::{Gathered, Removed};
 use crate::spec::vmsa::{Level, Permissions};
@@ -23,20 +23,21 @@ pub(super) fn expect_mapped<P: Platform>(
     Ok(())
 }
 
-/// As [`clear`], if that is a matter of leaves in one table; says whether it was.
+/// As [`clear`], if that is a matter of leaves in one table; says whether it was. Notes in
+/// `ungrouped` the groups that are none any more; without it there are no groups.
 #[inline]
 pub(super) fn clear_in_one_table<'p, P: Platform>(
     tree: &mut Tree<'p, P>,
     range: Range,
-    hints: Hints,
     gathered: &mut Gathered,
+    ungrouped: Option<&mut Gathered>,
     chain: &mut Chain<'p, P>,
 ) -> bool {
     let Some(node) = one_table(tree.edit(), range) else {
         return false;
     };
-    if hints == Hints::Set {
-        ungroup_ends(&node, range, gathered);
+    if let Some(ungrouped) = ungrouped {
+        ungroup_ends(&node, range, gathered, ungrouped);
     }
     let count = (range.size_bytes() >> node.log2_span()) as usize;
     if node.clear(node.index(range.base()), count) != 0 {
