@@ -5,9 +5,12 @@
 //! Whenever a CPU comes to EL2, and at least every [`SERVICE_US`]: each CPU that guests run on, or
 //! that waits for one, has a timer of that length, and one of them serves all SMMUs. So an event or a
 //! deadline waits for at most that long, and for the longest call of a guest on every CPU at once.
+//!
+//! What an SMMU did not confirm is asked for again every [`RECOVERY_US`], and more and more rarely while
+//! it does not answer.
 
 use core::fmt;
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use portcullis::addr::Ipa;
 use portcullis::arch::vcpu::{self, Exit, Vcpu};
@@ -29,6 +32,10 @@ use super::{Refusal, desk};
 
 /// How often the SMMUs are served.
 const SERVICE_US: u64 = 5_000;
+/// How often an SMMU that something was lost on is asked for proof, by a CPU at rest, or half as often
+/// by one that has no such beside it; and how rarely, once it was asked in vain.
+pub(crate) const RECOVERY_US: u64 = 100_000;
+const RECOVERY_MAX_US: u64 = 10_000_000;
 /// Events of one SMMU that are taken at a time.
 const EVENTS: u32 = 64;
 /// Accesses outside of what a guest owns that are told on the console; all are counted.
@@ -135,7 +142,7 @@ fn serve(place: usize) -> ! {
         if let Some((guest, number)) = part {
             world.take_turn(guest, number);
         }
-        world.tend();
+        world.tend(Who::AtRest);
         desk::serve(world);
         gic::start_timer(SERVICE_US);
         if part.is_none_or(|(guest, number)| !world.is_wanted(guest, number)) {
@@ -143,6 +150,22 @@ fn serve(place: usize) -> ! {
         }
         gic::acknowledge();
     }
+}
+
+/// Who tends the SMMUs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Who {
+    /// A CPU that has nothing else to do.
+    AtRest,
+    /// A CPU between two instructions of a guest.
+    OnItsWay,
+}
+
+/// Whether it is time again, and nobody else takes it upon himself.
+fn is_mine(last_us: &AtomicU64, now_us: u64, pace_us: u64) -> bool {
+    let (last, order) = (last_us.load(Ordering::Relaxed), Ordering::Relaxed);
+    now_us.saturating_sub(last) >= pace_us
+        && last_us.compare_exchange(last, now_us, order, order).is_ok()
 }
 
 /// Whether a guest's CPU goes on.
@@ -155,20 +178,38 @@ enum Next {
 }
 
 impl World {
-    /// Serves the SMMUs, if nobody did lately.
-    fn tend(&self) {
+    /// Serves the SMMUs, if nobody did lately, and brings back what can be brought back.
+    fn tend(&self, who: Who) {
         let now_us = Timer.now_us();
-        let last_us = self.served_us.load(Ordering::Relaxed);
-        let is_due = now_us.saturating_sub(last_us) >= SERVICE_US / 2;
-        let order = Ordering::Relaxed;
-        if is_due
-            && self
-                .served_us
-                .compare_exchange(last_us, now_us, order, order)
-                .is_ok()
-        {
+        if is_mine(&self.served_us, now_us, SERVICE_US / 2) {
             self.iommu.service(EVENTS);
         }
+        let pace_us = self.recovery_pace_us.load(Ordering::Relaxed);
+        let due_us = match who {
+            Who::AtRest => pace_us,
+            Who::OnItsWay => 2 * pace_us,
+        };
+        if is_mine(&self.recovered_us, now_us, due_us) {
+            self.recover();
+        }
+    }
+
+    /// Tries to bring back every SMMU that something was lost on.
+    ///
+    /// One that does not come back is asked again later and later: each time may take as long as a
+    /// CMD_SYNC may.
+    fn recover(&self) {
+        let mut pace_us = RECOVERY_US;
+        for smmu in self.iommu.unproven().iter() {
+            match self.iommu.recover(smmu) {
+                Ok(()) => println!("smmu {smmu}: recovered"),
+                Err(_) => {
+                    let last_us = self.recovery_pace_us.load(Ordering::Relaxed);
+                    pace_us = pace_us.max((2 * last_us).min(RECOVERY_MAX_US));
+                }
+            }
+        }
+        self.recovery_pace_us.store(pace_us, Ordering::Relaxed);
     }
 
     fn is_wanted(&self, guest: usize, number: usize) -> bool {
@@ -324,7 +365,7 @@ impl Running<'_> {
                     Next::TurnOff
                 }
             };
-            self.world.tend();
+            self.world.tend(Who::OnItsWay);
             if next == Next::TurnOff {
                 return;
             }

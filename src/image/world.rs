@@ -49,6 +49,9 @@ pub(crate) struct World {
     pub(crate) exam: Option<Exam>,
     /// When queues were served last.
     pub(crate) served_us: AtomicU64,
+    /// When SMMUs that something was lost on were asked for proof last, and how often they are.
+    pub(crate) recovered_us: AtomicU64,
+    pub(crate) recovery_pace_us: AtomicU64,
     /// How many guests have not ended.
     pub(crate) left: AtomicU32,
 }
@@ -164,6 +167,8 @@ pub(crate) fn make(parts: Parts) -> Result<&'static World, Refusal> {
         ipa_bits: parts.ipa_bits,
         exam: parts.exam,
         served_us: AtomicU64::new(0),
+        recovered_us: AtomicU64::new(0),
+        recovery_pace_us: AtomicU64::new(super::run::RECOVERY_US),
         left,
     });
     world.add_devices()?;

@@ -15,6 +15,8 @@ mod guest_scenarios;
 mod guests;
 mod image;
 mod model;
+mod monitor_tests;
+mod numbers;
 mod plugin_tests;
 mod probe;
 mod qemu;

@@ -7,6 +7,8 @@ use clap::builder::PossibleValuesParser;
 
 use crate::differential;
 use crate::guest_scenarios;
+use crate::monitor_tests;
+use crate::numbers;
 use crate::plugin_tests;
 use crate::probe;
 use crate::qemu_tests;
@@ -73,6 +75,16 @@ const STEPS: &[Step] = &[
         name: "test-qemu",
         about: "the image in QEMU: self-check, each check sabotaged, each refusal",
         run: qemu_tests::step,
+    },
+    Step {
+        name: "test-monitor",
+        about: "the monitor in QEMU: a person types, a guest is ended",
+        run: monitor_tests::step,
+    },
+    Step {
+        name: "numbers",
+        about: "instructions of every call, of the start, sizes: by the tables of NUMBERS.md",
+        run: numbers::step,
     },
     Step {
         name: "test-plugin",
