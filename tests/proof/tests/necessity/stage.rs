@@ -103,7 +103,11 @@ impl Play {
         if played.is_err() {
             // An expectation of the play; the library itself never panics.
             let at = PANICKED_AT.take();
-            assert!(at.starts_with("tests/proof/"), "{}: panic at {at}", self.name);
+            assert!(
+                at.starts_with("tests/proof/"),
+                "{}: panic at {at}",
+                self.name
+            );
             noticed.push(format!("the play ends at {at}"));
         }
         let violations = tap.machine().record().violations();
