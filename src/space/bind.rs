@@ -11,18 +11,19 @@
 //! A handle is dropped by [`Iommu::unbind`], before its space is released or after: it is one call,
 //! and it reserves the number, never the space's memory.
 
-use super::attach::SharedContexts;
 use super::books::{Binding, BindingState, Books, SpaceState};
 use super::device::Reach;
-use super::error::{Fence, Quantity, SpaceError};
+use super::error::{Fence, SpaceError};
 use super::guest::SharedMemory;
 use super::ids::{DeviceId, GuestId, Handle, SmmuId, SpaceId};
 use super::iommu::Iommu;
+use super::leftovers::SharedContexts;
 use super::settings::{By, SpaceConfig};
+use super::walk::Streams;
 use crate::hw::{Key, Platform};
 use crate::id::Pasid;
 use crate::smmu::{
-    Assignment, CommandError, Context, ContextError, ContextShape, StallModel, StreamError,
+    Assignment, CommandError, Context, ContextError, ContextShape, Smmu, StallModel, StreamError,
 };
 use crate::spec::cd::Faults;
 use crate::spec::stage1::Stage1Walk;
@@ -47,6 +48,7 @@ enum Plan<'p, P: Platform> {
 
 struct First<'p, P: Platform> {
     binding: Key<Binding>,
+    handle: Handle,
     smmu: SmmuId,
     walk: Stage1Walk,
     pasid: Pasid,
@@ -133,7 +135,9 @@ impl<'p, P: Platform> Iommu<'p, P> {
     /// [`Quota`](SpaceError::Quota), [`NoFrames`](SpaceError::NoFrames),
     /// [`Window`](SpaceError::Window), [`Full`](SpaceError::Full), [`Busy`](SpaceError::Busy).
     /// [`NotConfirmed`](SpaceError::NotConfirmed): the space's number is lost on that SMMU, and the
-    /// device is fenced.
+    /// device is fenced. [`CachesKept`](SpaceError::CachesKept), of a whole stream: the device kept
+    /// what it had cached of the guest's memory before; it is fenced, and the space's number lost,
+    /// until it was reset.
     pub fn bind(
         &self,
         guest: GuestId,
@@ -191,7 +195,7 @@ impl<'p, P: Platform> Iommu<'p, P> {
             (By::Pasid, Reach::Whole) => return Err(SpaceError::BoundOtherwise),
             (By::Pasid, Reach::Nothing | Reach::Stage2) => return Err(SpaceError::NoPasids),
             (By::WholeStream, _) if is_bound => return Err(SpaceError::BoundOtherwise),
-            (By::WholeStream, _) => books.leftovers.reserve()?,
+            (By::WholeStream, _) => {}
         }
         let smmu = self.smmu(id)?;
         let faults = match (can_stall, smmu.features().stalls) {
@@ -201,13 +205,18 @@ impl<'p, P: Platform> Iommu<'p, P> {
         smmu.features()
             .can_translate(&walk, faults)
             .map_err(|why| SpaceError::Misfit { smmu: id, why })?;
-        if books.guest(guest)?.handles >= books.guest(guest)?.quota.handles {
-            return Err(SpaceError::Quota(Quantity::Handles));
-        }
-        books.handles.reserve()?;
+        // The handle too before hardware is touched: what is refused then has changed nothing.
         let binding = books.add_binding(guest, space, device, by)?;
+        let handle = match books.add_handle(guest, binding) {
+            Ok(handle) => handle,
+            Err(error) => {
+                books.remove_binding(binding);
+                return Err(error);
+            }
+        };
         Ok(Plan::First(First {
             binding,
+            handle,
             smmu: id,
             walk,
             pasid,
@@ -246,16 +255,26 @@ impl<'p, P: Platform> Iommu<'p, P> {
                 if let Some(binding) = books.bindings.get_mut(first.binding) {
                     binding.state = BindingState::Bound;
                 }
-                // There is room for it: it was reserved.
-                books.add_handle(guest, first.binding)
+                Ok(first.handle)
             }
             Err(Failed::Refused(error)) => {
+                books.remove_handle(first.handle);
                 books.remove_binding(first.binding);
                 let space = books.space(guest, space)?;
                 (space.live_on, space.was_bound) = before;
                 Err(error)
             }
+            Err(Failed::Kept(device)) => {
+                if let Some(binding) = books.bindings.get_mut(first.binding) {
+                    binding.state = BindingState::Bound;
+                }
+                books.keep_caches(first.binding);
+                drop(books);
+                let fence = self.fence_silent(smmu, device);
+                Err(SpaceError::CachesKept { device, fence })
+            }
             Err(lost) => {
+                books.remove_handle(first.handle);
                 let device = books.lose_binding(first.binding, smmu);
                 let by = books.bindings.get(first.binding).map(|it| it.by);
                 drop(books);
@@ -313,8 +332,8 @@ impl<'p, P: Platform> Iommu<'p, P> {
             walk,
             ats,
         }];
-        let reach = match self.books().device(device) {
-            Ok(record) => record.reach,
+        let (reach, had_ats) = match self.books().device(device) {
+            Ok(record) => (record.reach, record.ats_now != Ats::Off),
             Err(error) => return Err(Failed::Refused(error)),
         };
         let outcome = match reach {
@@ -327,17 +346,48 @@ impl<'p, P: Platform> Iommu<'p, P> {
             error => Failed::Refused(SpaceError::of_stream(id, error, Fence::NotNeeded)),
         });
         if let Err(Failed::Refused(_)) = outcome {
-            self.discard(guest, id, contexts);
+            let _ = self.discard(guest, contexts);
             return outcome;
         }
+        let outcome = match outcome {
+            // What went through stage 2 alone before may be cached (§3.9.1).
+            Ok(()) if had_ats => self.forget_all(smmu, device, streams),
+            outcome => outcome,
+        };
         let mut books = self.books();
         let record = books.device(device).map_err(Failed::Refused)?;
         record.reach = Reach::Whole;
         record.ats_now = ats;
         if let Some(former) = record.contexts.replace(contexts) {
-            books.keep_leftover(guest, id, former);
+            books.keep_leftover(guest, former);
         }
         outcome
+    }
+
+    /// Has a device drop everything that it cached.
+    fn forget_all(
+        &self,
+        smmu: &Smmu<'p, P>,
+        device: DeviceId,
+        streams: Streams,
+    ) -> Result<(), Failed> {
+        let commands = streams
+            .into_iter()
+            .flat_map(|stream| smmu.atc_inv_everything(stream));
+        let ticket = smmu.submit_then_sync(commands.clone());
+        match ticket.and_then(|ticket| smmu.wait(ticket)) {
+            Ok(()) => return Ok(()),
+            Err(CommandError::AtcTimeout) => {}
+            Err(error) => return Err(Failed::Lost(Some(error))),
+        }
+        // It may have been another's (§4.7.3).
+        let mut is_silent = false;
+        let asked = smmu.atc_invalidate_singly(commands, |_| is_silent = true);
+        match asked {
+            Ok(()) if is_silent => Err(Failed::Kept(device)),
+            Ok(()) => Ok(()),
+            Err(error) => Err(Failed::Lost(Some(error))),
+        }
     }
 
     /// Drops a handle: one call, before the space was released or after.
@@ -377,7 +427,6 @@ impl<'p, P: Platform> Iommu<'p, P> {
             By::WholeStream => {
                 let (last, _visit) = self.alone(guest, |books| {
                     books.running(guest)?;
-                    books.leftovers.reserve()?;
                     books.drop_handle(guest, handle)
                 })?;
                 match last {
@@ -462,6 +511,8 @@ enum Failed {
     Refused(SpaceError),
     /// The SMMU did not confirm, or memory did not hold what was stored.
     Lost(Option<CommandError>),
+    /// The device kept what it had cached of before.
+    Kept(DeviceId),
 }
 
 impl Failed {
@@ -490,6 +541,7 @@ impl Failed {
             Self::Refused(error) => error,
             Self::Lost(Some(error)) => SpaceError::NotConfirmed { smmu, error, fence },
             Self::Lost(None) => SpaceError::NotHeld { smmu, fence },
+            Self::Kept(device) => SpaceError::CachesKept { device, fence },
         }
     }
 }

@@ -58,6 +58,9 @@ impl<'p, P: Platform> Iommu<'p, P> {
                 if record.lost_at < begun {
                     record.unproven.remove(id);
                 }
+                if record.unproven.is_empty() {
+                    record.lost_range = None;
+                }
                 record.life == GuestLife::Lost
             };
             if is_lost {
@@ -112,7 +115,7 @@ impl<'p, P: Platform> Books<'p, P> {
         smmu: SmmuId,
     ) -> Option<(
         Key<Binding>,
-        Option<super::attach::SharedContexts<'p, P>>,
+        Option<super::leftovers::SharedContexts<'p, P>>,
         Context,
     )> {
         let key = self.bindings.key_at(slot)?;
