@@ -256,6 +256,15 @@ impl<'p, P: Platform> Smmu<'p, P> {
         }
     }
 
+    /// Whether no stream leads to the contexts, or may; so that [`dismantle`](Self::dismantle) would
+    /// not refuse them.
+    pub(crate) fn is_clear_of(&self, contexts: &Contexts<'p, P>) -> bool {
+        let root = contexts.lock().root().ipa();
+        let at = (contexts.vmid, root);
+        let is_clear = |&stream: &StreamId| self.streams.is_clear_of(&self.io, stream, at);
+        contexts.smmu == self.streams.base() && contexts.streams().iter().all(is_clear)
+    }
+
     /// Ends the contexts of a device whose streams do not lead to them any more.
     ///
     /// What comes out goes to the window, leaf by leaf and at last the root.
@@ -270,10 +279,7 @@ impl<'p, P: Platform> Smmu<'p, P> {
         reason = "what is refused comes back, and there is no heap to put it on"
     )]
     pub fn dismantle(&self, contexts: Contexts<'p, P>) -> Result<Detached<'p, P>, Contexts<'p, P>> {
-        let root = contexts.lock().root().ipa();
-        let at = (contexts.vmid, root);
-        let is_clear = |&stream: &StreamId| self.streams.is_clear_of(&self.io, stream, at);
-        if contexts.smmu == self.streams.base() && contexts.streams().iter().all(is_clear) {
+        if self.is_clear_of(&contexts) {
             Ok(Detached {
                 table: contexts.table.into_inner(),
                 next: 0,

@@ -17,8 +17,9 @@ use super::error::{Fence, SpaceError};
 use super::group::MAX_GROUP_DEVICES;
 use super::ids::{DeviceId, GroupId, GuestId, SmmuId, SmmuSet};
 use super::iommu::Iommu;
+use super::leftovers::SharedContexts;
 use super::walk::Streams;
-use crate::hw::{NoFrames, Platform, Shared};
+use crate::hw::{NoFrames, Platform};
 use crate::id::StreamId;
 use crate::smmu::{Assignment, ContextShape, Contexts, ContextsError, Sealed, StreamError, Unmade};
 use crate::spec::ste::{Ats, CdFormat, Untagged};
@@ -29,8 +30,6 @@ use crate::spec::vmsa::Stage2Walk;
 const LOG2_SMALL_LEAVES_MAX: u8 = 16;
 /// With no more contexts than a leaf of 4 KiB has, leaves save nothing.
 const LOG2_LEAF: u8 = 6;
-
-pub(super) type SharedContexts<'p, P> = Shared<'p, P, Contexts<'p, P>>;
 
 /// A device that is about to be attached.
 struct Plan<'p, P: Platform> {
@@ -154,7 +153,8 @@ impl<'p, P: Platform> Iommu<'p, P> {
                     // Nobody knows what its streams are: they are fenced, and the guest's.
                     let _ = self.note_attached(guest, plan);
                 } else if let Some(contexts) = plan.contexts {
-                    self.discard(guest, plan.smmu, contexts);
+                    // Nobody else has them.
+                    let _ = self.discard(guest, contexts);
                 }
             }
             return Err(error);
@@ -273,7 +273,7 @@ impl<'p, P: Platform> Iommu<'p, P> {
                 });
             }
         };
-        match Shared::new(self.platform(), contexts) {
+        match SharedContexts::new(self.platform(), smmu, contexts) {
             Ok(contexts) => Ok(contexts),
             Err((contexts, NoFrames { log2_bytes })) => {
                 self.discard_unshared(guest, smmu, contexts);
@@ -402,8 +402,8 @@ impl<'p, P: Platform> Iommu<'p, P> {
     /// [`NoSuchGuest`](SpaceError::NoSuchGuest), [`GuestEnding`](SpaceError::GuestEnding),
     /// [`NoSuchGroup`](SpaceError::NoSuchGroup), [`NoSuchDevice`](SpaceError::NoSuchDevice),
     /// [`NotOwner`](SpaceError::NotOwner), [`NotAttached`](SpaceError::NotAttached),
-    /// [`Bound`](SpaceError::Bound), [`Fenced`](SpaceError::Fenced), [`Busy`](SpaceError::Busy),
-    /// [`NoFrames`](SpaceError::NoFrames). [`NotConfirmed`](SpaceError::NotConfirmed),
+    /// [`Bound`](SpaceError::Bound), [`Fenced`](SpaceError::Fenced), [`Busy`](SpaceError::Busy).
+    /// [`NotConfirmed`](SpaceError::NotConfirmed),
     /// [`CachesKept`](SpaceError::CachesKept): the devices that it is about are fenced, and the
     /// guest's until they are [restored](Self::restore); the others are detached.
     pub fn detach_group(&self, guest: GuestId, group: GroupId) -> Result<(), SpaceError> {
@@ -425,7 +425,6 @@ impl<'p, P: Platform> Iommu<'p, P> {
                 if !books.attached(guest, device)?.bindings.is_empty() {
                     return Err(SpaceError::Bound);
                 }
-                books.leftovers.reserve()?;
             }
             Ok(members)
         })?;
@@ -454,10 +453,24 @@ impl<'p, P: Platform> Iommu<'p, P> {
     /// Takes the memory of contexts that no stream leads to out of the window, and gives it back.
     ///
     /// What an SMMU does not confirm stays sealed until the guest ends.
-    pub(super) fn discard(&self, guest: GuestId, smmu: SmmuId, contexts: SharedContexts<'p, P>) {
-        if let Ok(contexts) = contexts.try_into_inner() {
-            self.discard_unshared(guest, smmu, contexts);
+    ///
+    /// # Errors
+    ///
+    /// The contexts, if somebody else is at work on them, or a stream of theirs is lost.
+    pub(super) fn discard(
+        &self,
+        guest: GuestId,
+        contexts: SharedContexts<'p, P>,
+    ) -> Result<(), SharedContexts<'p, P>> {
+        let Ok(smmu) = self.smmu(contexts.smmu()) else {
+            return Err(contexts);
+        };
+        if !smmu.is_clear_of(&contexts) {
+            return Err(contexts);
         }
+        let (id, contexts) = contexts.try_into_inner()?;
+        self.discard_unshared(guest, id, contexts);
+        Ok(())
     }
 
     fn discard_unshared(&self, guest: GuestId, smmu: SmmuId, contexts: Contexts<'p, P>) {

@@ -11,13 +11,13 @@
 //! A handle is dropped by [`Iommu::unbind`], before its space is released or after: it is one call,
 //! and it reserves the number, never the space's memory.
 
-use super::attach::SharedContexts;
 use super::books::{Binding, BindingState, Books, SpaceState};
 use super::device::Reach;
-use super::error::{Fence, Quantity, SpaceError};
+use super::error::{Fence, SpaceError};
 use super::guest::SharedMemory;
 use super::ids::{DeviceId, GuestId, Handle, SmmuId, SpaceId};
 use super::iommu::Iommu;
+use super::leftovers::SharedContexts;
 use super::settings::{By, SpaceConfig};
 use super::walk::Streams;
 use crate::hw::{Key, Platform};
@@ -48,6 +48,7 @@ enum Plan<'p, P: Platform> {
 
 struct First<'p, P: Platform> {
     binding: Key<Binding>,
+    handle: Handle,
     smmu: SmmuId,
     walk: Stage1Walk,
     pasid: Pasid,
@@ -194,7 +195,7 @@ impl<'p, P: Platform> Iommu<'p, P> {
             (By::Pasid, Reach::Whole) => return Err(SpaceError::BoundOtherwise),
             (By::Pasid, Reach::Nothing | Reach::Stage2) => return Err(SpaceError::NoPasids),
             (By::WholeStream, _) if is_bound => return Err(SpaceError::BoundOtherwise),
-            (By::WholeStream, _) => books.leftovers.reserve()?,
+            (By::WholeStream, _) => {}
         }
         let smmu = self.smmu(id)?;
         let faults = match (can_stall, smmu.features().stalls) {
@@ -204,13 +205,18 @@ impl<'p, P: Platform> Iommu<'p, P> {
         smmu.features()
             .can_translate(&walk, faults)
             .map_err(|why| SpaceError::Misfit { smmu: id, why })?;
-        if books.guest(guest)?.handles >= books.guest(guest)?.quota.handles {
-            return Err(SpaceError::Quota(Quantity::Handles));
-        }
-        books.handles.reserve()?;
+        // The handle too before hardware is touched: what is refused then has changed nothing.
         let binding = books.add_binding(guest, space, device, by)?;
+        let handle = match books.add_handle(guest, binding) {
+            Ok(handle) => handle,
+            Err(error) => {
+                books.remove_binding(binding);
+                return Err(error);
+            }
+        };
         Ok(Plan::First(First {
             binding,
+            handle,
             smmu: id,
             walk,
             pasid,
@@ -249,10 +255,10 @@ impl<'p, P: Platform> Iommu<'p, P> {
                 if let Some(binding) = books.bindings.get_mut(first.binding) {
                     binding.state = BindingState::Bound;
                 }
-                // There is room for it: it was reserved.
-                books.add_handle(guest, first.binding)
+                Ok(first.handle)
             }
             Err(Failed::Refused(error)) => {
+                books.remove_handle(first.handle);
                 books.remove_binding(first.binding);
                 let space = books.space(guest, space)?;
                 (space.live_on, space.was_bound) = before;
@@ -268,6 +274,7 @@ impl<'p, P: Platform> Iommu<'p, P> {
                 Err(SpaceError::CachesKept { device, fence })
             }
             Err(lost) => {
+                books.remove_handle(first.handle);
                 let device = books.lose_binding(first.binding, smmu);
                 let by = books.bindings.get(first.binding).map(|it| it.by);
                 drop(books);
@@ -339,7 +346,7 @@ impl<'p, P: Platform> Iommu<'p, P> {
             error => Failed::Refused(SpaceError::of_stream(id, error, Fence::NotNeeded)),
         });
         if let Err(Failed::Refused(_)) = outcome {
-            self.discard(guest, id, contexts);
+            let _ = self.discard(guest, contexts);
             return outcome;
         }
         let outcome = match outcome {
@@ -352,7 +359,7 @@ impl<'p, P: Platform> Iommu<'p, P> {
         record.reach = Reach::Whole;
         record.ats_now = ats;
         if let Some(former) = record.contexts.replace(contexts) {
-            books.keep_leftover(guest, id, former);
+            books.keep_leftover(guest, former);
         }
         outcome
     }
@@ -420,7 +427,6 @@ impl<'p, P: Platform> Iommu<'p, P> {
             By::WholeStream => {
                 let (last, _visit) = self.alone(guest, |books| {
                     books.running(guest)?;
-                    books.leftovers.reserve()?;
                     books.drop_handle(guest, handle)
                 })?;
                 match last {

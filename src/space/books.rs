@@ -30,7 +30,6 @@ use super::ids::{DeviceId, GroupId, GuestId, Handle, SmmuId, SmmuSet, SpaceId};
 use super::list::{Link, Linked, List, linked};
 use super::numbers::Numbers;
 use super::settings::By;
-use super::stop::Leftover;
 use super::streams::StreamMap;
 use crate::hw::{Key, Platform, Slab};
 use crate::id::{Asid, Pasid};
@@ -53,7 +52,6 @@ pub(super) struct Books<'p, P: Platform> {
     pub(super) bindings: Slab<'p, P, Binding>,
     pub(super) handles: Slab<'p, P, Held>,
     pub(super) stalls: Slab<'p, P, Stall>,
-    pub(super) leftovers: Slab<'p, P, Leftover<'p, P>>,
     pub(super) vmids: Numbers<'p, P>,
     pub(super) streams: StreamMap<'p, P>,
     /// SMMUs that stopped, or were stopped as a fence.
@@ -156,7 +154,6 @@ impl<'p, P: Platform> Books<'p, P> {
         let _ = self.bindings.free();
         let _ = self.handles.free();
         let _ = self.stalls.free();
-        let _ = self.leftovers.free();
         self.vmids.free();
         self.streams.free();
     }
@@ -286,7 +283,7 @@ impl<'p, P: Platform> Books<'p, P> {
         Ok(SpaceId::of(key))
     }
 
-    /// Adds a binding without handles, whose CD is about to be published.
+    /// Adds a binding, whose CD is about to be published; without handles yet.
     pub(super) fn add_binding(
         &mut self,
         guest: GuestId,

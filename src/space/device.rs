@@ -5,12 +5,13 @@ use super::error::SpaceError;
 use super::group::{Group, MAX_GROUP_DEVICES};
 use super::ids::{DeviceId, GroupId, GuestId, SmmuId, SmmuSet};
 use super::iommu::Iommu;
+use super::leftovers::SharedContexts;
 use super::list::{Link, Linked, List};
 use super::settings::{DeviceDescription, ResetPolicy};
 use super::streams::NotInserted;
 use super::walk::Streams;
-use crate::hw::{DeviceTag, Key, Platform, Shared};
-use crate::smmu::{Contexts, MAX_DEVICE_STREAMS};
+use crate::hw::{DeviceTag, Key, Platform};
+use crate::smmu::MAX_DEVICE_STREAMS;
 use crate::spec::ste::Ats;
 
 /// What the traffic of an attached device meets.
@@ -42,7 +43,7 @@ pub(super) struct Device<'p, P: Platform> {
     /// The guest that it is attached to.
     pub(super) guest: Option<GuestId>,
     pub(super) reach: Reach,
-    pub(super) contexts: Option<Shared<'p, P, Contexts<'p, P>>>,
+    pub(super) contexts: Option<SharedContexts<'p, P>>,
     pub(super) bindings: List<Binding, OfDevice>,
     /// Cut off, until it is reset.
     pub(super) is_fenced: bool,

@@ -13,7 +13,7 @@ use super::error::{Fence, SpaceError};
 use super::guest::GuestLife;
 use super::ids::{DeviceId, GuestId, SmmuSet};
 use super::iommu::Iommu;
-use super::stop::{LeftBehind, Unstopped};
+use super::stop::Unstopped;
 use crate::hw::Platform;
 use crate::spec::ste::Ats;
 
@@ -82,9 +82,12 @@ impl<'p, P: Platform> Iommu<'p, P> {
         };
         let (vmid, live_on) = (record.vmid, record.live_on);
         let memory = record.memory.clone();
-        let unseal = |(smmu, contexts): LeftBehind<'p, P>| {
-            if let Ok(contexts) = contexts.try_into_inner()
-                && let Ok(smmu) = self.smmu(smmu)
+        while let Some(device) = books.guest(guest).ok().and_then(|it| it.devices.first()) {
+            books.take_from_guest(DeviceId::of(device));
+        }
+        while let Ok(Some(leftover)) = books.guest(guest).map(|it| it.leftovers.pop()) {
+            if let Ok((id, contexts)) = leftover.try_into_inner()
+                && let Ok(smmu) = self.smmu(id)
                 && let Ok(detached) = smmu.dismantle(contexts)
             {
                 let mut memory = memory.lock(self.platform());
@@ -93,14 +96,6 @@ impl<'p, P: Platform> Iommu<'p, P> {
                     memory.give_back(change.open());
                 }
             }
-        };
-        while let Some(device) = books.guest(guest).ok().and_then(|it| it.devices.first()) {
-            let left = books.detach(DeviceId::of(device));
-            // Without a place for them in between: there may be no memory for one.
-            left.and_then(|(_, left)| left).into_iter().for_each(unseal);
-        }
-        while let Some(leftover) = books.pop_leftover(guest) {
-            unseal((leftover.smmu, leftover.contexts));
         }
         books.drop_spaces_of(guest);
         books.orphan_groups_of(guest);
@@ -123,14 +118,12 @@ impl<'p, P: Platform> Iommu<'p, P> {
     ///
     /// # Errors
     ///
-    /// [`NoSuchDevice`](SpaceError::NoSuchDevice), [`NoFrames`](SpaceError::NoFrames),
-    /// [`Busy`](SpaceError::Busy).
+    /// [`NoSuchDevice`](SpaceError::NoSuchDevice), [`Busy`](SpaceError::Busy).
     /// [`NotConfirmed`](SpaceError::NotConfirmed): it is fenced and stays in the books.
     pub fn remove_device(&self, device: DeviceId) -> Result<(), SpaceError> {
         let guest = self.books().device(device)?.guest;
         if let Some(guest) = guest {
             let (smmus, visit) = self.alone(guest, |books| {
-                books.leftovers.reserve()?;
                 let record = books.device(device)?;
                 // Nobody asks it to forget.
                 record.ats_now = Ats::Off;

@@ -6,14 +6,14 @@ use super::error::SpaceError;
 use super::faults::{Fault, Stall};
 use super::ids::{GuestId, SmmuSet};
 use super::iommu::{Gate, Iommu};
+use super::leftovers::Leftovers;
 use super::list::List;
 use super::memory::Memory;
 use super::numbers::{Ask, Numbers};
 use super::settings::{GuestConfig, Quota};
-use super::stop::Leftover;
-use crate::hw::{Lock, NoFrames, Platform, Ring, Shared};
+use crate::hw::{CpuTlb, Lock, NoFrames, Platform, Ring, Shared};
 use crate::id::Vmid;
-use crate::spec::vmsa::Stage2Walk;
+use crate::spec::vmsa::{CpuWalk, Stage2Walk};
 
 /// Number 0 is nobody's, of PASIDs and of ASIDs.
 const FIRST_NUMBER: u32 = 1;
@@ -54,7 +54,7 @@ pub(super) struct Guest<'p, P: Platform> {
     pub(super) draining: List<Space, Drains>,
     pub(super) devices: List<Device<'p, P>, OfGuest>,
     pub(super) stalls: List<Stall, OfGuest>,
-    pub(super) leftovers: List<Leftover<'p, P>, OfGuest>,
+    pub(super) leftovers: Leftovers<'p, P>,
     pub(super) bindings: u32,
     pub(super) handles: u32,
     pub(super) faults: Ring<'p, P, Fault>,
@@ -94,7 +94,7 @@ impl<'p, P: Platform> Guest<'p, P> {
                     draining: List::default(),
                     devices: List::default(),
                     stalls: List::default(),
-                    leftovers: List::default(),
+                    leftovers: Leftovers::new(),
                     bindings: 0,
                     handles: 0,
                     faults,
@@ -158,7 +158,8 @@ impl<'p, P: Platform> Iommu<'p, P> {
     /// Makes a guest: a stage 2 that maps nothing, a window of CDs in it, and number spaces.
     ///
     /// All SMMUs that were added can walk its tables; one that is added later and cannot refuses at
-    /// [`attach`](Self::attach). Takes the root of the tables and 7 pages.
+    /// [`attach`](Self::attach). Takes the root of the tables and 3 pages, and
+    /// a record; the books of numbers come with the first numbers.
     ///
     /// # Errors
     ///
@@ -167,6 +168,31 @@ impl<'p, P: Platform> Iommu<'p, P> {
     /// [`Window`](SpaceError::Window); [`PasidOutOfRange`](SpaceError::PasidOutOfRange) if
     /// `pasid_bits` is not 1 to 20.
     pub fn create_guest(&self, config: &GuestConfig) -> Result<GuestId, SpaceError> {
+        self.make_guest(config, None)
+    }
+
+    /// As [`create_guest`](Self::create_guest), for CPUs too: they walk the same tables from a root
+    /// of their own ([`cpu_walk_of`](Self::cpu_walk_of)), and `tlb` tells them of every change.
+    ///
+    /// What the window of CDs lies in, a whole entry of the root, is not in the CPUs' view. Takes as
+    /// much memory again for their root.
+    ///
+    /// # Errors
+    ///
+    /// As [`create_guest`](Self::create_guest).
+    pub fn create_guest_with_cpus(
+        &self,
+        config: &GuestConfig,
+        tlb: &'p dyn CpuTlb,
+    ) -> Result<GuestId, SpaceError> {
+        self.make_guest(config, Some(tlb))
+    }
+
+    fn make_guest(
+        &self,
+        config: &GuestConfig,
+        cpus: Option<&'p dyn CpuTlb>,
+    ) -> Result<GuestId, SpaceError> {
         let bits = self.least(|features| features.vmid_bits).min(16);
         let number = self
             .books()
@@ -176,7 +202,7 @@ impl<'p, P: Platform> Iommu<'p, P> {
         // At most 16 bits, as `Numbers` was made.
         let vmid = Vmid::new(number as u16);
         let features = self.all().map(|(id, smmu)| (id, smmu.features()));
-        let made = Memory::new(self.platform(), config, vmid, features).and_then(|memory| {
+        let made = Memory::new(self.platform(), config, vmid, features, cpus).and_then(|memory| {
             let parts = (config.pasid_bits, config.quota, vmid);
             Guest::new(self.platform(), parts, memory)
         });
@@ -205,6 +231,21 @@ impl<'p, P: Platform> Iommu<'p, P> {
             Ok(books.running(guest)?.memory.clone())
         })?;
         let walk = memory.lock(self.platform()).walk();
+        Ok(walk)
+    }
+
+    /// What a CPU's registers must say to walk the guest's stage 2 from the CPUs' root; `None` for a
+    /// guest that was made without CPUs.
+    ///
+    /// # Errors
+    ///
+    /// [`NoSuchGuest`](SpaceError::NoSuchGuest), [`GuestEnding`](SpaceError::GuestEnding),
+    /// [`Busy`](SpaceError::Busy).
+    pub fn cpu_walk_of(&self, guest: GuestId) -> Result<Option<CpuWalk>, SpaceError> {
+        let (memory, _visit) = self.join(guest, None, |books| {
+            Ok(books.running(guest)?.memory.clone())
+        })?;
+        let walk = memory.lock(self.platform()).cpu_walk();
         Ok(walk)
     }
 

@@ -46,7 +46,6 @@ impl<'p, P: Platform> Iommu<'p, P> {
                 bindings: Slab::new(platform),
                 handles: Slab::new(platform),
                 stalls: Slab::new(platform),
-                leftovers: Slab::new(platform),
                 vmids,
                 streams: StreamMap::new(platform),
                 down: SmmuSet::EMPTY,

@@ -10,13 +10,13 @@
 //! What hardware does not confirm keeps its number: a binding is `Lost`, a space has `unproven`
 //! SMMUs or devices that `kept_caches`; nothing that has any of these moves on.
 
-use super::attach::SharedContexts;
 use super::books::{
     Binding, BindingState, Books, NewSpace, OfDevice, OfGuest, OfSpace, SpaceState,
 };
 use super::device::Reach;
 use super::error::{Quantity, SpaceError};
 use super::ids::{DeviceId, GuestId, Handle, SmmuId, SmmuSet, SpaceId};
+use super::leftovers::SharedContexts;
 use super::list::Linked;
 use super::numbers::Ask;
 use super::settings::{By, SpaceConfig};

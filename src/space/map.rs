@@ -35,6 +35,29 @@ impl<'p, P: Platform> Iommu<'p, P> {
         attributes: Attributes,
         sizes: PageSizes,
     ) -> Result<(), SpaceError> {
+        self.map_for(guest, View::Both, ipa, pa, size_bytes, attributes, sizes)
+    }
+
+    /// As [`map`](Self::map), for the walkers in `view`, as
+    /// [`Stage2::map_for`](super::stage2::Stage2::map_for).
+    ///
+    /// # Errors
+    ///
+    /// As [`map`](Self::map).
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "those of `map`, and whose view it is"
+    )]
+    pub fn map_for(
+        &self,
+        guest: GuestId,
+        view: View,
+        ipa: Ipa,
+        pa: Pa,
+        size_bytes: u64,
+        attributes: Attributes,
+        sizes: PageSizes,
+    ) -> Result<(), SpaceError> {
         let (memory, _visit) = self.join(guest, None, |books| {
             books.refuse_lost(guest, ipa, size_bytes)?;
             Ok(books.running(guest)?.memory.clone())
@@ -42,7 +65,7 @@ impl<'p, P: Platform> Iommu<'p, P> {
         let change = memory
             .lock(self.platform())
             .stage2()?
-            .map_flushed(View::Both, ipa, pa, size_bytes, attributes, sizes)
+            .map_flushed(view, ipa, pa, size_bytes, attributes, sizes)
             .map_err(SpaceError::of_stage2)?;
         // Nothing is owed, and nothing sent, save where SMMUs must be told of new tables.
         self.confirm(guest, change).map_err(|(error, _)| error)

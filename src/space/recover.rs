@@ -115,7 +115,7 @@ impl<'p, P: Platform> Books<'p, P> {
         smmu: SmmuId,
     ) -> Option<(
         Key<Binding>,
-        Option<super::attach::SharedContexts<'p, P>>,
+        Option<super::leftovers::SharedContexts<'p, P>>,
         Context,
     )> {
         let key = self.bindings.key_at(slot)?;

@@ -35,8 +35,7 @@ impl<P: Platform> Iommu<'_, P> {
     ///
     /// # Errors
     ///
-    /// [`NoSuchDevice`](SpaceError::NoSuchDevice), [`Busy`](SpaceError::Busy),
-    /// [`NoFrames`](SpaceError::NoFrames). [`NotReset`](SpaceError::NotReset): it is fenced, its
+    /// [`NoSuchDevice`](SpaceError::NoSuchDevice), [`Busy`](SpaceError::Busy). [`NotReset`](SpaceError::NotReset): it is fenced, its
     /// streams abort, its bindings have ended. [`NotConfirmed`](SpaceError::NotConfirmed): it is
     /// fenced, and was not reset.
     pub fn restore(&self, device: DeviceId) -> Result<(), SpaceError> {
@@ -44,10 +43,7 @@ impl<P: Platform> Iommu<'_, P> {
         let Some(guest) = guest else {
             return self.restore_alone(device, SmmuSet::EMPTY);
         };
-        let (smmus, visit) = self.alone(guest, |books| {
-            books.leftovers.reserve()?;
-            Ok(books.device(device)?.smmus())
-        })?;
+        let (smmus, visit) = self.alone(guest, |books| Ok(books.device(device)?.smmus()))?;
         let outcome = self.restore_alone(device, smmus);
         drop(visit);
         self.bury_if_proven(guest);

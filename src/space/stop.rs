@@ -1,36 +1,16 @@
 //! Streams of any number are stopped together, and what their devices leave behind is taken care of.
 
-use super::attach::SharedContexts;
-use super::books::{Books, OfGuest};
+use super::books::Books;
 use super::device::Reach;
 use super::error::{Fence, SpaceError};
 use super::ids::{DeviceId, GuestId, MAX_SMMUS, SmmuId, SmmuSet};
 use super::iommu::Iommu;
-use super::list::{Link, Linked};
+use super::leftovers::SharedContexts;
 use super::walk::Streams;
-use crate::hw::{Key, Platform};
+use crate::hw::Platform;
 use crate::id::Vmid;
 use crate::smmu::{CommandError, NotStopped, Smmu, Stopping};
 use crate::spec::ste::Ats;
-
-/// Contexts that no stream leads to, whose memory is still sealed in a guest's window.
-pub(super) struct Leftover<'p, P: Platform> {
-    pub(super) smmu: SmmuId,
-    pub(super) contexts: SharedContexts<'p, P>,
-    in_guest: Link<Leftover<'p, P>>,
-}
-
-impl<'p, P: Platform> Linked<OfGuest> for Leftover<'p, P> {
-    fn link(&mut self) -> &mut Link<Self> {
-        &mut self.in_guest
-    }
-    fn next(&self) -> Option<Key<Self>> {
-        self.in_guest.following()
-    }
-}
-
-/// Contexts that no stream leads to, and behind which SMMU.
-pub(super) type LeftBehind<'p, P> = (SmmuId, SharedContexts<'p, P>);
 
 /// What [`Iommu::stop`] could not do.
 pub(super) struct Unstopped {
@@ -231,51 +211,28 @@ impl<'p, P: Platform> Books<'p, P> {
         }
     }
 
-    /// Detaches a device whose streams were stopped; its guest, and what is left of its contexts.
-    pub(super) fn detach(&mut self, id: DeviceId) -> Option<(GuestId, Option<LeftBehind<'p, P>>)> {
-        let device = self.devices.get_mut(id.key())?;
-        let (guest, smmu) = (device.guest.take(), device.smmu);
+    /// Detaches a device whose streams were stopped, and keeps what is left of its contexts.
+    pub(super) fn take_from_guest(&mut self, id: DeviceId) {
+        let Some(device) = self.devices.get_mut(id.key()) else {
+            return;
+        };
+        let guest = device.guest.take();
         device.reach = Reach::Nothing;
         device.ats_now = Ats::Off;
         let contexts = device.contexts.take();
-        let guest = guest?;
+        let Some(guest) = guest else { return };
         if let Some(record) = self.guests.get_mut(guest.key()) {
             record.devices.remove(&mut self.devices, id.key());
         }
-        Some((guest, smmu.zip(contexts)))
-    }
-
-    /// Detaches a device whose streams were stopped, and keeps what is left of its contexts.
-    pub(super) fn take_from_guest(&mut self, id: DeviceId) {
-        if let Some((guest, Some((smmu, contexts)))) = self.detach(id) {
-            self.keep_leftover(guest, smmu, contexts);
+        if let Some(contexts) = contexts {
+            self.keep_leftover(guest, contexts);
         }
     }
 
     /// Keeps contexts that no stream leads to, until their memory is taken out of the window.
-    pub(super) fn keep_leftover(
-        &mut self,
-        guest: GuestId,
-        smmu: SmmuId,
-        contexts: SharedContexts<'p, P>,
-    ) {
-        let leftover = Leftover {
-            smmu,
-            contexts,
-            in_guest: Link::default(),
-        };
-        // There is room: it was reserved before the streams were touched.
-        if let Ok(key) = self.leftovers.insert(leftover)
-            && let Some(guest) = self.guests.get_mut(guest.key())
-        {
-            guest.leftovers.push(&mut self.leftovers, key);
+    pub(super) fn keep_leftover(&mut self, guest: GuestId, contexts: SharedContexts<'p, P>) {
+        if let Some(guest) = self.guests.get_mut(guest.key()) {
+            guest.leftovers.push(contexts);
         }
-    }
-
-    pub(super) fn pop_leftover(&mut self, guest: GuestId) -> Option<Leftover<'p, P>> {
-        let guest = self.guests.get_mut(guest.key())?;
-        let key = guest.leftovers.first()?;
-        guest.leftovers.remove(&mut self.leftovers, key);
-        self.leftovers.remove(key)
     }
 }

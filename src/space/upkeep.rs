@@ -102,11 +102,11 @@ impl<P: Platform> Iommu<'_, P> {
     /// [`Busy`](SpaceError::Busy).
     pub fn tidy(&self, guest: GuestId) -> Result<(), SpaceError> {
         let ((), _visit) = self.alone(guest, |books| books.running(guest).map(|_| ()))?;
-        loop {
-            let leftover = self.books().pop_leftover(guest);
-            match leftover {
-                Some(leftover) => self.discard(guest, leftover.smmu, leftover.contexts),
-                None => break,
+        let mut leftovers = self.books().running(guest)?.leftovers.take();
+        while let Some(contexts) = leftovers.pop() {
+            if let Err(contexts) = self.discard(guest, contexts) {
+                // Of a stream that is lost: until that is proven, or the guest ends.
+                self.books().keep_leftover(guest, contexts);
             }
         }
         for device in self.devices_of_guest(guest) {

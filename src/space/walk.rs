@@ -4,11 +4,11 @@
 //! stands still meanwhile: a space's bindings while the space is busy, a guest's devices and spaces
 //! while the guest is visited.
 
-use super::attach::SharedContexts;
 use super::books::{Binding, BindingState, OfGuest, OfSpace, Space};
 use super::device::Device;
 use super::ids::{DeviceId, GuestId, SmmuId, SpaceId};
 use super::iommu::Iommu;
+use super::leftovers::SharedContexts;
 use super::list::Linked;
 use super::settings::By;
 use crate::hw::{Key, Platform};

@@ -8,8 +8,11 @@ mod console;
 mod differential;
 mod doctor;
 mod flatten;
+mod foreign;
 mod gdb;
 mod guest;
+mod guest_scenarios;
+mod guests;
 mod image;
 mod model;
 mod plugin_tests;
@@ -17,6 +20,7 @@ mod probe;
 mod qemu;
 mod qemu_tests;
 mod rust;
+mod scenario;
 mod steps;
 mod stop;
 mod tool;
@@ -56,6 +60,9 @@ enum Command {
     /// Say what this machine has and what it lacks
     #[command(long_about = doctor::ABOUT, after_help = doctor::HELP)]
     Doctor,
+    /// Play a story of processes, PASIDs and devices on the model
+    #[command(long_about = scenario::ABOUT, after_help = EXIT_STATUS)]
+    Scenario(scenario::Arguments),
     /// Run every check of the project
     #[command(long_about = steps::ABOUT, after_help = EXIT_STATUS)]
     Test(steps::Arguments),
@@ -69,6 +76,7 @@ fn main() -> ExitCode {
         Command::Bench(arguments) => bench::command(&arguments),
         Command::Boards => board::list(),
         Command::Doctor => doctor::command(),
+        Command::Scenario(arguments) => scenario::command(&arguments),
         Command::Test(arguments) => steps::command(&arguments),
     };
     match result {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use clap::builder::PossibleValuesParser;
 
 use crate::differential;
+use crate::guest_scenarios;
 use crate::plugin_tests;
 use crate::probe;
 use crate::qemu_tests;
@@ -59,6 +60,11 @@ const STEPS: &[Step] = &[
         run: test_host,
     },
     Step {
+        name: "test-scenarios",
+        about: "every story on the hostile model: all configurations, a thousand seeds",
+        run: test_scenarios,
+    },
+    Step {
         name: "loom",
         about: "lock-free pieces under loom: every interleaving, every value a load may return",
         run: loom,
@@ -72,6 +78,11 @@ const STEPS: &[Step] = &[
         name: "test-plugin",
         about: "the model in QEMU: our image in every mode, and one that is not ours",
         run: plugin_tests::step,
+    },
+    Step {
+        name: "test-guest-kernel",
+        about: "guests play the scenarios in QEMU on the model: 1, 2 and 4 CPUs, four chaotic seeds",
+        run: guest_scenarios::step,
     },
     Step {
         name: "test-differential",
@@ -251,6 +262,17 @@ fn clippy_target() -> Result<Outcome, Stop> {
         TARGET,
     ];
     cargo(&[&package, &build[..], &["--", "-Dwarnings"]].concat())?;
+    for guest in ["guest-kernel"] {
+        let features = ["--features", "image", "--target", TARGET];
+        cargo(
+            &[
+                &["clippy", "--package", guest],
+                &features[..],
+                &["--", "-Dwarnings"],
+            ]
+            .concat(),
+        )?;
+    }
     cargo(&[
         "clippy",
         "--package",
@@ -298,7 +320,15 @@ fn doc() -> Result<Outcome, Stop> {
 }
 
 fn test_host() -> Result<Outcome, Stop> {
-    cargo(&["test", "--workspace"])?;
+    // The scenarios have a step of their own.
+    cargo(&["test", "--workspace", "--exclude", SCENARIOS])?;
+    Ok(Outcome::Passed)
+}
+
+const SCENARIOS: &str = "portcullis-scenarios";
+
+fn test_scenarios() -> Result<Outcome, Stop> {
+    cargo(&["test", "--package", SCENARIOS])?;
     Ok(Outcome::Passed)
 }
 

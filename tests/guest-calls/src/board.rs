@@ -7,7 +7,7 @@ use portcullis::guest::calls::guest_memory::Ram;
 use portcullis::guest::calls::{GuestDevice, Place};
 use portcullis::hw::{Barrier, Frames, Platform, PoolShape};
 use portcullis::id::StreamId;
-use portcullis::smmu::{Firmware, QueueIndices, Settings, Smmu};
+use portcullis::smmu::{Firmware, QueueIndices, Settings, Smmu, Unpublished};
 use portcullis::space::stage2::PageSizes;
 use portcullis::space::{
     Acquired, DeviceDescription, GuestConfig, GuestId, Iommu, IommuSettings, Owner, Ownership,
@@ -74,7 +74,9 @@ pub struct Guest {
 pub struct Board<'p> {
     /// The host.
     pub host: &'p Host,
-    /// All SMMUs.
+    /// The SMMUs.
+    pub smmus: &'p [Smmu<'p, Host>],
+    /// All of it.
     pub iommu: Iommu<'p, Host>,
     /// The guests.
     pub guests: Vec<Guest>,
@@ -101,7 +103,7 @@ pub fn on_board(mode: Mode, act: impl FnOnce(&Board<'_>)) {
     let before = host.bytes_out();
     let board = Board::new(&host, &smmus);
     act(&board);
-    board.end(&smmus);
+    board.end();
     assert_eq!(host.bytes_out(), before, "all memory came back");
     for smmu in smmus {
         smmu.shut_down().expect("it is confirmed");
@@ -116,7 +118,10 @@ fn take_over(host: &Host, smmu: usize) -> Smmu<'_, Host> {
         is_coherent: true,
         queue_indices: QueueIndices::Page1,
     };
-    let settings = Settings::new(StreamId::new(0xff));
+    let mut settings = Settings::new(StreamId::new(0xff));
+    if smmu == 1 {
+        settings.unpublished = Unpublished::Recorded;
+    }
     Smmu::take_over(host, host.registers(smmu), firmware, settings).expect("it is taken over")
 }
 
@@ -145,6 +150,7 @@ impl<'p> Board<'p> {
         let log = guests.iter().map(|_| Vec::new()).collect();
         Self {
             host,
+            smmus,
             iommu,
             guests,
             console: Mutex::new(Vec::new()),
@@ -181,7 +187,7 @@ impl<'p> Board<'p> {
         }
     }
 
-    fn end(self, smmus: &[Smmu<'p, Host>]) {
+    fn end(self) {
         let Self {
             host,
             iommu,
@@ -196,7 +202,6 @@ impl<'p> Board<'p> {
             }
             host.free(guest.frames);
         }
-        assert_eq!(smmus.len(), 2);
         assert!(iommu.dismantle().is_ok());
     }
 }

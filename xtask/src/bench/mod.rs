@@ -2,12 +2,15 @@
 
 mod counts;
 mod image;
+mod initramfs;
 mod instructions;
+mod linux;
 mod names;
 mod page;
 mod plot;
 mod report;
 mod times;
+mod trace;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -138,13 +141,18 @@ fn measure(wanted: &Wanted, folder: &Path) -> Result<(Vec<Row>, Vec<String>), St
     rows.extend(instructions::rows(wanted, &workloads, &programs)?);
     rows.extend(times::tags(wanted, folder)?);
     rows.extend(image::rows(wanted)?);
+    let mut skipped = Vec::new();
+    match linux::rows(wanted, folder)? {
+        Ok(more) => rows.extend(more),
+        Err(why) => skipped.push(why),
+    }
     rows.retain(|row| wanted.filter.wants(&row.name));
     progress(&format!(
         "measured {} numbers in {:.1} s",
         rows.len(),
         start.elapsed().as_secs_f32()
     ));
-    Ok((rows, Vec::new()))
+    Ok((rows, skipped))
 }
 
 /// Writes both forms of the report, and keeps the one before.

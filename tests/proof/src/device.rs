@@ -1,0 +1,45 @@
+//! A device with PASIDs and an ATC, that fires where it is told.
+
+use std::sync::Arc;
+
+use portcullis::addr::Pa;
+use smmu_model::device::{Device, Wiring, frame};
+use smmu_model::{Landing, Record, Smmu};
+
+/// A device of one stream, that is allowed to talk.
+pub struct Gun<'h> {
+    record: &'h Record,
+    device: Arc<Device>,
+}
+
+impl<'h> Gun<'h> {
+    /// A device of `stream` behind `smmu`; `with_ats`: it asks for translations and keeps them.
+    pub fn new(record: &'h Record, smmu: &Smmu, stream: u32, with_ats: bool) -> Self {
+        let device = Device::new(smmu, Wiring::full(stream));
+        let ats = if with_ats { frame::control::ATS } else { 0 };
+        device.write32(frame::CONTROL, frame::control::ENABLE | ats);
+        Self { record, device }
+    }
+
+    /// The device itself.
+    pub const fn device(&self) -> &Arc<Device> {
+        &self.device
+    }
+
+    /// Writes 8 bytes; how they landed, if they did.
+    pub fn fire(&self, pasid: Option<u32>, at: u64) -> Option<Landing> {
+        let mark = self.record.mark();
+        let tag = pasid.map_or(0, |pasid| pasid | 1 << 31);
+        self.device.write32(frame::PASID, tag);
+        self.device.write64(frame::IOVA, at);
+        self.device.write32(frame::LENGTH, 8);
+        self.device.write32(frame::FLAGS, frame::flags::WRITE);
+        self.device.write32(frame::COMMAND, frame::command::START);
+        self.record.landed_since(mark).first().copied()
+    }
+
+    /// Writes 8 bytes; where they land, if they do.
+    pub fn hits(&self, pasid: Option<u32>, at: u64) -> Option<Pa> {
+        self.fire(pasid, at).map(|landing| Pa::new(landing.pa))
+    }
+}
