@@ -98,7 +98,7 @@ fn vmids(world: &World<'_>) {
         world.configuration.identity(),
         Mode::Forgetful,
     )];
-    let beside = Arc::new(Stage::new(false));
+    let beside = Arc::new(Stage::new(false, None));
     let host = Hypervisor::with_bystander(&settings, 14 << 20, beside);
     let smmu = crate::world::take_over(&host, 0);
     let iommu = Iommu::new(&host, IommuSettings::default()).expect("there is memory");
