@@ -23,18 +23,20 @@ pub(super) fn expect_mapped<P: Platform>(
     Ok(())
 }
 
-/// As [`clear`], if that is a matter of one last-level table; says whether it was.
+/// As [`clear`], if that is a matter of one last-level table; says whether it was. Notes in
+/// `ungrouped` the groups that are none any more.
 #[inline]
 pub(super) fn clear_in_one_table<'p, P: Platform>(
     tree: &mut Tree<'p, P>,
     range: Range,
     gathered: &mut Gathered,
+    ungrouped: &mut Gathered,
     chain: &mut Chain<'p, P>,
 ) -> bool {
     let Some(node) = one_table(tree.edit(), range) else {
         return false;
     };
-    ungroup_ends(&node, range, gathered);
+    ungroup_ends(&node, range, gathered, ungrouped);
     let count = (range.size_bytes() >> node.log2_span()) as usize;
     if node.clear(node.index(range.base()), count) != 0 {
         let bit = level_bit(Level::L3);

@@ -151,18 +151,20 @@ impl Cuts {
         tree.reserve(tables)
     }
 
-    /// Makes every cut, with what [`reserve`](Self::reserve) put aside.
+    /// Makes every cut, with what [`reserve`](Self::reserve) put aside; notes in `ungrouped` the
+    /// groups that are none any more.
     pub(super) fn perform<P: Platform>(
         &self,
         tree: &mut Tree<'_, P>,
         hints: Hints,
         gathered: &mut Gathered,
+        ungrouped: &mut Gathered,
     ) {
         if self.iter().next().is_none() {
             return;
         }
         let root = tree.edit();
-        self.ungroup(root, gathered);
+        self.ungroup(root, gathered, ungrouped);
         let ends = self.0.map(|cut| cut.map(|cut| cut.at));
         let tables = self.blocks().map(|block| {
             let (node, index) = find_edit(root, Ipa::new(block?.at));
@@ -183,9 +185,14 @@ impl Cuts {
     }
 
     /// The first step where `nT` is needed: what will be cut is cached so that nothing conflicts.
-    pub(super) fn mark<P: Platform>(&self, tree: &mut Tree<'_, P>, gathered: &mut Gathered) {
+    pub(super) fn mark<P: Platform>(
+        &self,
+        tree: &mut Tree<'_, P>,
+        gathered: &mut Gathered,
+        ungrouped: &mut Gathered,
+    ) {
         let root = tree.edit();
-        self.ungroup(root, gathered);
+        self.ungroup(root, gathered, ungrouped);
         for block in self.blocks().into_iter().flatten() {
             let (node, index) = find_edit(root, Ipa::new(block.at));
             node.mark(index);
@@ -205,11 +212,17 @@ impl Cuts {
         }
     }
 
-    fn ungroup<P: Platform>(&self, root: EditNode<'_, '_, P>, gathered: &mut Gathered) {
+    fn ungroup<P: Platform>(
+        &self,
+        root: EditNode<'_, '_, P>,
+        gathered: &mut Gathered,
+        ungrouped: &mut Gathered,
+    ) {
         for cut in self.iter() {
             let (node, index) = find_edit(root, Ipa::new(cut.at));
             if node.ungroup(index).is_some() {
                 note(cut.group(), cut.log2_group, cut.level, gathered);
+                note(cut.group(), cut.log2_group, cut.level, ungrouped);
             }
         }
     }
@@ -235,6 +248,7 @@ pub(super) fn ungroup_ends<P: Platform>(
     node: &EditNode<'_, '_, P>,
     range: Range,
     gathered: &mut Gathered,
+    ungrouped: &mut Gathered,
 ) {
     let Some(log2_entries) = node.geometry().granule().log2_contiguous(Level::L3) else {
         return;
@@ -244,12 +258,9 @@ pub(super) fn ungroup_ends<P: Platform>(
     for at in [range.first, range.end] {
         if !Ipa::new(at).is_aligned(log2_group) && node.ungroup(node.index(Ipa::new(at))).is_some()
         {
-            note(
-                at >> log2_group << log2_group,
-                log2_group,
-                Level::L3,
-                gathered,
-            );
+            let group = at >> log2_group << log2_group;
+            note(group, log2_group, Level::L3, gathered);
+            note(group, log2_group, Level::L3, ungrouped);
             changed = true;
         }
     }

@@ -28,11 +28,24 @@ const WINDOW: Ipa = Ipa::new(0x70_0000_0000);
 
 /// Takes the SMMU of this index over, with 2^16 streams.
 pub fn take_over(tap: &Tap, smmu: usize, is_coherent: bool) -> Smmu<'_, Tap> {
+    take_over_for(tap, smmu, is_coherent, None)
+}
+
+/// As [`take_over`], with another time-out of a CMD_SYNC.
+pub fn take_over_for(
+    tap: &Tap,
+    smmu: usize,
+    is_coherent: bool,
+    sync_timeout_us: Option<u64>,
+) -> Smmu<'_, Tap> {
     let firmware = Firmware {
         is_coherent,
         queue_indices: QueueIndices::Page1,
     };
-    let settings = Settings::new(StreamId::new(0xffff));
+    let mut settings = Settings::new(StreamId::new(0xffff));
+    if let Some(sync_timeout_us) = sync_timeout_us {
+        settings.sync_timeout_us = sync_timeout_us;
+    }
     Smmu::take_over(tap, tap.registers(smmu), firmware, settings).expect("it is taken over")
 }
 
@@ -196,6 +209,8 @@ impl<'p> World<'p> {
     pub fn give(&self, guest: GuestId, ipa: Ipa) -> Frames {
         let page = self.tap.allocate(12).expect("there is memory");
         page.fill(self.tap, 0);
+        self.tap.clean(page.words(self.tap));
+        self.tap.barrier(Barrier::Publish);
         let (attributes, sizes) = (Attributes::MEMORY, PageSizes::PagesOnly);
         self.iommu
             .map(guest, ipa, page.base(), 0x1000, attributes, sizes)
@@ -246,6 +261,7 @@ impl<'p> World<'p> {
         for (table, index, descriptor) in leads {
             let words = table.words(self.tap);
             self.tap.store(&words[index as usize], descriptor.as_u64());
+            self.tap.clean(words);
         }
         self.tap.barrier(Barrier::Publish);
         (page.base(), [page, top, bottom])

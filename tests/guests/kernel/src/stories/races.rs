@@ -44,7 +44,8 @@ pub(crate) fn second_cpu(_context: u64) -> ! {
                     *HANDLE.lock() = Some(handle);
                     1
                 }
-                Err(why) if why.code() == Some(Code::Released) => 2,
+                // Of what is released and nobody holds there is nothing left.
+                Err(why) if matches!(why.code(), Some(Code::Released | Code::NoSuchSpace)) => 2,
                 Err(_) => 3,
             };
             GOT.store(got, Ordering::Relaxed);
