@@ -42,6 +42,10 @@ pub const VA: u64 = 0x1234_5000;
 const LOG2_RAM: u8 = 18;
 const WINDOW: Ipa = Ipa::new(0x70_0000_0000);
 
+/// Where hardware did not confirm that it forgot a part of a window, that and the tables that led
+/// there stay out of use: of all guests at most their windows and their quotas of tables.
+const MOST_LOST: u64 = GUESTS as u64 * ((1 << 20) + (64 << 12));
+
 /// What a guest may have.
 pub(crate) const QUOTA: Quota = Quota {
     spaces: 24,
@@ -110,8 +114,9 @@ pub fn on_unruly_board(mode: Mode, act: impl FnOnce(&Board<'_>)) {
     });
     let violations = host.machine().record().violations();
     let mut others = violations.iter();
-    let found = others.find(|it| it.rule != Rule::DisabledWithAts);
-    assert!(found.is_none(), "{mode:?}: {}", violations[0]);
+    if let Some(found) = others.find(|it| it.rule != Rule::DisabledWithAts) {
+        panic!("{mode:?}: {found}");
+    }
 }
 
 fn machine(mode: Mode) -> Host {
@@ -120,9 +125,14 @@ fn machine(mode: Mode) -> Host {
         ..Identity::full()
     };
     let identities = [Identity::full(), without];
-    Host::new(&identities.map(|identity| smmu_model::Settings::new(identity, mode)))
+    Host::new(&identities.map(|identity| smmu_model::Settings {
+        // A device that does not answer is given up before a SYNC is.
+        atc_timeout_us: 500,
+        ..smmu_model::Settings::new(identity, mode)
+    }))
 }
 
+/// `sync_timeout_us`: how long an SMMU is waited for that may misbehave; `None`: none does.
 fn run(host: &Host, sync_timeout_us: Option<u64>, act: impl FnOnce(&Board<'_>)) {
     let smmus: Vec<_> = (0..2)
         .map(|smmu| take_over(host, smmu, sync_timeout_us))
@@ -131,11 +141,13 @@ fn run(host: &Host, sync_timeout_us: Option<u64>, act: impl FnOnce(&Board<'_>)) 
     let board = Board::new(host, &smmus);
     act(&board);
     board.end();
-    assert_eq!(host.bytes_out(), before, "all memory came back");
+    let lost = host.bytes_out() - before;
+    let may_lose = sync_timeout_us.map_or(0, |_| MOST_LOST);
+    assert!(lost <= may_lose, "{lost} bytes did not come back");
     for smmu in smmus {
         smmu.shut_down().expect("it is confirmed");
     }
-    assert_eq!(host.bytes_out(), 0);
+    assert_eq!(host.bytes_out(), lost);
 }
 
 fn take_over(host: &Host, smmu: usize, sync_timeout_us: Option<u64>) -> Smmu<'_, Host> {
