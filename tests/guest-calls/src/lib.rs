@@ -13,7 +13,7 @@ mod world;
 
 pub use board::{
     Board, DATA, GUESTS, Guest, IPA, LIST, RAM_BYTES, SPACES, TABLES, VA, guest_config, on_board,
-    tables,
+    on_unruly_board, tables,
 };
 pub use host::Host;
 pub use random::Random;
