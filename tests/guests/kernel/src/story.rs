@@ -50,6 +50,8 @@ macro_rules! ensure {
 pub(crate) struct Story {
     pub(crate) name: &'static str,
     pub(crate) play: fn(&Stage) -> Told,
+    /// What it breaks stays broken: something is left over, and it is the last.
+    pub(crate) is_last: bool,
 }
 
 /// What a story has to play with.
