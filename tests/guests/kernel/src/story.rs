@@ -170,7 +170,8 @@ impl Stage {
         let first = memory.space_as(ask);
         self.is_refused(Code::PasidTaken, first, "a number that drains")?;
         let mut refused = None;
-        let is_free = arch::within(4 * self.quarantine_us, || match memory.space_as(ask) {
+        // What the device did with it may be told late: each event keeps the number for longer.
+        let is_free = arch::within(100 * self.quarantine_us, || match memory.space_as(ask) {
             Ok(_) => true,
             Err(why) => {
                 refused = Some(why);

@@ -225,7 +225,7 @@ fn lives_again(stage: &Stage) -> Told {
 }
 
 /// How often the neighbour is served, once it knows that the other guest must be over.
-const ROUNDS_AFTER: u32 = 400;
+const ROUNDS_AFTER: u32 = 100;
 /// In this time everything is over.
 const LIFE_US: u64 = 120_000_000;
 
