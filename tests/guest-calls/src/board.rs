@@ -101,7 +101,8 @@ pub fn on_board(mode: Mode, act: impl FnOnce(&Board<'_>)) {
 ///
 /// # Panics
 ///
-/// As [`on_board`]; but an SMMU that was stopped as the last fence may have had ATS on (§3.9.1).
+/// As [`on_board`]; but an SMMU that was stopped as the last fence may have had ATS on (§3.9.1), and
+/// one that refused CFGI_STE goes on with the STALL_TERM behind it in the same train (§4.6.2).
 pub fn on_unruly_board(mode: Mode, act: impl FnOnce(&Board<'_>)) {
     let host = machine(mode);
     run(&host, Some(2_000), |board| {
@@ -110,7 +111,8 @@ pub fn on_unruly_board(mode: Mode, act: impl FnOnce(&Board<'_>)) {
     });
     let violations = host.machine().record().violations();
     let mut others = violations.iter();
-    if let Some(found) = others.find(|it| it.rule != Rule::DisabledWithAts) {
+    let borne = [Rule::DisabledWithAts, Rule::StallTermWhileLive];
+    if let Some(found) = others.find(|it| !borne.contains(&it.rule)) {
         panic!("{mode:?}: {found}");
     }
 }
