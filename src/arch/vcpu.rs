@@ -138,6 +138,13 @@ __vcpu_exit:
     str     x2, [x0, #{far}]
     mrs     x2, hpfar_el2
     str     x2, [x0, #{hpfar}]
+    // An error that the guest's accesses made and that comes late comes here, not later: it is the
+    // guest's, and not the end.
+    dsb     sy
+    isb
+    msr     daifclr, #4
+    isb
+8:  msr     daifset, #4
     msr     tpidr_el2, xzr
     ldr     x2, [x0, #{host_sp}]
     msr     sp_el0, x2
@@ -152,6 +159,16 @@ __vcpu_exit:
     msr     daifclr, #4
     mov     x0, x1
     ret
+
+    // From the vectors, within those lines: x9 the Vcpu.
+    .global __vcpu_late_error
+__vcpu_late_error:
+    mrs     x2, esr_el2
+    str     x2, [x9, #{esr}]
+    mov     x1, #11                 // an SError from a guest
+    adr     x2, 8b
+    msr     elr_el2, x2
+    eret
 
     // The registers of FP and SIMD, which EL2 does not use.
     .arch_extension simd

@@ -2,7 +2,7 @@
 
 use portcullis::addr::{Extent, Pa};
 use portcullis::arch::{self, Host, Stacks, Timer, cpu, gic, mmu, println};
-use portcullis::discover::{List, Mpidr};
+use portcullis::discover::{Interrupt, List, Mpidr, Trigger};
 use portcullis::guest::description::{self, Given, MAX_GUESTS};
 use portcullis::hw::Mmio;
 
@@ -55,7 +55,10 @@ pub(crate) fn run_all(
         Some(bytes)
     };
     let plan = description::plan(nodes, given, &mut image).map_err(Refusal::Plan)?;
-    let redistributors = interrupts(hardware)?;
+    let Interrupts {
+        redistributors,
+        wired,
+    } = interrupts(hardware)?;
     println!("guests: {}", plan.len());
     let world = world::make(world::Parts {
         host,
@@ -63,6 +66,7 @@ pub(crate) fn run_all(
         plan,
         images,
         redistributors,
+        wired,
         stacks,
         ipa_bits,
         exam,
@@ -70,16 +74,44 @@ pub(crate) fn run_all(
     run::start(world)
 }
 
-/// Turns the interrupt controller on; gives its frames of private interrupts.
-fn interrupts(hardware: &Hardware) -> Result<List<Mmio, 32>, Refusal> {
-    let gic = hardware.machine.gic.as_ref().ok_or(Refusal::NoGic)?;
+/// What guests need of the interrupt controller.
+struct Interrupts {
+    /// Its frames of private interrupts.
+    redistributors: List<Mmio, 32>,
+    /// A bit for each SMMU whose wires reach us.
+    wired: u32,
+}
+
+/// Turns the interrupt controller on, and lets the SMMUs' wires through to this CPU.
+fn interrupts(hardware: &Hardware) -> Result<Interrupts, Refusal> {
+    let machine = hardware.machine;
+    let gic = machine.gic.as_ref().ok_or(Refusal::NoGic)?;
     let map = |at: Extent<Pa>| mmu::map_device(at.base(), at.size_bytes()).map_err(Refusal::Device);
     let distributor = map(gic.distributor)?;
     gic::turn_on(&distributor, &Timer).map_err(Refusal::Gic)?;
+    let mut wired = 0;
+    for (place, smmu) in machine.smmus.iter().enumerate() {
+        let wires = &smmu.interrupts;
+        for wire in [wires.combined, wires.event_queue, wires.global_error] {
+            if let Some(Interrupt::Gic { intid, trigger }) = wire
+                && gic::route(
+                    &distributor,
+                    intid,
+                    trigger == Trigger::Edge,
+                    cpu::affinity(),
+                )
+            {
+                wired |= 1 << place;
+            }
+        }
+    }
     let mut redistributors = List::new();
     for region in &gic.redistributors {
         // Both hold as many.
         let _ = redistributors.push(map(*region)?);
     }
-    Ok(redistributors)
+    Ok(Interrupts {
+        redistributors,
+        wired,
+    })
 }

@@ -4,7 +4,8 @@
 //!
 //! Whenever a CPU comes to EL2, and at least every [`SERVICE_US`]: each CPU that guests run on, or
 //! that waits for one, has a timer of that length, and one of them serves all SMMUs. So an event or a
-//! deadline waits for at most that long, and for the longest call of a guest on every CPU at once.
+//! deadline waits for at most that long, and for the longest call of a guest on every CPU at once. An
+//! SMMU with a wire has its events served as soon as the first CPU can.
 //!
 //! What an SMMU did not confirm is asked for again every [`RECOVERY_US`], and more and more rarely while
 //! it does not answer.
@@ -137,7 +138,7 @@ fn serve(place: usize) -> ! {
         if part.is_none_or(|(guest, number)| !world.is_wanted(guest, number)) {
             gic::rest();
         }
-        gic::acknowledge();
+        world.acknowledge();
     }
 }
 
@@ -158,6 +159,15 @@ fn is_mine(last_us: &AtomicU64, now_us: u64, pace_us: u64) -> bool {
 }
 
 impl World {
+    /// Takes what interrupts this CPU; a wire of an SMMU has the SMMUs served at once.
+    pub(crate) fn acknowledge(&self) {
+        let wires = gic::acknowledge();
+        if wires != 0 {
+            self.pulled.fetch_add(wires.into(), Ordering::Relaxed);
+            self.served_us.store(0, Ordering::Relaxed);
+        }
+    }
+
     /// Serves the SMMUs, if nobody did lately, and brings back what can be brought back.
     pub(crate) fn tend(&self, who: Who) {
         let now_us = Timer.now_us();

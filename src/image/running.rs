@@ -49,7 +49,7 @@ impl Running<'_> {
         while !self.slot.is_ending.load(Ordering::Acquire) {
             let next = match self.vcpu.run() {
                 Exit::Interrupt => {
-                    gic::acknowledge();
+                    self.world.acknowledge();
                     gic::start_timer(SERVICE_US);
                     Next::GoOn
                 }

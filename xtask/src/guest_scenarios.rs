@@ -21,7 +21,7 @@ const KERNEL: &str = "kernel";
 /// time is not counted in instructions.
 const BOOT_ARGUMENTS: &str = "sync-timeout-us=20000";
 /// A boot may take so long.
-pub(crate) const LIMIT: Duration = Duration::from_secs(300);
+pub(crate) const LIMIT: Duration = Duration::from_secs(600);
 /// Of a console that is shown where something went wrong.
 const TAIL_LINES: usize = 60;
 /// What the chaotic runs draw by.

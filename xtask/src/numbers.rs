@@ -23,7 +23,7 @@ const MORE: u64 = 10;
 const MEASURE: &str = "measure ";
 
 /// Numbers by what they are of.
-type Numbers = BTreeMap<String, u64>;
+pub(crate) type Numbers = BTreeMap<String, u64>;
 
 /// A table of NUMBERS.md, and how its numbers are found.
 struct Table {
@@ -100,11 +100,15 @@ fn judge(found: &Numbers, kept: &Numbers) -> Vec<String> {
 }
 
 /// What the guest `measure` says, on one CPU.
-fn boot(more: &[&str]) -> Result<Numbers, Stop> {
+///
+/// # Errors
+///
+/// `Failed` if it does not say so, or the boot does not end in order.
+pub(crate) fn boot(more: &[&str]) -> Result<Numbers, Stop> {
     let mut words = vec!["--cpus", "1", "--guest", "measure", "--guest-cpus", "0-0"];
     words.extend(more);
     if more.is_empty() {
-        words.extend(["--", "-icount", "shift=0,sleep=off"]);
+        words.extend(ICOUNT);
     }
     let console = console(&words)?;
     let mut numbers = measured(&console)?;
@@ -113,9 +117,29 @@ fn boot(more: &[&str]) -> Result<Numbers, Stop> {
     Ok(numbers)
 }
 
+/// One guest of 64 MiB, with no device.
+const ONE: [&str; 6] = ["--cpus", "1", "--guest", "measure", "--guest-devices", ""];
+const ICOUNT: [&str; 3] = ["--", "-icount", "shift=0,sleep=off"];
+
+/// Instructions from reset to the first of the last guest to begin, in a boot with `words`.
+fn until_guests(words: &[&str]) -> Result<u64, Stop> {
+    let console = console(&[words, &ICOUNT].concat())?;
+    let began = lines(&console).filter_map(|line| line.strip_prefix("first-instruction "));
+    let last = began.filter_map(|number| number.parse().ok()).max();
+    last.ok_or_else(|| Stop::Failed(format!("no guest began\n{console}")))
+}
+
+/// Instructions from reset to the first of a guest.
+///
+/// # Errors
+///
+/// `Failed` if no guest begins, or the boot does not end in order.
+pub(crate) fn until_the_first_guest() -> Result<u64, Stop> {
+    until_guests(&ONE)
+}
+
 /// How long it takes to the first instructions of guests, and how large the image is.
 fn start() -> Result<Numbers, Stop> {
-    let one = ["--cpus", "1", "--guest", "measure", "--guest-devices", ""];
     let two = [
         "--cpus",
         "2",
@@ -132,17 +156,12 @@ fn start() -> Result<Numbers, Stop> {
         "--guest-devices",
         "",
     ];
-    let icount = ["--", "-icount", "shift=0,sleep=off"];
     let mut numbers = Numbers::new();
     for (name, words) in [
-        ("instructions to the first of one guest", &one[..]),
+        ("instructions to the first of one guest", &ONE[..]),
         ("instructions until two guests run", &two[..]),
     ] {
-        let console = console(&[words, &icount].concat())?;
-        let began = lines(&console).filter_map(|line| line.strip_prefix("first-instruction "));
-        let last = began.filter_map(|number| number.parse().ok()).max();
-        let last = last.ok_or_else(|| Stop::Failed(format!("no guest began\n{console}")))?;
-        numbers.insert(name.to_owned(), last);
+        numbers.insert(name.to_owned(), until_guests(words)?);
     }
     let image = image::path(&board::load("qemu-virt")?, Kind::Plain).raw;
     let bytes = fs::metadata(&image)

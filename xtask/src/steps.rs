@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use clap::builder::PossibleValuesParser;
 
+use crate::bench;
 use crate::differential;
 use crate::guest_scenarios;
 use crate::guest_tests;
@@ -86,6 +87,11 @@ const STEPS: &[Step] = &[
         name: "test-monitor",
         about: "the monitor in QEMU: a person types, a guest is ended",
         run: monitor_tests::step,
+    },
+    Step {
+        name: "test-bench",
+        about: "cargo xtask bench --quick measures every number that is promised",
+        run: bench::step,
     },
     Step {
         name: "numbers",

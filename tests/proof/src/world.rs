@@ -3,7 +3,7 @@
 use portcullis::addr::{Ipa, Pa};
 use portcullis::hw::{Barrier, DeviceTag, Frames, Platform, PoolShape};
 use portcullis::id::{Asid, StreamId};
-use portcullis::smmu::{Firmware, QueueIndices, Settings, Smmu};
+use portcullis::smmu::{Firmware, QueueIndices, Settings, Smmu, TakeOverError};
 use portcullis::space::stage2::PageSizes;
 use portcullis::space::{
     Acquired, Ask, By, DeviceDescription, DeviceId, GroupId, GuestConfig, GuestId, Handle, Iommu,
@@ -24,29 +24,38 @@ pub const VA: u64 = 0x1234_5000;
 pub const DATA: u64 = 0x4_0000_0000;
 /// Where guests have the tables of their spaces, two pages for each.
 const TABLES: u64 = 0x4_1000_0000;
-const WINDOW: Ipa = Ipa::new(0x70_0000_0000);
+/// Where guests' devices see their contexts.
+pub const WINDOW: Ipa = Ipa::new(0x70_0000_0000);
 
 /// Takes the SMMU of this index over, with 2^16 streams.
-pub fn take_over(tap: &Tap, smmu: usize, is_coherent: bool) -> Smmu<'_, Tap> {
-    take_over_for(tap, smmu, is_coherent, None)
+pub fn take_over(tap: &Tap, smmu: usize) -> Smmu<'_, Tap> {
+    take_over_for(tap, smmu, None)
 }
 
 /// As [`take_over`], with another time-out of a CMD_SYNC.
-pub fn take_over_for(
+pub fn take_over_for(tap: &Tap, smmu: usize, sync_timeout_us: Option<u64>) -> Smmu<'_, Tap> {
+    try_take_over(tap, smmu, sync_timeout_us).expect("it is taken over")
+}
+
+/// As [`take_over_for`], whatever comes of it.
+///
+/// # Errors
+///
+/// Every [`TakeOverError`].
+pub fn try_take_over(
     tap: &Tap,
     smmu: usize,
-    is_coherent: bool,
     sync_timeout_us: Option<u64>,
-) -> Smmu<'_, Tap> {
+) -> Result<Smmu<'_, Tap>, TakeOverError> {
     let firmware = Firmware {
-        is_coherent,
+        is_coherent: true,
         queue_indices: QueueIndices::Page1,
     };
     let mut settings = Settings::new(StreamId::new(0xffff));
     if let Some(sync_timeout_us) = sync_timeout_us {
         settings.sync_timeout_us = sync_timeout_us;
     }
-    Smmu::take_over(tap, tap.registers(smmu), firmware, settings).expect("it is taken over")
+    Smmu::take_over(tap, tap.registers(smmu), firmware, settings)
 }
 
 /// A guest with 4 KiB pages and a window for CDs of 16 MiB.
@@ -104,6 +113,8 @@ pub struct Wanted<'a> {
     pub pasid_bits: u8,
     /// What it may do with ATS.
     pub ats: Ats,
+    /// What must happen to it between two owners.
+    pub reset: ResetPolicy,
 }
 
 impl<'a> Wanted<'a> {
@@ -114,6 +125,7 @@ impl<'a> Wanted<'a> {
             streams,
             pasid_bits: 12,
             ats: Ats::Off,
+            reset: ResetPolicy::Needed,
         }
     }
 }
@@ -164,7 +176,7 @@ impl<'p> World<'p> {
             pasid_bits: wanted.pasid_bits,
             can_stall: false,
             ats: wanted.ats,
-            reset: ResetPolicy::Needed,
+            reset: wanted.reset,
         };
         let id = self
             .iommu

@@ -27,7 +27,7 @@ fn tap() -> Tap {
 }
 
 fn take_both(tap: &Tap, timeout_us: u64) -> [Smmu<'_, Tap>; 2] {
-    [0, 1].map(|smmu| take_over_for(tap, smmu, true, Some(timeout_us)))
+    [0, 1].map(|smmu| take_over_for(tap, smmu, Some(timeout_us)))
 }
 
 fn answers(tap: &Tap, smmu: usize, is_true: bool) {

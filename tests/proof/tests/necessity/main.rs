@@ -18,7 +18,11 @@ fn modes() -> impl Iterator<Item = Mode> {
 
 /// The steps of a play that nobody misses.
 fn idle(play: &Play) -> Vec<Step> {
-    let whole = play.run(Mode::Hoarding, None);
+    // Events come at once in some modes only.
+    let mut wholes = modes().map(|mode| play.run(mode, None));
+    let whole = wholes
+        .find(|it| !it.steps.is_empty())
+        .expect("it does something");
     assert_eq!(whole.noticed, [""; 0], "{}: played whole", play.name);
     assert!(!whole.steps.is_empty(), "{}: it does nothing", play.name);
     // On the other hand cleans are all that differs where caches are not snooped.
@@ -41,6 +45,7 @@ fn idle(play: &Play) -> Vec<Step> {
 fn explore() {
     stage::note_panics();
     for play in PLAYS {
+        if let Ok(only) = std::env::var("ONLY") && !play.name.contains(&only) { continue; }
         let idle = idle(play);
         let total = play.run(Mode::Hoarding, None).steps.len();
         let list: Vec<_> = idle.iter().map(ToString::to_string).collect();

@@ -8,7 +8,9 @@ use portcullis::addr::{Iova, Ipa, Pa};
 use portcullis::hw::{Frames, Platform};
 use portcullis::id::{StreamId, SubstreamId};
 use portcullis::smmu::Smmu;
-use portcullis::space::{By, DeviceId, GuestId, Handle, Iommu, Ownership, SpaceId};
+use portcullis::space::{
+    By, DeviceId, GuestConfig, GuestId, Handle, Iommu, Ownership, ResetPolicy, SpaceId,
+};
 use portcullis::spec::ste::{Ats, Untagged};
 use portcullis::spec::vmsa::WalkCoherency;
 use portcullis_proof::{Board, DATA, Space, Step, Tap, VA, Wanted, World, config, take_over_for};
@@ -19,6 +21,7 @@ pub(crate) const STREAM: StreamId = StreamId::new(0x110);
 pub(crate) const ALIAS: StreamId = StreamId::new(0x111);
 /// Another device's.
 pub(crate) const OTHER: StreamId = StreamId::new(0x2117);
+const NEIGHBOUR: StreamId = StreamId::new(0x130);
 
 thread_local! {
     /// Where the newest panic of this thread was.
@@ -85,6 +88,8 @@ impl Play {
             atc_timeout_us: 200,
             ..Settings::new(identity, mode)
         }]);
+        tap.poison();
+        let start = tap.machine().record().mark();
         let mut stage = Stage {
             tap: &tap,
             setup: self.setup,
@@ -103,10 +108,22 @@ impl Play {
         if played.is_err() {
             // An expectation of the play; the library itself never panics.
             let at = PANICKED_AT.take();
-            assert!(at.starts_with("tests/proof/"), "{}: panic at {at}", self.name);
+            assert!(
+                at.starts_with("tests/proof/"),
+                "{}: panic at {at}",
+                self.name
+            );
             noticed.push(format!("the play ends at {at}"));
         }
-        let violations = tap.machine().record().violations();
+        let trap = tap.trap().map(|trap| trap.as_u64());
+        let record = tap.machine().record();
+        let strays = record.landed_since(start).into_iter();
+        noticed.extend(
+            strays
+                .filter(|it| Some(it.pa & !0xfff) == trap)
+                .map(|it| format!("stream {:#x} lands in the trap", it.stream)),
+        );
+        let violations = record.violations();
         noticed.extend(
             violations
                 .iter()
@@ -122,7 +139,7 @@ impl Play {
 
 impl<'t> Stage<'t> {
     pub(crate) fn take_over(&self) -> Smmu<'t, Tap> {
-        take_over_for(self.tap, 0, self.setup.is_coherent, Some(1000))
+        take_over_for(self.tap, 0, Some(1000))
     }
 
     /// The operation that the play is about.
@@ -195,7 +212,7 @@ impl<'p> Cast<'p> {
         } else {
             WalkCoherency::Clean
         };
-        let config = portcullis::space::GuestConfig {
+        let config = GuestConfig {
             coherency,
             ..config()
         };
@@ -204,6 +221,10 @@ impl<'p> Cast<'p> {
         let wanted = |streams| Wanted {
             pasid_bits,
             ats: stage.setup.ats,
+            // Where the host has no reset.
+            reset: ResetPolicy::MayBeOmitted {
+                because: "the board says so",
+            },
             ..Wanted::new(0, streams)
         };
         let [board, other] = [&[STREAM, ALIAS][..], &[OTHER]].map(|streams| {
@@ -211,6 +232,19 @@ impl<'p> Cast<'p> {
             world.device(group, wanted(streams))
         });
         let tokens = vec![world.own(guest, board.group), world.own(guest, other.group)];
+        // In the same part of the stream table.
+        let (_, _token) = world.attached(
+            next,
+            Wanted {
+                pasid_bits: 0,
+                ..Wanted::new(0, &[NEIGHBOUR])
+            },
+        );
+        // What an SMMU can know of the entries beside it, it knows from now on.
+        for gun in board.guns.iter().chain(&other.guns) {
+            gun.fire(None, DATA);
+            gun.fire(Some(1), VA);
+        }
         Self {
             world,
             smmu: &smmus[0],
