@@ -46,9 +46,12 @@ impl GuestWorld<'static, Host> for View<'_> {
         let bytes = into.len() as u64;
         guest_memory::pieces(&built.ram, from, bytes, |piece, before| {
             let into = into.iter_mut().skip(before as usize);
+            let mut word = 0;
             for (byte, at) in into.zip(piece.base().as_u64()..piece.end().as_u64()) {
-                let word = self.world.host.word(Pa::new(at & !7));
-                let word = word.map_or(0, |word| word.load(Ordering::Relaxed));
+                if at & 7 == 0 || at == piece.base().as_u64() {
+                    let found = self.world.host.word(Pa::new(at & !7));
+                    word = found.map_or(0, |word| word.load(Ordering::Relaxed));
+                }
                 *byte = (word >> (8 * (at & 7))) as u8;
             }
         })
