@@ -402,11 +402,19 @@ impl<'p, P: Platform> Stage2<'p, P> {
         gathered: &mut Gathered,
         chain: &mut Chain<'p, P>,
     ) -> Result<(), Stage2Error> {
-        let mut ungrouped = Gathered::nothing(self.vmid, self.geometry().granule());
-        let tree = &mut self.tree;
-        if change::clear_in_one_table(tree, range, gathered, &mut ungrouped, chain) {
-            self.note_ungrouped(&ungrouped);
-        } else {
+        let is_done = match self.hints() {
+            Hints::Never => {
+                change::clear_in_one_table(&mut self.tree, range, gathered, None, chain)
+            }
+            Hints::Set => {
+                let mut noted = Gathered::nothing(self.vmid, self.geometry().granule());
+                let (tree, ungrouped) = (&mut self.tree, Some(&mut noted));
+                let is_done = change::clear_in_one_table(tree, range, gathered, ungrouped, chain);
+                self.note_ungrouped(&noted);
+                is_done
+            }
+        };
+        if !is_done {
             self.cut(range, Purpose::Removal, gathered)?;
             change::clear(&mut self.tree, range, gathered, chain);
         }
@@ -525,6 +533,12 @@ impl<'p, P: Platform> Stage2<'p, P> {
         permissions: Permissions,
         gathered: &mut Gathered,
     ) -> Result<(), Stage2Error> {
+        let may_be_quick = self.pending.is_nothing();
+        if may_be_quick
+            && change::protect_in_one_table(&mut self.tree, range, permissions, gathered)
+        {
+            return Ok(());
+        }
         change::expect_mapped(self.tree.root(), range)?;
         self.cut(range, Purpose::Permissions, gathered)?;
         change::protect(&mut self.tree, range, permissions, gathered);

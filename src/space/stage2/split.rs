@@ -242,7 +242,24 @@ fn note(base: u64, log2_bytes: u8, level: Level, gathered: &mut Gathered) {
     gathered.add(Ipa::new(base), 1 << log2_bytes, bit, Removed::Leaves);
 }
 
-/// As the cuts of `range`, all in this last-level table, would.
+/// How large a contiguous group of this table's leaves is, as a power of two.
+#[inline]
+fn log2_group<P: Platform>(node: &EditNode<'_, '_, P>) -> Option<u8> {
+    let log2_entries = node.geometry().granule().log2_contiguous(node.level())?;
+    Some(node.log2_span() + log2_entries)
+}
+
+/// Whether an end of `range`, whole entries of this table, lies within a contiguous group.
+#[inline]
+pub(super) fn cuts_a_group<P: Platform>(node: &EditNode<'_, '_, P>, range: Range) -> bool {
+    let is_within = |at: u64, log2_group: u8| {
+        let at = Ipa::new(at);
+        !at.is_aligned(log2_group) && node.descriptor(node.index(at)).is_grouped()
+    };
+    log2_group(node).is_some_and(|log2| is_within(range.first, log2) || is_within(range.end, log2))
+}
+
+/// As the cuts of `range`, whole entries of this table, would.
 #[inline]
 pub(super) fn ungroup_ends<P: Platform>(
     node: &EditNode<'_, '_, P>,
@@ -250,17 +267,16 @@ pub(super) fn ungroup_ends<P: Platform>(
     gathered: &mut Gathered,
     ungrouped: &mut Gathered,
 ) {
-    let Some(log2_entries) = node.geometry().granule().log2_contiguous(Level::L3) else {
+    let Some(log2_group) = log2_group(node) else {
         return;
     };
-    let log2_group = node.log2_span() + log2_entries;
     let mut changed = false;
     for at in [range.first, range.end] {
         if !Ipa::new(at).is_aligned(log2_group) && node.ungroup(node.index(Ipa::new(at))).is_some()
         {
             let group = at >> log2_group << log2_group;
-            note(group, log2_group, Level::L3, gathered);
-            note(group, log2_group, Level::L3, ungrouped);
+            note(group, log2_group, node.level(), gathered);
+            note(group, log2_group, node.level(), ungrouped);
             changed = true;
         }
     }
