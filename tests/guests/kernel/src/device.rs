@@ -4,6 +4,7 @@ use portcullis_guest::{DeviceInfo, Error};
 
 use crate::arch::{self, Mmio};
 use crate::calls::EL2;
+use crate::pages::PAGE;
 use crate::story::{Told, Trouble};
 use crate::{ensure, say};
 
@@ -180,6 +181,14 @@ impl Device {
     pub(crate) fn fire(&self, pasid: u32, va: u64, value: u64, rate: u32) -> Told {
         self.put_job(Some(pasid), va, WRITE | REPEAT, value);
         self.at.write32(RATE, rate);
+        self.start()
+    }
+
+    /// Writes at `count` pages from `va` on, whatever becomes of each.
+    pub(crate) fn burst(&self, pasid: u32, va: u64, count: u32) -> Told {
+        self.put_job(Some(pasid), va, WRITE, 1);
+        self.at.write32(SHOTS, count);
+        self.at.write64(STRIDE, PAGE);
         self.start()
     }
 

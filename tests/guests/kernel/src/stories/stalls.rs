@@ -43,14 +43,16 @@ pub(super) fn stalled_when_killed(stage: &Stage) -> Told {
     }
     ensure!(device.pending() == WAITING as u32, "not all are stalled");
     let read = [next_stall()?, next_stall()?];
-    // There is something to land in by now.
+    let kept = process.files.clone();
+    process.memory.release()?;
+    // There is something to land in now, and not before: an SMMU may try what waits again by itself
+    // (§3.12.2.2).
     process.begin_at(8);
     for _ in 0..WAITING {
         process.page();
     }
-    let kept = process.files.clone();
-    let pages = process.exit()?;
     device.has_none_pending()?;
+    let pages = process.exit()?;
     watch.quiet(stage.number, WAITING as u32);
     are_nobodys(&pages)?;
     for id in read {
