@@ -112,12 +112,21 @@ fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Tap {
     /// A host on a machine with these SMMUs.
     pub fn new(settings: &[Settings]) -> Self {
+        Self::over(Hypervisor::with_smmus(settings), settings)
+    }
+
+    /// As [`new`](Self::new), with so many bytes of memory.
+    pub fn with_memory(bytes: u64, settings: &[Settings]) -> Self {
+        Self::over(Hypervisor::with_memory(bytes, settings), settings)
+    }
+
+    fn over(host: Hypervisor, settings: &[Settings]) -> Self {
         let log = Log {
             queues: vec![Queue::default(); settings.len()],
             ..Log::default()
         };
         Self {
-            host: Hypervisor::with_smmus(settings),
+            host,
             log: Arc::new(Mutex::new(log)),
             devices: Mutex::new(BTreeMap::new()),
             refuses_resets: AtomicBool::new(false),

@@ -30,12 +30,15 @@ fn idle(play: &Play) -> Vec<Step> {
         .steps
         .into_iter()
         .filter(|step| play.setup.is_coherent || step.kind == Kind::Clean);
+    // What is noticed is the step that is missing, not the mode.
+    let quiet: Vec<_> = modes()
+        .filter(|mode| play.run(*mode, None).noticed.is_empty())
+        .collect();
+    assert_eq!(quiet.len(), modes().count(), "{}: played whole", play.name);
     let is_idle = |step: &Step| {
-        !modes().any(|mode| {
-            let outcome = play.run(mode, Some(*step));
-            let is_noticed = outcome.came && !outcome.noticed.is_empty();
-            // What is noticed is the step, not the mode.
-            is_noticed && play.run(mode, None).noticed.is_empty()
+        !quiet.iter().any(|mode| {
+            let outcome = play.run(*mode, Some(*step));
+            outcome.came && !outcome.noticed.is_empty()
         })
     };
     steps.filter(is_idle).collect()
@@ -45,10 +48,35 @@ fn idle(play: &Play) -> Vec<Step> {
 fn explore() {
     stage::note_panics();
     for play in PLAYS {
-        if let Ok(only) = std::env::var("ONLY") && !play.name.contains(&only) { continue; }
+        if let Ok(only) = std::env::var("ONLY")
+            && !play.name.contains(&only)
+        {
+            continue;
+        }
         let idle = idle(play);
         let total = play.run(Mode::Hoarding, None).steps.len();
         let list: Vec<_> = idle.iter().map(ToString::to_string).collect();
         println!("{} ({total}): {}", play.name, list.join(", "));
+    }
+}
+
+#[test]
+fn debug() {
+    let name = std::env::var("DEBUG").unwrap_or_default();
+    let Some(play) = PLAYS.iter().find(|it| it.name == name) else {
+        return;
+    };
+    let whole = play.run(Mode::Hoarding, None);
+    println!(
+        "{:?}",
+        whole
+            .steps
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+    );
+    for step in whole.steps {
+        let out = play.run(Mode::Hoarding, Some(step));
+        println!("{step} {} {:?}", out.came, out.noticed);
     }
 }
