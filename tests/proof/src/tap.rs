@@ -265,7 +265,11 @@ unsafe impl Platform for Tap {
             let first = words
                 .first()
                 .and_then(|it| self.machine().memory().address_of(it));
-            log.uncleaned = first.map(|first| first..first + 8 * words.len() as u64);
+            // Whole lines: a word that is cleaned would take its neighbours along.
+            log.uncleaned = first.map(|first| {
+                let end = first + 8 * words.len() as u64;
+                first & !63..end.next_multiple_of(64)
+            });
         } else {
             drop(log);
             self.host.clean(words);

@@ -84,12 +84,9 @@ pub(crate) const PLAYS: &[Play] = &[
     play("tidy a leaf", OFF, tidy_leaf),
     play("tidy a device", OFF, tidy_device),
     play("take an event", OFF, take_event),
-    play("attach, cleaned", CLEANED, attach),
     play("bind, first of its leaf, cleaned", CLEANED, bind_first),
-    play("bind the whole stream, cleaned", CLEANED, bind_whole),
-    play("destroy a guest, cleaned", CLEANED, destroy),
     play("map, cleaned", CLEANED, map),
-    play("unmap, cleaned", CLEANED, unmap),
+    play("unmap a page, cleaned", CLEANED, unmap_stage2),
     play("protect, cleaned", CLEANED, protect),
     play("tidy a leaf, cleaned", CLEANED, tidy_leaf),
 ];
