@@ -13,6 +13,7 @@ fn main() {
     if env::var("CARGO_CFG_TARGET_OS").as_deref() != Ok("none") {
         return;
     }
+    embed_guest();
     let root = PathBuf::from(env::var("CARGO_MANIFEST_DIR").expect("cargo sets it"));
     let name = env::var("PORTCULLIS_BOARD").unwrap_or_else(|_| "qemu-virt".into());
     let board = root.join("boards").join(&name).join("board.rs");
@@ -31,4 +32,18 @@ fn main() {
         "cargo:rustc-link-arg-bins=-T{}",
         root.join("linker.ld").display()
     );
+}
+
+/// The guest that the image has with it: the arm64 Image that `PORTCULLIS_GUEST` names, or none.
+fn embed_guest() {
+    println!("cargo:rerun-if-env-changed=PORTCULLIS_GUEST");
+    let guest = env::var_os("PORTCULLIS_GUEST").map(PathBuf::from);
+    let guest = guest.unwrap_or_else(|| {
+        let out = PathBuf::from(env::var("OUT_DIR").expect("cargo sets it"));
+        let none = out.join("no-guest");
+        std::fs::write(&none, []).expect("OUT_DIR can be written to");
+        none
+    });
+    println!("cargo:rerun-if-changed={}", guest.display());
+    println!("cargo:rustc-env=PORTCULLIS_GUEST_IMAGE={}", guest.display());
 }

@@ -6,19 +6,25 @@ mod image;
 
 use core::panic::PanicInfo;
 
-use image::devices::Functions;
-use image::{Refusal, devices, gates, memory, report, sites};
+use image::devices::{Ecams, Functions};
+use image::hardware::Hardware;
+use image::sites::TestFrames;
+use image::{Refusal, devices, gates, guests, memory, report, sites};
 use portcullis::arch::uart::Kind;
-use portcullis::arch::{self, Start, console, end, entry, println};
+use portcullis::arch::{self, Host, Start, console, end, entry, println};
 use portcullis::check;
 use portcullis::discover::{ConsoleKind, DeviceTree, Machine, Text};
-use spin::Mutex;
+use spin::{Mutex, MutexGuard, Once};
 
 entry!(boot);
 
 // What would not fit on the stack.
 static MACHINE: Mutex<Machine> = Mutex::new(Machine::new());
 static FUNCTIONS: Mutex<Functions> = Mutex::new(Functions::new());
+static ECAMS: Once<Ecams> = Once::new();
+static TESTS: Once<TestFrames> = Once::new();
+static HOST: Once<Host> = Once::new();
+static HARDWARE: Once<Hardware> = Once::new();
 
 /// Entered with the CPU settled, the image mapped, and the board's early console.
 fn boot(start: Start) -> ! {
@@ -58,15 +64,44 @@ fn run(start: Start) -> Result<(), Refusal> {
     report::machine(&machine);
     report::smmus(&machine)?;
 
-    let host = memory::take(&machine, extent)?;
+    let (host, stacks) = memory::take(&machine, extent, machine.cpus.len())?;
+    let host = HOST.call_once(|| host);
     let mut functions = FUNCTIONS.lock();
     let ecams = devices::scan_all(&machine, &mut functions)?;
+    let ecams = ECAMS.call_once(|| ecams);
     report::devices(&machine, &functions);
 
-    let driven = devices::bring_up(&machine, &ecams, &functions)?;
     let tests = sites::map_test_devices(&machine)?;
-    let sites = sites::all(&machine, &driven, &tests)?;
-    let bench = sites::for_self_check(&host, &sites);
+    let tests = TESTS.call_once(|| tests);
+    if has_argument(machine.bootargs.as_str(), "no-self-check") {
+        println!("self-check: left out, as the boot arguments ask");
+    } else {
+        self_check(&machine, host, ecams, &functions, tests)?;
+    }
+    // From here on both stay as they are.
+    let machine: &Machine = MutexGuard::leak(machine);
+    let functions: &Functions = MutexGuard::leak(functions);
+    let hardware = HARDWARE.call_once(|| Hardware::new(machine, functions, ecams, tests));
+    host.know_devices(hardware);
+    guests::run_all(host, hardware, stacks)
+}
+
+/// Whether the boot arguments have the word `name`.
+fn has_argument(bootargs: &str, name: &str) -> bool {
+    bootargs.split(' ').any(|argument| argument == name)
+}
+
+/// Shows that this machine does what all the rest relies upon.
+fn self_check(
+    machine: &Machine,
+    host: &'static Host,
+    ecams: &'static Ecams,
+    functions: &Functions,
+    tests: &'static TestFrames,
+) -> Result<(), Refusal> {
+    let driven = devices::bring_up(machine, ecams, functions)?;
+    let sites = sites::all(machine, &driven, tests)?;
+    let bench = sites::for_self_check(host, &sites);
     let sabotaged = sabotaged(machine.bootargs.as_str())?;
     let summary = check::run(&bench, sabotaged, &mut |line| println!("{line}"));
     match summary.failed {

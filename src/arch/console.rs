@@ -1,4 +1,4 @@
-//! The console: lines of text out of a UART.
+//! The console: lines of text out of a UART, and characters that come in.
 //!
 //! A line is written whole, whichever CPU writes at the same time. A UART that takes no
 //! characters costs time, never progress.
@@ -85,6 +85,18 @@ fn write_line(text: fmt::Arguments<'_>) {
     // A text that cannot format itself ends where it failed; the UART itself never fails.
     let _ = uart.write_fmt(text);
     let _ = uart.write_str("\n");
+}
+
+/// The next character that came in, if there is one.
+pub fn typed() -> Option<u8> {
+    NAMED.get().unwrap_or(&EARLY).get()
+}
+
+/// Writes `text` as it is, between lines of others: for who talks with a person.
+pub fn show(text: &str) {
+    let _line = LINE.lock();
+    // As above.
+    let _ = Out(NAMED.get().unwrap_or(&EARLY)).write_str(text);
 }
 
 struct Out(&'static Uart);

@@ -10,6 +10,8 @@ use aarch64_cpu::registers::{
     SCTLR_EL2, Writeable,
 };
 
+use tock_registers::fields::FieldValue;
+
 use crate::hw::Clock;
 
 /// Why the image cannot run on this CPU.
@@ -42,9 +44,17 @@ pub(super) fn settle() -> Result<(), CpuError> {
     if SCTLR_EL2.is_set(SCTLR_EL2::M) {
         return Err(CpuError::MmuOn);
     }
-    HCR_EL2.write(
-        HCR_EL2::RW::EL1IsAarch64 + HCR_EL2::AMO::SET + HCR_EL2::IMO::SET + HCR_EL2::FMO::SET,
-    );
+    settle_again()
+}
+
+/// `HCR_EL2` when no guest runs: every physical interrupt and SError ours.
+pub(super) fn hcr_without_guest() -> FieldValue<u64, HCR_EL2::Register> {
+    HCR_EL2::RW::EL1IsAarch64 + HCR_EL2::AMO::SET + HCR_EL2::IMO::SET + HCR_EL2::FMO::SET
+}
+
+/// As [`settle`], on a CPU that already has EL2's map.
+pub(super) fn settle_again() -> Result<(), CpuError> {
+    HCR_EL2.write(hcr_without_guest());
     barrier::isb(barrier::SY);
     if HCR_EL2.is_set(HCR_EL2::E2H) {
         return Err(CpuError::E2hFixed);
@@ -83,6 +93,11 @@ pub fn midr() -> u64 {
 /// `MPIDR_EL1` without its flags: the affinity that names this CPU, as the device tree does.
 pub fn affinity() -> u64 {
     MPIDR_EL1.get() & 0xff_00ff_ffff
+}
+
+/// What this CPU can bear of a leaf that changes its size: `ID_AA64MMFR2_EL1.BBM`.
+pub fn bbm_level() -> u8 {
+    (id_register(7, 2) >> 52 & 0xf) as u8
 }
 
 /// How many bits a physical address has, by `ID_AA64MMFR0_EL1.PARange`; at most 48, since more
@@ -133,6 +148,76 @@ pub fn clean(words: &[AtomicU64]) {
     while line < range.end as usize {
         // SAFETY: cleaning a line changes no memory that anybody reads through the cache.
         unsafe { asm!("dc cvac, {}", in(reg) line, options(nostack)) };
+        line += line_bytes;
+    }
+    barrier::dsb(barrier::SY);
+}
+
+/// Whether `HCRX_EL2` exists (FEAT_HCX).
+pub(super) fn has_extended_hypervisor_control() -> bool {
+    id_register(7, 1) >> 40 & 0xf != 0
+}
+
+/// What the feature register `S3_0_C0_C<crm>_<op2>` of this CPU says; 0 of one that guests are told
+/// nothing of.
+pub fn id_register(crm: u8, op2: u8) -> u64 {
+    macro_rules! read {
+        ($name:literal) => {{
+            let value: u64;
+            // SAFETY: reads an identification register.
+            unsafe { asm!(concat!("mrs {}, ", $name), out(reg) value, options(nomem, nostack)) };
+            value
+        }};
+    }
+    match (crm, op2) {
+        (4, 0) => read!("id_aa64pfr0_el1"),
+        (4, 1) => read!("id_aa64pfr1_el1"),
+        (5, 0) => read!("id_aa64dfr0_el1"),
+        (6, 0) => read!("id_aa64isar0_el1"),
+        (6, 1) => read!("id_aa64isar1_el1"),
+        (6, 2) => read!("s3_0_c0_c6_2"),
+        (7, 0) => read!("id_aa64mmfr0_el1"),
+        (7, 1) => read!("id_aa64mmfr1_el1"),
+        (7, 2) => read!("s3_0_c0_c7_2"),
+        _ => 0,
+    }
+}
+
+/// Whether this CPU has FP and SIMD.
+pub fn has_simd() -> bool {
+    id_register(4, 0) >> 20 & 0xf != 0xf
+}
+
+/// How many counters this CPU's PMU has beside the cycle counter; `None` without a PMUv3.
+pub fn pmu_counters() -> Option<u8> {
+    match id_register(5, 0) >> 8 & 0xf {
+        0 | 0xf => None,
+        _ => {
+            let control: u64;
+            // SAFETY: reads a register that changes nothing.
+            unsafe { asm!("mrs {}, pmcr_el0", out(reg) control, options(nomem, nostack)) };
+            Some((control >> 11 & 0x1f) as u8)
+        }
+    }
+}
+
+/// Zeros `words` and cleans them to the point of coherency, for somebody who reads past the cache;
+/// complete on return.
+pub fn clear(words: &[AtomicU64]) {
+    for word in words {
+        word.store(0, core::sync::atomic::Ordering::Relaxed);
+    }
+    clean_and_invalidate(words);
+}
+
+/// Cleans `words` to the point of coherency and drops them from all caches; complete on return.
+pub fn clean_and_invalidate(words: &[AtomicU64]) {
+    let range = words.as_ptr_range();
+    let line_bytes = data_line_bytes();
+    let mut line = range.start as usize & !(line_bytes - 1);
+    while line < range.end as usize {
+        // SAFETY: what the line holds is in memory afterwards.
+        unsafe { asm!("dc civac, {}", in(reg) line, options(nostack)) };
         line += line_bytes;
     }
     barrier::dsb(barrier::SY);

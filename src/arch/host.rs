@@ -6,19 +6,47 @@ use core::ptr::{NonNull, with_exposed_provenance_mut};
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use buddy_system_allocator::Heap;
-use spin::Mutex;
+use spin::{Mutex, Once};
 
 use super::ram::FreeRam;
 use super::tables::{Kind, MapError};
 use super::{cpu, mmu};
 use crate::addr::{Extent, Pa};
-use crate::hw::{Clock, Frames, Platform};
+use crate::hw::{Clock, DeviceTag, Frames, NotDone, Platform};
 
 #[cfg(not(feature = "sabotage"))]
 pub use crate::hw::Mmio as Registers;
 
 #[cfg(feature = "sabotage")]
 pub use super::sabotage::Registers;
+
+/// What is done to a device beside its SMMU; as [`Platform`] has it.
+pub trait Devices: Sync {
+    /// As [`Platform::reset_device`].
+    ///
+    /// # Errors
+    ///
+    /// [`NotDone`].
+    fn reset(&self, device: DeviceTag) -> Result<(), NotDone>;
+
+    /// As [`Platform::fence_port`].
+    ///
+    /// # Errors
+    ///
+    /// [`NotDone`].
+    fn fence(&self, device: DeviceTag) -> Result<(), NotDone>;
+
+    /// As [`Platform::unfence_port`].
+    ///
+    /// # Errors
+    ///
+    /// [`NotDone`].
+    fn unfence(&self, device: DeviceTag) -> Result<(), NotDone>;
+}
+
+const NO_DEVICES: NotDone = NotDone {
+    because: "devices are not known yet",
+};
 
 /// Maps the SMMU's registers at `base`, for the library.
 ///
@@ -66,6 +94,7 @@ impl fmt::Display for HostError {
 /// are freed, so that each costs the same; they never become large ones again.
 pub struct Host {
     memory: Mutex<Memory>,
+    devices: Once<&'static dyn Devices>,
     /// Where all of it is.
     ram: FreeRam,
 }
@@ -115,8 +144,26 @@ impl Host {
                 chunk: (0, 0),
                 freed: 0,
             }),
+            devices: Once::new(),
             ram: free,
         })
+    }
+
+    /// The word of memory at `at`, whoever's it is; `None` if it is none of this value's.
+    pub fn word(&self, at: Pa) -> Option<&AtomicU64> {
+        let last = at.checked_add(7)?;
+        let holds = |it: &Extent<Pa>| it.contains(at) && it.contains(last);
+        if !at.is_aligned(3) || !self.ram.extents().iter().any(holds) {
+            return None;
+        }
+        // SAFETY: `Host::new` mapped this memory for ever; whatever lies there is a word, and
+        // atomics may be raced on.
+        Some(unsafe { pointer(at.as_u64()).as_ref() })
+    }
+
+    /// Has `devices` be asked for what is done to devices; only the first call has an effect.
+    pub fn know_devices(&self, devices: &'static dyn Devices) {
+        self.devices.call_once(|| devices);
     }
 }
 
@@ -197,14 +244,7 @@ unsafe impl Platform for Host {
     }
 
     fn peek(&self, at: Pa) -> Option<u64> {
-        let last = at.checked_add(7)?;
-        let holds = |it: &Extent<Pa>| it.contains(at) && it.contains(last);
-        if !at.is_aligned(3) || !self.ram.extents().iter().any(holds) {
-            return None;
-        }
-        // SAFETY: `Host::new` mapped this memory for ever; whatever lies there is a word, and
-        // atomics may be raced on.
-        Some(unsafe { pointer(at.as_u64()).as_ref() }.load(Ordering::Relaxed))
+        Some(self.word(at)?.load(Ordering::Relaxed))
     }
 
     fn pointer(&self, at: Pa) -> NonNull<AtomicU64> {
@@ -213,6 +253,18 @@ unsafe impl Platform for Host {
 
     fn clean(&self, words: &[AtomicU64]) {
         cpu::clean(words);
+    }
+
+    fn reset_device(&self, device: DeviceTag) -> Result<(), NotDone> {
+        self.devices.get().ok_or(NO_DEVICES)?.reset(device)
+    }
+
+    fn fence_port(&self, device: DeviceTag) -> Result<(), NotDone> {
+        self.devices.get().ok_or(NO_DEVICES)?.fence(device)
+    }
+
+    fn unfence_port(&self, device: DeviceTag) -> Result<(), NotDone> {
+        self.devices.get().ok_or(NO_DEVICES)?.unfence(device)
     }
 
     #[cfg(feature = "sabotage")]

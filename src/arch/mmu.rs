@@ -76,19 +76,7 @@ fn first_map() -> Result<Tables<'static>, MapError> {
 ///
 /// The tables map the image one to one, as what it is; what was written before lies in the image.
 unsafe fn turn_on(root: Pa, pa_bits: u8) {
-    // T0SZ 16 (48 bits, four levels), walks Normal write-back and inner shareable, 4 KiB granule;
-    // bits 31 and 23 are RES1.
-    let ps: u64 = match pa_bits {
-        32 => 0,
-        36 => 1,
-        40 => 2,
-        42 => 3,
-        44 => 4,
-        _ => 5,
-    };
-    let tcr: u64 = 1 << 31 | 1 << 23 | ps << 16 | 0b11 << 12 | 0b01 << 10 | 0b01 << 8 | 16;
-    // RES1 bits, and: M, C, SA (a stack pointer that is not aligned is an exception), I, WXN.
-    let sctlr: u64 = 0x30c5_0830 | 1 | 1 << 2 | 1 << 3 | 1 << 12 | 1 << 19;
+    let [mair, tcr, root, sctlr] = registers_of(root, pa_bits);
     // SAFETY: what the caller promises makes the next instruction fetch, the stack and all data
     // stay where they are. What the cache holds of the image is from before it was written past
     // the cache, and goes first.
@@ -107,13 +95,36 @@ unsafe fn turn_on(root: Pa, pa_bits: u8) {
             "isb",
             "msr sctlr_el2, {sctlr}",
             "isb",
-            mair = in(reg) MAIR,
+            mair = in(reg) mair,
             tcr = in(reg) tcr,
-            root = in(reg) root.as_u64(),
+            root = in(reg) root,
             sctlr = in(reg) sctlr,
             out("x0") _, out("x1") _, out("x2") _, out("x3") _, out("x4") _, out("x30") _,
         );
     }
+}
+
+/// `MAIR_EL2`, `TCR_EL2`, `TTBR0_EL2` and `SCTLR_EL2` as this CPU has them: for the other CPUs.
+pub(super) fn registers() -> [u64; 4] {
+    let root = Pa::new((&raw const POOL).expose_provenance() as u64);
+    registers_of(root, cpu::pa_bits())
+}
+
+fn registers_of(root: Pa, pa_bits: u8) -> [u64; 4] {
+    // T0SZ 16 (48 bits, four levels), walks Normal write-back and inner shareable, 4 KiB granule;
+    // bits 31 and 23 are RES1.
+    let ps: u64 = match pa_bits {
+        32 => 0,
+        36 => 1,
+        40 => 2,
+        42 => 3,
+        44 => 4,
+        _ => 5,
+    };
+    let tcr: u64 = 1 << 31 | 1 << 23 | ps << 16 | 0b11 << 12 | 0b01 << 10 | 0b01 << 8 | 16;
+    // RES1 bits, and: M, C, SA (a stack pointer that is not aligned is an exception), I, WXN.
+    let sctlr: u64 = 0x30c5_0830 | 1 | 1 << 2 | 1 << 3 | 1 << 12 | 1 << 19;
+    [MAIR, tcr, root.as_u64(), sctlr]
 }
 
 /// Maps the registers at `base`, `size_bytes` bytes, as Device-nGnRE.

@@ -1,7 +1,7 @@
 //! This CPU at EL2: entry, vectors, system registers, the map of its own memory, console, power.
 //!
-//! The other room with `unsafe` beside `hw`, and part of the image alone. It runs on one CPU so
-//! far, the one that firmware starts; the others stay in PSCI's hands.
+//! The other room with `unsafe` beside `hw`, and part of the image alone. The CPU that
+//! firmware starts comes first; the others stay in PSCI's hands until [`Stacks::start`].
 //!
 //! In the order in which things happen: [`entry!`] names what runs once the CPU is settled and the
 //! image mapped, a [`Start`] says what the loader handed over, [`Host`] is the machine's memory and
@@ -13,6 +13,7 @@
     expect(unsafe_code, reason = "one of the rooms whose purpose it is")
 )]
 
+pub mod gic;
 pub mod image;
 pub mod one_line;
 pub mod ram;
@@ -37,6 +38,8 @@ mod level;
 #[cfg(target_os = "none")]
 pub mod mmu;
 #[cfg(target_os = "none")]
+mod others;
+#[cfg(target_os = "none")]
 pub mod probe_el1;
 #[cfg(target_os = "none")]
 pub mod psci;
@@ -45,6 +48,8 @@ pub mod sabotage;
 #[cfg(target_os = "none")]
 mod start;
 #[cfg(target_os = "none")]
+pub mod vcpu;
+#[cfg(target_os = "none")]
 mod vectors;
 
 #[cfg(target_os = "none")]
@@ -52,9 +57,11 @@ pub use cpu::Timer;
 #[cfg(target_os = "none")]
 pub use death::{Hook, end, on_death, panicked};
 #[cfg(target_os = "none")]
-pub use host::{Host, HostError, Registers, map_registers};
+pub use host::{Devices, Host, HostError, Registers, map_registers};
 #[cfg(target_os = "none")]
-pub use start::{DeviceTree, Start};
+pub use others::{Main, Stacks, StartError};
+#[cfg(target_os = "none")]
+pub use start::{DeviceTree, Start, bytes_at};
 
 #[cfg(target_os = "none")]
 pub use super::{__arch_end as end, __arch_entry as entry, __arch_println as println};

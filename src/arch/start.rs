@@ -41,6 +41,21 @@ impl Start {
     }
 }
 
+/// The bytes at `at`: of the image's own constants, or of memory that is nobody's and was mapped by
+/// nobody before, which is mapped for ever. `None` if it is neither.
+pub fn bytes_at(at: Extent<Pa>) -> Option<&'static [u8]> {
+    let rodata = image::layout().rodata;
+    let is_constant = rodata.base() <= at.base() && at.end() <= rodata.end();
+    if !is_constant {
+        let pages = mmu::pages(at.base(), at.size_bytes()).ok()?;
+        mmu::map(pages, Kind::ReadOnly).ok()?;
+    }
+    let first = core::ptr::with_exposed_provenance(at.base().as_u64() as usize);
+    // SAFETY: constants, or just mapped as memory that nobody writes: `Host` cannot have it, since it
+    // could not map it either.
+    Some(unsafe { core::slice::from_raw_parts(first, at.size_bytes() as usize) })
+}
+
 /// Maps the pages of `bytes` but those of its first `mapped_bytes`, which are mapped already.
 fn map(bytes: Extent<Pa>, mapped_bytes: Option<u64>) -> Result<&'static mut [u8], TreeError> {
     let at = bytes.base();

@@ -1,16 +1,20 @@
-//! What takes characters: a PL011, or what speaks its SBSA subset, and a 16550.
+//! What takes characters and gives them: a PL011, or what speaks its SBSA subset, and a 16550.
 
 use crate::hw::{Mmio, Registers};
 
-/// PL011: data, and flags of which one says that the transmit FIFO is full.
+/// PL011: data, and flags of which one says that the transmit FIFO is full, and one that the receive
+/// FIFO is empty.
 const DR: usize = 0x00;
 const FR: usize = 0x18;
+const FR_RXFE: u32 = 1 << 4;
 const FR_TXFF: u32 = 1 << 5;
 
-/// 16550, by register number: transmit holding, and line status of which one bit says that it is
-/// empty.
+/// 16550, by register number: transmit holding and receive buffer, and line status of which one bit
+/// says that the first is empty, and one that the second is not.
 const THR: usize = 0;
+const RBR: usize = 0;
 const LSR: usize = 5;
+const LSR_DR: u32 = 1;
 const LSR_THRE: u32 = 1 << 5;
 /// How many registers it has.
 const NS16550_REGISTERS: usize = 8;
@@ -59,7 +63,7 @@ impl Kind {
     }
 }
 
-/// A UART that characters go out of.
+/// A UART that characters go out of and come in by.
 #[derive(Debug)]
 pub struct Uart {
     registers: Mmio,
@@ -77,13 +81,31 @@ impl Uart {
         match self.kind {
             Kind::Pl011 => self.registers.read32(FR) & FR_TXFF != 0,
             Kind::Ns16550 { log2_stride, width } => {
-                let at = LSR << log2_stride;
-                let status = match width {
-                    Width::Bits8 => self.registers.read8(at).into(),
-                    Width::Bits32 => self.registers.read32(at),
-                };
-                status & LSR_THRE == 0
+                self.read(LSR << log2_stride, width) & LSR_THRE == 0
             }
+        }
+    }
+
+    /// Takes a character that came in, if there is one.
+    pub fn get(&self) -> Option<u8> {
+        match self.kind {
+            Kind::Pl011 => {
+                let is_empty = self.registers.read32(FR) & FR_RXFE != 0;
+                // Above the character there are flags of errors.
+                (!is_empty).then(|| self.registers.read32(DR) as u8)
+            }
+            Kind::Ns16550 { log2_stride, width } => {
+                let has_one = self.read(LSR << log2_stride, width) & LSR_DR != 0;
+                has_one.then(|| self.read(RBR << log2_stride, width) as u8)
+            }
+        }
+    }
+
+    /// A register of a 16550.
+    fn read(&self, at: usize, width: Width) -> u32 {
+        match width {
+            Width::Bits8 => self.registers.read8(at).into(),
+            Width::Bits32 => self.registers.read32(at),
         }
     }
 
@@ -165,6 +187,20 @@ mod tests {
         assert!(!uart.is_full());
         uart.put(b'p');
         assert_eq!((memory[0], memory[3]), (0x70, 0xdf));
+    }
+
+    #[test]
+    fn a_character_is_taken_where_there_is_one() {
+        let mut memory = [0; 8];
+        (memory[0], memory[3]) = (0xf78, 0x10);
+        assert_eq!(uart(&mut memory, Kind::Pl011).get(), None);
+        memory[3] = 0xef;
+        assert_eq!(uart(&mut memory, Kind::Pl011).get(), Some(0x78));
+        let kind = Kind::ns16550(0, 1).expect("bytes");
+        memory[0] = 0x0000_fe00_0000_0078;
+        assert_eq!(uart(&mut memory, kind).get(), None);
+        memory[0] = 0x0000_0100_0000_0078;
+        assert_eq!(uart(&mut memory, kind).get(), Some(0x78));
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! Exceptions at EL2: each is the end, told so that a person can use it.
+//! Exceptions at EL2: each is the end, told so that a person can use it; but those of a guest, which
+//! go back to who runs it ([`vcpu`](super::vcpu)).
 
 use core::arch::{asm, global_asm};
 use core::fmt;
@@ -41,6 +42,21 @@ global_asm!(
     b       save
     .endm
 
+    // While a guest runs, TPIDR_EL2 says whose registers these are.
+    .macro below number
+    .balign 128
+    stp     x0, x1, [sp, #-16]!
+    mrs     x0, tpidr_el2
+    cbz     x0, 1f
+    mov     x1, #\number
+    b       __vcpu_exit
+1:  ldp     x0, x1, [sp], #16
+    sub     sp, sp, #{frame}
+    stp     x0, x1, [sp]
+    mov     x1, #\number
+    b       save
+    .endm
+
     .pushsection .text.vectors, "ax"
     .balign 2048
     .global vectors
@@ -48,11 +64,21 @@ vectors:
     .irp    number, 0, 1, 2, 3
     slot    \number, 0
     .endr
-    .irp    number, 4, 5, 6, 7
+    .irp    number, 4, 5, 6
     slot    \number, 1
     .endr
+    // An SError on SP_EL2 is a guest's while TPIDR_EL2 says whose.
+    .balign 128
+    mrs     x9, tpidr_el2
+    cbnz    x9, __vcpu_late_error
+    adrp    x9, __exception_stack_end
+    mov     sp, x9
+    sub     sp, sp, #{frame}
+    stp     x0, x1, [sp]
+    mov     x1, #7
+    b       save
     .irp    number, 8, 9, 10, 11, 12, 13, 14, 15
-    slot    \number, 0
+    below   \number
     .endr
     .balign 128
 save:
@@ -93,6 +119,7 @@ pub(super) fn install() {
     // SAFETY: the vectors are code of the image, aligned, and use SP_EL2, which the entry has set.
     unsafe {
         asm!(
+            "msr tpidr_el2, xzr",
             "adrp {at}, vectors",
             "add {at}, {at}, :lo12:vectors",
             "msr vbar_el2, {at}",

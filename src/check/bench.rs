@@ -122,7 +122,12 @@ impl<'p, P: Platform<Registers: Clone>> Bench<'p, P> {
 
     /// Unmaps the page at `ipa`, and waits until the SMMU has forgotten it.
     pub(super) fn unmap(&self, ipa: Ipa) -> Result<(), Failure> {
-        let change = self.stage2.borrow_mut().unmap(ipa, PAGE_BYTES)?;
+        self.unmap_range(ipa, PAGE_BYTES)
+    }
+
+    /// Unmaps a range, and waits until the SMMU has forgotten it.
+    pub(super) fn unmap_range(&self, ipa: Ipa, size_bytes: u64) -> Result<(), Failure> {
+        let change = self.stage2.borrow_mut().unmap(ipa, size_bytes)?;
         let tables = self.confirm(change)?;
         self.reclaim(tables)
     }

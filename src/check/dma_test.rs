@@ -1,6 +1,7 @@
 //! The test device: a frame of registers that makes it write or read anywhere, as any PASID.
 //!
-//! Found by [`COMPATIBLE`] in a device tree. 64 KiB of registers, of which these are used:
+//! Found by [`COMPATIBLE`] in a device tree. 60 KiB of registers, of which these are used, and behind
+//! them a page of the port above it, where bit 0 of the first 32 bits closes it:
 //!
 //! | offset | bits | what |
 //! |---|---|---|
@@ -26,13 +27,15 @@ use core::fmt;
 use super::Failure;
 use super::dma::{Dma, Place};
 use crate::addr::Iova;
-use crate::hw::{Barrier, Platform, Registers, wait_until};
+use crate::hw::{Barrier, Clock, Platform, Registers, TimedOut, wait_until};
 use crate::id::{Pasid, StreamId};
 
 /// What its node in a device tree is `compatible` with.
 pub const COMPATIBLE: &str = "portcullis,dma-test";
 /// How many bytes its frame has.
-pub const FRAME_BYTES: u64 = 1 << 16;
+pub const FRAME_BYTES: u64 = 0xf000;
+/// How many bytes follow it that are the port's above the device, and not for who has the device.
+pub const PORT_BYTES: u64 = 0x1000;
 
 const ID: usize = 0x000;
 const ID_VALUE: u32 = u32::from_be_bytes(*b"dma1");
@@ -67,6 +70,8 @@ const REPEAT: u32 = 1 << 4;
 
 /// A job takes microseconds where it takes time at all.
 const TIMEOUT_US: u64 = 1_000_000;
+/// A reset takes at most so long, as a function level reset does (PCIe 6.6.2).
+const RESET_TIMEOUT_US: u64 = 100_000;
 
 /// Why what the device tree calls a test device is not used as one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -139,6 +144,24 @@ pub struct Declared {
     pub pasid_bits: u8,
     /// Whether it waits for the answer to a stalled transaction.
     pub can_stall: bool,
+}
+
+/// Makes the device behind `registers` as it was at power-on: nothing pending, nothing kept.
+///
+/// # Errors
+///
+/// [`TimedOut`]: it is still at it.
+pub fn reset(registers: &dyn Registers, clock: &impl Clock) -> Result<(), TimedOut> {
+    registers.write32(COMMAND, RESET);
+    wait_until(clock, RESET_TIMEOUT_US, || {
+        (registers.read32(STATUS) & IN_RESET == 0).then_some(())
+    })
+}
+
+/// Closes the port above a device, by the registers of its page, or opens it: while it is closed
+/// nothing of the device passes.
+pub fn set_port(port: &dyn Registers, is_closed: bool) {
+    port.write32(0, u32::from(is_closed));
 }
 
 /// One of them.
@@ -359,10 +382,7 @@ impl<P: Platform> Dma<P> for DmaTest<'_> {
     }
 
     fn reset(&self, platform: &P) -> Result<(), Failure> {
-        self.registers.write32(COMMAND, RESET);
-        wait_until(platform, TIMEOUT_US, || {
-            (self.registers.read32(STATUS) & IN_RESET == 0).then_some(())
-        })
-        .map_err(|_| Failure::Not("the device's reset comes to an end"))
+        reset(self.registers, platform)
+            .map_err(|TimedOut { .. }| Failure::Not("the device's reset comes to an end"))
     }
 }

@@ -45,7 +45,10 @@ mod stage2;
 mod stalls;
 mod streams;
 
-pub use dma_test::{COMPATIBLE, Declared, DmaTest, FRAME_BYTES, NotOne};
+pub use dma_test::{
+    COMPATIBLE, Declared, DmaTest, FRAME_BYTES, NotOne, PORT_BYTES, reset as reset_dma_test,
+    set_port as set_dma_test_port,
+};
 pub use edu::Edu;
 pub use failure::Failure;
 pub use nvme::{Nvme, NvmeFunction};

@@ -3,7 +3,7 @@
 use super::bench::Bench;
 use super::dma::Dma;
 use super::nvme::{NvmeFunction, Pages, Shared};
-use super::page::Page;
+use super::page::{PAGE_BYTES, Page};
 use super::{Failure, Rig};
 use crate::addr::{Iova, Ipa};
 use crate::hw::Platform;
@@ -12,6 +12,8 @@ use crate::spec::event::{Class, Event, EventKind};
 const FIRST: Ipa = Ipa::new(0x1000_0000);
 const SECOND: Ipa = Ipa::new(0x2_0020_3000);
 const THIRD: Ipa = Ipa::new(0x7f_ffff_f000);
+/// Where more of it is lent, in one piece.
+const LENT: Ipa = Ipa::new(0x3_4000_0000);
 
 const fn iova(ipa: Ipa) -> Iova {
     Iova::new(ipa.as_u64())
@@ -119,7 +121,11 @@ pub(super) fn protect_read_only<P: Platform<Registers: Clone>>(
     Ok(())
 }
 
-/// An NVMe controller fetches a command, and writes data and completion, through stage 2.
+/// How much is lent to the controller beside its pages, and taken away in one change.
+const LENT_BYTES: u64 = 8 << 20;
+
+/// An NVMe controller fetches a command, and writes data and completion, through stage 2; then its
+/// memory is taken away.
 pub(super) fn nvme_identify<P: Platform<Registers: Clone>>(
     rig: &Rig<'_, '_, '_, P>,
     nvme: &NvmeFunction<'_>,
@@ -148,6 +154,10 @@ pub(super) fn nvme_identify<P: Platform<Registers: Clone>>(
             },
         )
         .map_err(|error| bench.nvme_failure(stream, addresses, error))?;
+    for at in (0..LENT_BYTES).step_by(PAGE_BYTES as usize) {
+        bench.map(Ipa::new(LENT.as_u64() + at), &data)?;
+    }
+    bench.unmap_range(LENT, LENT_BYTES)?;
     bench.close(&[stream])?;
     for page in [submission, completion, data] {
         page.free();

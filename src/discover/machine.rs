@@ -42,6 +42,8 @@ pub struct Machine {
     pub gic: Option<Gic>,
     /// The boot arguments.
     pub bootargs: Text<1024>,
+    /// The guests that the loader put beside us.
+    pub guests: List<GuestNode, 8>,
     pub(super) device_streams: List<Stream, 512>,
 }
 
@@ -250,10 +252,24 @@ pub struct Device {
     pub can_stall: bool,
     /// How many bits of PASID it can send; 0 for none.
     pub pasid_bits: u8,
+    /// Whether the board lets it cache translations, and how far it is trusted with them.
+    pub caching: Caching,
     /// Whether some of its traffic goes through no SMMU we know.
     pub has_unprotected_traffic: bool,
     pub(super) first_stream: u16,
     pub(super) stream_count: u16,
+}
+
+/// Whether a device may cache translations (ATS).
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum Caching {
+    /// It may not.
+    #[default]
+    No,
+    /// Those of stage 1; stage 2 is still walked for what it translated.
+    Split,
+    /// Those of both stages: what it translated is checked by nobody.
+    Trusted,
 }
 
 /// A GICv3 or newer; its frames are never a guest's.
@@ -265,6 +281,26 @@ pub struct Gic {
     pub redistributors: List<Extent<Pa>, 32>,
     /// The interrupt translation services.
     pub its: List<Extent<Pa>, 16>,
+}
+
+/// A guest, as `/chosen` describes it; whether that makes sense is not looked at here.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct GuestNode {
+    /// What it is called.
+    pub name: Text<32>,
+    /// Where its image is.
+    pub image: Extent<Pa>,
+    /// How much memory it gets.
+    pub memory_bytes: u64,
+    /// Where that begins, to the guest.
+    pub memory_at: u64,
+    /// Its CPUs.
+    pub cpus: List<Mpidr, 16>,
+    /// Its devices: nodes by name, PCI functions as `SSSS:BB:DD.F`.
+    pub devices: List<Text<48>, 16>,
+    /// How much it may have, where that is said: spaces, bindings, handles, stalled transactions,
+    /// pages of tables.
+    pub quotas: [Option<u32>; 5],
 }
 
 /// Where a device's traffic goes.
@@ -291,6 +327,7 @@ impl Machine {
             devices: List::new(),
             gic: None,
             bootargs: Text::new(),
+            guests: List::new(),
             device_streams: List::new(),
         }
     }
@@ -308,6 +345,7 @@ impl Machine {
         self.devices.clear();
         self.gic = None;
         self.bootargs = Text::new();
+        self.guests.clear();
         self.device_streams.clear();
     }
 

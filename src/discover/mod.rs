@@ -34,8 +34,8 @@ pub use device_tree::{DeviceTree, Search, smmus, tree_bytes};
 pub use found::FoundSmmu;
 pub use list::{Full, List, Text};
 pub use machine::{
-    Conduit, Console, ConsoleKind, Cpu, Device, Gic, Interrupt, Kept, Machine, Mpidr, Reserved,
-    Smmu, SmmuIndex, SmmuInterrupts, Start, Stream, Streams, StreamsOf, Trigger,
+    Caching, Conduit, Console, ConsoleKind, Cpu, Device, Gic, GuestNode, Interrupt, Kept, Machine,
+    Mpidr, Reserved, Smmu, SmmuIndex, SmmuInterrupts, Start, Stream, Streams, StreamsOf, Trigger,
 };
 pub use quirks::Quirks;
 pub use refusal::{Block, Fault, NodeName, Refusal};

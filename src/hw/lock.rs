@@ -1,8 +1,7 @@
 //! A lock whose waiting goes through the platform.
 
-use spin::{Mutex, MutexGuard};
-
 use super::Clock;
+use super::atomic::{Mutex, MutexGuard};
 
 /// What is held while the value of a [`Lock`] is in use; dropping it lets others go on.
 pub(crate) type Guard<'a, T> = MutexGuard<'a, T>;
@@ -16,7 +15,7 @@ pub(crate) struct Lock<T>(Mutex<T>);
 
 impl<T> Lock<T> {
     /// A lock that nobody holds.
-    pub(crate) const fn new(value: T) -> Self {
+    pub(crate) fn new(value: T) -> Self {
         Self(Mutex::new(value))
     }
 

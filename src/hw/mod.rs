@@ -15,11 +15,13 @@
 //! a time.
 #![expect(unsafe_code, reason = "the room whose purpose it is")]
 
-mod atomic;
+pub(crate) mod atomic;
 mod carve;
 mod cpu_tlb;
 mod frame;
 mod lock;
+#[cfg(all(test, loom))]
+pub(crate) mod loom_cpu;
 mod mmio;
 mod page_map;
 mod platform;

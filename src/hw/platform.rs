@@ -9,14 +9,19 @@ use crate::addr::Pa;
 /// A point in the order of memory accesses that the SMMU can see.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Barrier {
-    /// Every store before it is seen by the SMMU before any store or register write after it.
+    /// Every store before it is seen by the SMMU, and by every CPU, before any store, load or
+    /// register access after it.
     ///
-    /// `DSB ST`. Pairs with the SMMU's read of what a command, a queue index or a pointer made
-    /// reachable (§3.21.3: a structure is complete before what makes it visible).
+    /// `DSB ST`: nothing behind a DSB begins before it is complete, loads neither (DDI 0487 B2.3);
+    /// a `DMB ST` would not do. Pairs with the SMMU's read of what a command, a queue index or a
+    /// pointer made reachable (§3.21.3: a structure is complete before what makes it visible), and
+    /// with other CPUs' stores that a load after it is to find.
     Publish,
-    /// Every load after it sees at least what the register read before it vouched for.
+    /// Every load after it sees at least what the register read before it vouched for, be it of an
+    /// SMMU's or of another CPU's.
     ///
-    /// `DSB LD`. Pairs with the SMMU's write of a record before the `PROD` that covers it (§3.5.2).
+    /// `DSB LD`. Pairs with the SMMU's write of a record before the `PROD` that covers it (§3.5.2),
+    /// and with the [`Publish`](Self::Publish) of the CPU that told the SMMU what it has consumed.
     Observe,
     /// Every load before it is done before the register write after it.
     ///

@@ -108,7 +108,7 @@ pub(crate) fn bring_up<'m>(
     Ok(driven)
 }
 
-fn is_below(bridge: &Bridge, function: &Function) -> bool {
+pub(crate) fn is_below(bridge: &Bridge, function: &Function) -> bool {
     bridge.segment == function.segment
         && (bridge.first_bus..=bridge.last_bus).contains(&function.rid.bus())
 }

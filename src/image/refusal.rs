@@ -3,12 +3,15 @@
 use core::fmt;
 
 use portcullis::addr::Pa;
-use portcullis::arch::HostError;
+use portcullis::arch::gic::GicError;
 use portcullis::arch::ram::TooManyPieces;
 use portcullis::arch::tables::MapError;
 use portcullis::arch::tree::TreeError;
+use portcullis::arch::{HostError, StartError};
 use portcullis::discover::Text;
-use portcullis::smmu::{self, HandshakeTimeout};
+use portcullis::guest::description::{Name, Wrong};
+use portcullis::smmu::{self, HandshakeTimeout, TakeOverError};
+use portcullis::space::SpaceError;
 use portcullis::{discover, pci};
 
 /// Why the image ends before its work is done. Every SMMU known by then is left in abort.
@@ -43,6 +46,28 @@ pub(crate) enum Refusal {
     Sabotage(Text<48>),
     /// Checks failed.
     SelfCheck { failed: u32 },
+    /// There is no memory for the stacks of other CPUs.
+    Stacks(StartError),
+    /// A guest's description is wrong.
+    Plan(Wrong),
+    /// A guest's part is refused by the library.
+    Guest { name: Name, why: SpaceError },
+    /// There is too little memory for a guest.
+    GuestMemory { name: Name, size_bytes: u64 },
+    /// A guest's device tree is too large.
+    GuestTree { name: Name },
+    /// The library refuses a part of the machine.
+    Space(SpaceError),
+    /// An SMMU cannot be taken over.
+    TakeOver { at: Pa, why: TakeOverError },
+    /// There is no memory for what guests must not reach.
+    NoExam,
+    /// There is no GICv3: guests could not be stopped.
+    NoGic,
+    /// The interrupt controller does not obey.
+    Gic(GicError),
+    /// A CPU does not start.
+    Cpu { affinity: u64, why: StartError },
 }
 
 impl fmt::Display for Refusal {
@@ -73,6 +98,22 @@ impl fmt::Display for Refusal {
                 write!(f, "sabotage={name}: this image is not built for it")
             }
             Self::SelfCheck { failed } => write!(f, "{failed} checks failed"),
+            Self::Stacks(why) => why.fmt(f),
+            Self::Plan(why) => why.fmt(f),
+            Self::Guest { name, why } => write!(f, "guest {name}: {why}"),
+            Self::GuestMemory { name, size_bytes } => {
+                write!(
+                    f,
+                    "guest {name}: {size_bytes:#x} bytes of memory are not free"
+                )
+            }
+            Self::GuestTree { name } => write!(f, "guest {name}: its device tree is too large"),
+            Self::Space(why) => why.fmt(f),
+            Self::TakeOver { at, why } => write!(f, "SMMU at {at}: {why}"),
+            Self::NoExam => f.write_str("no memory for what guests must not reach"),
+            Self::NoGic => f.write_str("no GICv3 in the device tree, which guests need"),
+            Self::Gic(why) => why.fmt(f),
+            Self::Cpu { affinity, why } => write!(f, "CPU {affinity:#x}: {why}"),
         }
     }
 }

@@ -1,8 +1,11 @@
 //! The SMMUs that the self-check has a device to work with, and these devices.
 
+use portcullis::addr::Pa;
 use portcullis::arch::tlbi::Tlbi;
 use portcullis::arch::{Host, cpu, mmu, println};
-use portcullis::check::{COMPATIBLE, Declared, Devices, DmaTest, FRAME_BYTES, Saboteur, Site};
+use portcullis::check::{
+    COMPATIBLE, Declared, Devices, DmaTest, FRAME_BYTES, PORT_BYTES, Saboteur, Site,
+};
 use portcullis::discover::{Device, List, Machine, Stream, StreamsOf};
 use portcullis::hw::Mmio;
 use portcullis::id::StreamId;
@@ -18,16 +21,20 @@ pub(crate) type TestFrames = List<TestFrame, 64>;
 
 /// A test device: where its traffic goes, and its registers.
 pub(crate) struct TestFrame {
+    /// Its place among the machine's devices.
+    pub(crate) place: usize,
     stream: Stream,
     declared: Declared,
-    registers: Mmio,
+    pub(crate) registers: Mmio,
+    /// The port above it.
+    pub(crate) port: Mmio,
 }
 
 /// Maps the registers of the machine's test devices.
 pub(crate) fn map_test_devices(machine: &Machine) -> Result<TestFrames, Refusal> {
     let mut frames = TestFrames::new();
-    let is_test = |device: &&Device| device.compatible.as_str() == COMPATIBLE;
-    for device in machine.devices.iter().filter(is_test) {
+    let is_test = |(_, device): &(usize, &Device)| device.compatible.as_str() == COMPATIBLE;
+    for (place, device) in machine.devices.iter().enumerate().filter(is_test) {
         let registers = device.registers;
         let registers = registers.filter(|at| at.size_bytes() >= FRAME_BYTES);
         let (Some(registers), StreamsOf::Behind(&[stream])) =
@@ -44,11 +51,16 @@ pub(crate) fn map_test_devices(machine: &Machine) -> Result<TestFrames, Refusal>
             pasid_bits: device.pasid_bits,
             can_stall: device.can_stall,
         };
-        let registers = mmu::map_device(registers.base(), FRAME_BYTES).map_err(Refusal::Device)?;
+        let registers_at = registers.base();
+        let registers = mmu::map_device(registers_at, FRAME_BYTES).map_err(Refusal::Device)?;
+        let port = Pa::new(registers_at.as_u64() + FRAME_BYTES);
+        let port = mmu::map_device(port, PORT_BYTES).map_err(Refusal::Device)?;
         let frame = TestFrame {
+            place,
             stream,
             declared,
             registers,
+            port,
         };
         if frames.push(frame).is_err() {
             break;
@@ -107,7 +119,7 @@ fn driver(frame: &TestFrame) -> Option<DmaTest<'_>> {
 }
 
 /// The highest StreamID that any device behind the SMMU at `place` can have.
-fn last_stream(machine: &Machine, place: usize) -> StreamId {
+pub(crate) fn last_stream(machine: &Machine, place: usize) -> StreamId {
     let maps = machine.bridges.iter().flat_map(|bridge| &bridge.streams);
     let of_maps = maps
         .filter(|map| map.first.smmu.as_usize() == place)

@@ -22,7 +22,6 @@
 //! wait. Inside it, `Io`'s acknowledging lock may be taken.
 
 use core::iter::Peekable;
-use core::sync::atomic::{AtomicU64, Ordering};
 
 use tock_registers::LocalRegisterCopy;
 
@@ -31,6 +30,7 @@ use super::failures::Failures;
 use super::io::Io;
 use super::queue_state::{Epoch, QueueState};
 use crate::addr::Pa;
+use crate::hw::atomic::{AtomicU64, Ordering};
 use crate::hw::{Barrier, Frames, Lock, Platform, TimedOut};
 use crate::spec::command::Command;
 use crate::spec::registers::{CMDQ_CONS, GERROR, QUEUE_INDEX_MASK, offset};
@@ -109,7 +109,7 @@ pub(super) struct CommandQueue {
 
 impl CommandQueue {
     /// An empty queue in `frames`. CMDQ_PROD and CMDQ_CONS are to be 0 before it is enabled.
-    pub(super) const fn new(frames: Frames, log2_entries: u8) -> Self {
+    pub(super) fn new(frames: Frames, log2_entries: u8) -> Self {
         Self {
             frames,
             log2_entries,
@@ -210,10 +210,12 @@ impl CommandQueue {
         if tail.produced == first {
             return Ok(Progress::None);
         }
+        // Before the SMMU is told, so that whoever sees it consumed finds it here. Pairs with the
+        // look behind a barrier in `consumed`.
+        self.produced.store(tail.produced, Ordering::Release);
         // The entries, and every structure that they speak of, before the index that makes them
         // visible (§3.5.1). Pairs with the SMMU's fetch after it saw CMDQ_PROD.
         io.barrier(Barrier::Publish);
-        self.produced.store(tail.produced, Ordering::Release);
         io.write32(offset::CMDQ_PROD, self.index(tail.produced));
         let start = begun.map_or(first, |begun| begun.start);
         tail.is_taken = commands.peek().is_some();
@@ -265,8 +267,21 @@ impl CommandQueue {
         let moved = cons.wrapping_sub(self.index(before)) & (2 * self.entries() - 1) as u32;
         let now = before + u64::from(moved);
         if now > self.produced.load(Ordering::Acquire) {
-            return Err(self.state.die(epoch, Death::IndexCorrupt { cons }));
+            // What another CPU submitted meanwhile may be consumed already, and a load from memory
+            // may be older than the register's. What was stored before the SMMU was told of it is
+            // seen after this.
+            io.barrier(Barrier::Observe);
+            if now > self.produced.load(Ordering::Acquire) {
+                return Err(self.state.die(epoch, Death::IndexCorrupt { cons }));
+            }
         }
+        // `before` may be of a queue that was set up anew, and `cons` from before that: together
+        // they are nothing. Whoever loaded such a `before` sees the epoch that it is of.
+        match self.state.look() {
+            (found, None) if found == epoch => {}
+            (_, death) => return Err(death.unwrap_or(Death::Recovering)),
+        }
+        // Of the same epoch, or below all positions of a later one.
         self.consumed.fetch_max(now, Ordering::AcqRel);
         Ok(now)
     }
@@ -446,3 +461,8 @@ impl CommandQueue {
 pub(super) const fn index_bits(register: u32) -> u32 {
     register & QUEUE_INDEX_MASK
 }
+
+/// All interleavings, and all values that loads may return.
+#[cfg(all(test, loom))]
+#[path = "command_queue/loom_tests.rs"]
+mod loom_tests;

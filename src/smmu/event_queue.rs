@@ -45,7 +45,7 @@ struct Reader {
 
 impl EventQueue {
     /// An empty queue in `frames`. Its PROD and CONS are to be 0 before it is enabled.
-    pub(super) const fn new(frames: Frames, log2_entries: u8, indices: QueueIndices) -> Self {
+    pub(super) fn new(frames: Frames, log2_entries: u8, indices: QueueIndices) -> Self {
         Self {
             frames,
             log2_entries,

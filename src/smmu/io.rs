@@ -16,7 +16,7 @@ pub(super) struct Io<'p, P: Platform> {
 }
 
 impl<'p, P: Platform> Io<'p, P> {
-    pub(super) const fn new(platform: &'p P, registers: P::Registers) -> Self {
+    pub(super) fn new(platform: &'p P, registers: P::Registers) -> Self {
         Self {
             platform,
             registers,

@@ -179,6 +179,7 @@ impl<'p, P: Platform> Iommu<'p, P> {
         if !books.group(group)?.is_owned_by(guest) {
             return Err(SpaceError::NotOwner);
         }
+        let unproven = books.guest(guest)?.unproven;
         let down = books.down;
         let record = books.device(device)?;
         let id = record.smmu.ok_or(SpaceError::Unprotected { device })?;
@@ -186,7 +187,11 @@ impl<'p, P: Platform> Iommu<'p, P> {
         let refusals = [
             (record.is_fenced, SpaceError::Fenced),
             (record.guest.is_some(), SpaceError::Attached),
-            (down.has(id), SpaceError::SmmuDown { smmu: id }),
+            // What it did not confirm of the guest's memory it may still translate by.
+            (
+                down.has(id) || unproven.has(id),
+                SpaceError::SmmuDown { smmu: id },
+            ),
         ];
         if let Some((_, refusal)) = refusals.iter().find(|(holds, _)| *holds) {
             return Err(*refusal);

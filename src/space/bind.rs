@@ -19,10 +19,11 @@ use super::ids::{DeviceId, GuestId, Handle, SmmuId, SpaceId};
 use super::iommu::Iommu;
 use super::leftovers::SharedContexts;
 use super::settings::{By, SpaceConfig};
+use super::walk::Streams;
 use crate::hw::{Key, Platform};
 use crate::id::Pasid;
 use crate::smmu::{
-    Assignment, CommandError, Context, ContextError, ContextShape, StallModel, StreamError,
+    Assignment, CommandError, Context, ContextError, ContextShape, Smmu, StallModel, StreamError,
 };
 use crate::spec::cd::Faults;
 use crate::spec::stage1::Stage1Walk;
@@ -134,7 +135,9 @@ impl<'p, P: Platform> Iommu<'p, P> {
     /// [`Quota`](SpaceError::Quota), [`NoFrames`](SpaceError::NoFrames),
     /// [`Window`](SpaceError::Window), [`Full`](SpaceError::Full), [`Busy`](SpaceError::Busy).
     /// [`NotConfirmed`](SpaceError::NotConfirmed): the space's number is lost on that SMMU, and the
-    /// device is fenced.
+    /// device is fenced. [`CachesKept`](SpaceError::CachesKept), of a whole stream: the device kept
+    /// what it had cached of the guest's memory before; it is fenced, and the space's number lost,
+    /// until it was reset.
     pub fn bind(
         &self,
         guest: GuestId,
@@ -261,6 +264,15 @@ impl<'p, P: Platform> Iommu<'p, P> {
                 (space.live_on, space.was_bound) = before;
                 Err(error)
             }
+            Err(Failed::Kept(device)) => {
+                if let Some(binding) = books.bindings.get_mut(first.binding) {
+                    binding.state = BindingState::Bound;
+                }
+                books.keep_caches(first.binding);
+                drop(books);
+                let fence = self.fence_silent(smmu, device);
+                Err(SpaceError::CachesKept { device, fence })
+            }
             Err(lost) => {
                 books.remove_handle(first.handle);
                 let device = books.lose_binding(first.binding, smmu);
@@ -320,8 +332,8 @@ impl<'p, P: Platform> Iommu<'p, P> {
             walk,
             ats,
         }];
-        let reach = match self.books().device(device) {
-            Ok(record) => record.reach,
+        let (reach, had_ats) = match self.books().device(device) {
+            Ok(record) => (record.reach, record.ats_now != Ats::Off),
             Err(error) => return Err(Failed::Refused(error)),
         };
         let outcome = match reach {
@@ -337,6 +349,11 @@ impl<'p, P: Platform> Iommu<'p, P> {
             let _ = self.discard(guest, contexts);
             return outcome;
         }
+        let outcome = match outcome {
+            // What went through stage 2 alone before may be cached (§3.9.1).
+            Ok(()) if had_ats => self.forget_all(smmu, device, streams),
+            outcome => outcome,
+        };
         let mut books = self.books();
         let record = books.device(device).map_err(Failed::Refused)?;
         record.reach = Reach::Whole;
@@ -345,6 +362,32 @@ impl<'p, P: Platform> Iommu<'p, P> {
             books.keep_leftover(guest, former);
         }
         outcome
+    }
+
+    /// Has a device drop everything that it cached.
+    fn forget_all(
+        &self,
+        smmu: &Smmu<'p, P>,
+        device: DeviceId,
+        streams: Streams,
+    ) -> Result<(), Failed> {
+        let commands = streams
+            .into_iter()
+            .flat_map(|stream| smmu.atc_inv_everything(stream));
+        let ticket = smmu.submit_then_sync(commands.clone());
+        match ticket.and_then(|ticket| smmu.wait(ticket)) {
+            Ok(()) => return Ok(()),
+            Err(CommandError::AtcTimeout) => {}
+            Err(error) => return Err(Failed::Lost(Some(error))),
+        }
+        // It may have been another's (§4.7.3).
+        let mut is_silent = false;
+        let asked = smmu.atc_invalidate_singly(commands, |_| is_silent = true);
+        match asked {
+            Ok(()) if is_silent => Err(Failed::Kept(device)),
+            Ok(()) => Ok(()),
+            Err(error) => Err(Failed::Lost(Some(error))),
+        }
     }
 
     /// Drops a handle: one call, before the space was released or after.
@@ -468,6 +511,8 @@ enum Failed {
     Refused(SpaceError),
     /// The SMMU did not confirm, or memory did not hold what was stored.
     Lost(Option<CommandError>),
+    /// The device kept what it had cached of before.
+    Kept(DeviceId),
 }
 
 impl Failed {
@@ -496,6 +541,7 @@ impl Failed {
             Self::Refused(error) => error,
             Self::Lost(Some(error)) => SpaceError::NotConfirmed { smmu, error, fence },
             Self::Lost(None) => SpaceError::NotHeld { smmu, fence },
+            Self::Kept(device) => SpaceError::CachesKept { device, fence },
         }
     }
 }

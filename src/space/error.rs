@@ -87,7 +87,8 @@ pub enum SpaceError {
     Bound,
     /// The device was cut off after misbehaviour; only a reset brings it back.
     Fenced,
-    /// The SMMU was stopped; only [`recover`](super::Iommu::recover) brings it back.
+    /// The SMMU was stopped, or did not confirm something of the guest's memory; only
+    /// [`recover`](super::Iommu::recover) brings it back.
     SmmuDown {
         /// The SMMU.
         smmu: SmmuId,

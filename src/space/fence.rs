@@ -12,7 +12,7 @@ use super::error::{Fence, SpaceError};
 use super::ids::{DeviceId, SmmuId, SmmuSet};
 use super::iommu::Iommu;
 use crate::hw::Platform;
-use crate::smmu::StreamError;
+use crate::smmu::{NotStopped, StreamError};
 
 impl<P: Platform> Iommu<'_, P> {
     /// Stops devices of which their SMMU did not confirm something: each is fenced, until it was
@@ -20,20 +20,48 @@ impl<P: Platform> Iommu<'_, P> {
     pub(super) fn fence_devices(
         &self,
         smmu: SmmuId,
-        devices: impl Iterator<Item = DeviceId>,
+        devices: impl Iterator<Item = DeviceId> + Clone,
     ) -> Fence {
         let mut fence = Fence::NotNeeded;
         let mut are_all_closed = true;
-        for device in devices {
+        for device in devices.clone() {
             // All of them, also where the SMMU is down already: it will be recovered, and what a
             // device cached meanwhile is not the SMMU's to prove.
             are_all_closed &= self.close_port(device);
             fence = Fence::Port;
         }
         if are_all_closed {
-            fence
-        } else {
-            self.stop_smmu(smmu)
+            return fence;
+        }
+        let fence = self.stop_smmu(smmu);
+        for device in devices {
+            self.close_streams(smmu, device, fence);
+        }
+        fence
+    }
+
+    /// Has the entries of a fenced device abort that has no port, behind an SMMU that was stopped:
+    /// or its recovery would let the device through again.
+    fn close_streams(&self, smmu: SmmuId, device: DeviceId, fence: Fence) {
+        let is_open = self
+            .books()
+            .device(device)
+            .is_ok_and(|it| !it.is_port_fenced);
+        let Ok(driven) = self.smmu(smmu) else { return };
+        if !is_open {
+            return;
+        }
+        let stopping = self.stopping(smmu, [device].into_iter());
+        // Another CPU that changes them now is told the same as is said here.
+        if let Ok(pending) = driven.begin_stop(stopping, None)
+            && let Err(
+                NotStopped::Streams(error)
+                | NotStopped::Translations(error)
+                | NotStopped::DeviceCaches(error),
+            ) = pending.finish()
+        {
+            let error = SpaceError::NotConfirmed { smmu, error, fence };
+            self.books().lose_streams_of(device, smmu, error);
         }
     }
 

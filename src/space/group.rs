@@ -136,6 +136,10 @@ pub struct Kept {
 }
 
 impl<P: Platform> Group<'_, P> {
+    pub(super) fn is_owned(&self) -> bool {
+        matches!(self.state, State::Owned(_))
+    }
+
     pub(super) fn is_owned_by(&self, guest: GuestId) -> bool {
         self.state == State::Owned(Owner::Guest(guest)) && !self.is_changing
     }
@@ -167,8 +171,8 @@ impl<'p, P: Platform> Iommu<'p, P> {
 
     /// Gives a group that nobody owns to `owner`.
     ///
-    /// Its streams abort before and after; a device that another owner used is reset first, within
-    /// the host's bound. While an SMMU of the group is awaited there is only a claim, and the first
+    /// Its streams abort before and after; a device that another owner had, the host too, attached or
+    /// not, is reset first, within the host's bound. While an SMMU of the group is awaited there is only a claim, and the first
     /// one wins.
     ///
     /// # Errors
@@ -220,6 +224,10 @@ impl<'p, P: Platform> Iommu<'p, P> {
         match outcome {
             Ok(()) => {
                 record.last = Some(owner);
+                for device in books.members(group).into_iter().flatten() {
+                    // Whoever has it may give it work, attached or not.
+                    books.device(device)?.is_dirty = true;
+                }
                 Ok(Ownership {
                     group,
                     generation,

@@ -11,9 +11,9 @@ use super::list::List;
 use super::memory::Memory;
 use super::numbers::{Ask, Numbers};
 use super::settings::{GuestConfig, Quota};
-use crate::hw::{Lock, NoFrames, Platform, Ring, Shared};
+use crate::hw::{CpuTlb, Lock, NoFrames, Platform, Ring, Shared};
 use crate::id::Vmid;
-use crate::spec::vmsa::Stage2Walk;
+use crate::spec::vmsa::{CpuWalk, Stage2Walk};
 
 /// Number 0 is nobody's, of PASIDs and of ASIDs.
 const FIRST_NUMBER: u32 = 1;
@@ -67,6 +67,9 @@ pub(super) struct Guest<'p, P: Platform> {
     pub(super) lost_at: u64,
     /// What was said of it then.
     pub(super) lost_by: Option<SpaceError>,
+    /// Where it was unmapped while one of them did not confirm that: from the first such address to
+    /// the end of the last.
+    pub(super) lost_range: Option<(u64, u64)>,
 }
 
 impl<'p, P: Platform> Guest<'p, P> {
@@ -100,6 +103,7 @@ impl<'p, P: Platform> Guest<'p, P> {
                     unproven: SmmuSet::EMPTY,
                     lost_at: 0,
                     lost_by: None,
+                    lost_range: None,
                 }),
                 Err((memory, NoFrames { log2_bytes })) => {
                     pasids.free();
@@ -164,6 +168,31 @@ impl<'p, P: Platform> Iommu<'p, P> {
     /// [`Window`](SpaceError::Window); [`PasidOutOfRange`](SpaceError::PasidOutOfRange) if
     /// `pasid_bits` is not 1 to 20.
     pub fn create_guest(&self, config: &GuestConfig) -> Result<GuestId, SpaceError> {
+        self.make_guest(config, None)
+    }
+
+    /// As [`create_guest`](Self::create_guest), for CPUs too: they walk the same tables from a root
+    /// of their own ([`cpu_walk_of`](Self::cpu_walk_of)), and `tlb` tells them of every change.
+    ///
+    /// What the window of CDs lies in, a whole entry of the root, is not in the CPUs' view. Takes as
+    /// much memory again for their root.
+    ///
+    /// # Errors
+    ///
+    /// As [`create_guest`](Self::create_guest).
+    pub fn create_guest_with_cpus(
+        &self,
+        config: &GuestConfig,
+        tlb: &'p dyn CpuTlb,
+    ) -> Result<GuestId, SpaceError> {
+        self.make_guest(config, Some(tlb))
+    }
+
+    fn make_guest(
+        &self,
+        config: &GuestConfig,
+        cpus: Option<&'p dyn CpuTlb>,
+    ) -> Result<GuestId, SpaceError> {
         let bits = self.least(|features| features.vmid_bits).min(16);
         let number = self
             .books()
@@ -173,7 +202,7 @@ impl<'p, P: Platform> Iommu<'p, P> {
         // At most 16 bits, as `Numbers` was made.
         let vmid = Vmid::new(number as u16);
         let features = self.all().map(|(id, smmu)| (id, smmu.features()));
-        let made = Memory::new(self.platform(), config, vmid, features).and_then(|memory| {
+        let made = Memory::new(self.platform(), config, vmid, features, cpus).and_then(|memory| {
             let parts = (config.pasid_bits, config.quota, vmid);
             Guest::new(self.platform(), parts, memory)
         });
@@ -202,6 +231,21 @@ impl<'p, P: Platform> Iommu<'p, P> {
             Ok(books.running(guest)?.memory.clone())
         })?;
         let walk = memory.lock(self.platform()).walk();
+        Ok(walk)
+    }
+
+    /// What a CPU's registers must say to walk the guest's stage 2 from the CPUs' root; `None` for a
+    /// guest that was made without CPUs.
+    ///
+    /// # Errors
+    ///
+    /// [`NoSuchGuest`](SpaceError::NoSuchGuest), [`GuestEnding`](SpaceError::GuestEnding),
+    /// [`Busy`](SpaceError::Busy).
+    pub fn cpu_walk_of(&self, guest: GuestId) -> Result<Option<CpuWalk>, SpaceError> {
+        let (memory, _visit) = self.join(guest, None, |books| {
+            Ok(books.running(guest)?.memory.clone())
+        })?;
+        let walk = memory.lock(self.platform()).cpu_walk();
         Ok(walk)
     }
 

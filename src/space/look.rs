@@ -1,11 +1,13 @@
 //! Looking: how much there is, and what it takes; and the end of it all.
 
-use super::books::{BindingState, SpaceState};
+use super::bind::PasidOf;
+use super::books::{BindingState, Books, Space, SpaceState};
 use super::device::Reach;
 use super::error::SpaceError;
-use super::ids::{DeviceId, GuestId};
+use super::ids::{DeviceId, GuestId, SmmuId, SpaceId};
 use super::iommu::Iommu;
-use crate::hw::Platform;
+use crate::hw::{DeviceTag, Platform};
+use crate::id::{Asid, StreamId};
 
 /// How much of everything a guest has. All zeros: nothing.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -45,7 +47,121 @@ pub enum DeviceState {
     Fenced,
 }
 
+/// A space, for who looks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SpaceSeen {
+    /// Which.
+    pub id: SpaceId,
+    /// Where it is in its life.
+    pub state: SpaceState,
+    /// Its PASID.
+    pub pasid: PasidOf,
+    /// Its ASID.
+    pub asid: Asid,
+    /// How many devices it is bound to.
+    pub bindings: u32,
+    /// How many handles are open.
+    pub handles: u32,
+    /// Something of it was not confirmed.
+    pub is_lost: bool,
+}
+
+/// A device, for who looks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct DeviceSeen {
+    /// Which.
+    pub id: DeviceId,
+    /// The host's number for it.
+    pub tag: DeviceTag,
+    /// The SMMU that it is behind.
+    pub smmu: Option<SmmuId>,
+    /// Its first StreamID there.
+    pub stream: Option<StreamId>,
+    /// How many StreamIDs it has.
+    pub streams: u32,
+    /// Where it stands.
+    pub state: DeviceState,
+    /// What its traffic goes to.
+    pub reach: Reached,
+    /// How many spaces are bound to it.
+    pub bindings: u32,
+}
+
+/// What a device's traffic goes to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Reached {
+    /// It aborts.
+    Nothing,
+    /// Its guest's stage 2.
+    Stage2,
+    /// Spaces, by PASID.
+    Pasids,
+    /// One space, whole.
+    Whole,
+}
+
 impl<'p, P: Platform> Iommu<'p, P> {
+    /// The next space of a guest, from place `from` on, which moves past it; `None`: no more.
+    ///
+    /// Starts at 0. What comes and goes meanwhile may be seen or not.
+    pub fn next_space(&self, guest: GuestId, from: &mut u32) -> Option<SpaceSeen> {
+        let books = self.books();
+        while *from < books.spaces.slots() {
+            let key = books.spaces.key_at(*from);
+            *from += 1;
+            let Some(key) = key else { continue };
+            let Some(space) = books.spaces.get(key) else {
+                continue;
+            };
+            if space.guest != guest {
+                continue;
+            }
+            let pasids = books.guests.get(guest.key()).map(|it| &it.pasids);
+            let pasid = space.pasid;
+            let generation = pasids.map_or(0, |it| it.generation(pasid.as_u32()));
+            return Some(SpaceSeen {
+                id: SpaceId::of(key),
+                state: space.state,
+                pasid: PasidOf { pasid, generation },
+                asid: space.asid,
+                bindings: space.bindings.count(),
+                handles: space.handles,
+                is_lost: books.is_lost(space),
+            });
+        }
+        None
+    }
+
+    /// As [`next_space`](Self::next_space), for devices, whoever's they are.
+    pub fn next_device(&self, from: &mut u32) -> Option<DeviceSeen> {
+        let books = self.books();
+        while *from < books.devices.slots() {
+            let key = books.devices.key_at(*from);
+            *from += 1;
+            let Some(key) = key else { continue };
+            let Some(device) = books.devices.get(key) else {
+                continue;
+            };
+            let streams = device.streams.as_slice();
+            return Some(DeviceSeen {
+                id: DeviceId::of(key),
+                tag: device.tag,
+                smmu: device.smmu,
+                stream: streams.first().copied(),
+                streams: streams.len() as u32,
+                state: state_of(device.is_fenced, device.guest),
+                reach: match device.reach {
+                    Reach::Nothing => Reached::Nothing,
+                    Reach::Stage2 => Reached::Stage2,
+                    Reach::Pasids => Reached::Pasids,
+                    Reach::Whole => Reached::Whole,
+                },
+                bindings: device.bindings.count(),
+            });
+        }
+        None
+    }
+
     /// How much of everything a guest has.
     ///
     /// # Errors
@@ -71,11 +187,7 @@ impl<'p, P: Platform> Iommu<'p, P> {
         };
         for (_, space) in record.spaces.iter(&books.spaces) {
             counts.parked += u32::from(space.state == SpaceState::Parked);
-            let mut bindings = space.bindings.iter(&books.bindings);
-            let is_lost = !space.unproven.is_empty()
-                || space.kept_caches != 0
-                || bindings.any(|(_, binding)| binding.state == BindingState::Lost);
-            counts.lost += u32::from(is_lost);
+            counts.lost += u32::from(books.is_lost(space));
         }
         Ok(counts)
     }
@@ -88,11 +200,7 @@ impl<'p, P: Platform> Iommu<'p, P> {
     pub fn device_state(&self, device: DeviceId) -> Result<DeviceState, SpaceError> {
         let mut books = self.books();
         let record = books.device(device)?;
-        Ok(match (record.is_fenced, record.guest) {
-            (true, _) => DeviceState::Fenced,
-            (false, Some(guest)) => DeviceState::Attached(guest),
-            (false, None) => DeviceState::Detached,
-        })
+        Ok(state_of(record.is_fenced, record.guest))
     }
 
     /// Whether a device can be bound by PASID as it is attached now.
@@ -161,5 +269,23 @@ impl<'p, P: Platform> Iommu<'p, P> {
         }
         self.into_books().free();
         Ok(())
+    }
+}
+
+const fn state_of(is_fenced: bool, guest: Option<GuestId>) -> DeviceState {
+    match (is_fenced, guest) {
+        (true, _) => DeviceState::Fenced,
+        (false, Some(guest)) => DeviceState::Attached(guest),
+        (false, None) => DeviceState::Detached,
+    }
+}
+
+impl<P: Platform> Books<'_, P> {
+    /// Whether something of a space was not confirmed.
+    fn is_lost(&self, space: &Space) -> bool {
+        let mut bindings = space.bindings.iter(&self.bindings);
+        !space.unproven.is_empty()
+            || space.kept_caches != 0
+            || bindings.any(|(_, binding)| binding.state == BindingState::Lost)
     }
 }

@@ -1,5 +1,6 @@
 //! What a guest's memory is changes, and what its spaces' tables say changes, while devices use both.
 
+use super::books::Books;
 use super::error::{Fence, SpaceError};
 use super::ids::{GuestId, MAX_SMMUS, SmmuId, SmmuSet, SpaceId};
 use super::iommu::Iommu;
@@ -10,6 +11,9 @@ use crate::hw::Platform;
 use crate::smmu::{CommandError, Smmu, Stage1Error, Stage1Stale, Unsynced};
 use crate::spec::command::{Command, TlbiScope};
 use crate::spec::vmsa::{Attributes, Granule, Permissions};
+
+/// How often a change of permissions is made ready before it is refused: other CPUs undid it.
+const MAX_SPLITS: u32 = 8;
 
 /// How many ranges one [`Iommu::invalidate_list`] takes.
 pub const MAX_RANGES: usize = 64;
@@ -23,7 +27,8 @@ impl<'p, P: Platform> Iommu<'p, P> {
     ///
     /// [`NoSuchGuest`](SpaceError::NoSuchGuest), [`GuestEnding`](SpaceError::GuestEnding),
     /// [`HostsTables`](SpaceError::HostsTables), [`Stage2`](SpaceError::Stage2),
-    /// [`NoFrames`](SpaceError::NoFrames), [`Quota`](SpaceError::Quota), [`Busy`](SpaceError::Busy).
+    /// [`NoFrames`](SpaceError::NoFrames), [`Quota`](SpaceError::Quota), [`Busy`](SpaceError::Busy);
+    /// [`SmmuDown`](SpaceError::SmmuDown) where something was unmapped that an SMMU did not confirm.
     pub fn map(
         &self,
         guest: GuestId,
@@ -33,13 +38,37 @@ impl<'p, P: Platform> Iommu<'p, P> {
         attributes: Attributes,
         sizes: PageSizes,
     ) -> Result<(), SpaceError> {
+        self.map_for(guest, View::Both, ipa, pa, size_bytes, attributes, sizes)
+    }
+
+    /// As [`map`](Self::map), for the walkers in `view`, as
+    /// [`Stage2::map_for`](super::stage2::Stage2::map_for).
+    ///
+    /// # Errors
+    ///
+    /// As [`map`](Self::map).
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "those of `map`, and whose view it is"
+    )]
+    pub fn map_for(
+        &self,
+        guest: GuestId,
+        view: View,
+        ipa: Ipa,
+        pa: Pa,
+        size_bytes: u64,
+        attributes: Attributes,
+        sizes: PageSizes,
+    ) -> Result<(), SpaceError> {
         let (memory, _visit) = self.join(guest, None, |books| {
+            books.refuse_lost(guest, ipa, size_bytes)?;
             Ok(books.running(guest)?.memory.clone())
         })?;
         let change = memory
             .lock(self.platform())
             .stage2()?
-            .map_flushed(View::Both, ipa, pa, size_bytes, attributes, sizes)
+            .map_flushed(view, ipa, pa, size_bytes, attributes, sizes)
             .map_err(SpaceError::of_stage2)?;
         // Nothing is owed, and nothing sent, save where SMMUs must be told of new tables.
         self.confirm(guest, change).map_err(|(error, _)| error)
@@ -55,7 +84,9 @@ impl<'p, P: Platform> Iommu<'p, P> {
     ///
     /// As [`map`](Self::map). [`NotConfirmed`](SpaceError::NotConfirmed),
     /// [`CachesKept`](SpaceError::CachesKept): it is unmapped in memory, the tables that led to it
-    /// stay out of use, and what could still reach it is fenced as it says.
+    /// stay out of use, and what could still reach it is fenced as it says. After
+    /// [`NotConfirmed`](SpaceError::NotConfirmed) nothing is mapped there, and no device of the guest
+    /// attached behind that SMMU, until it is [recovered](Self::recover).
     pub fn unmap(&self, guest: GuestId, ipa: Ipa, size_bytes: u64) -> Result<(), SpaceError> {
         let (memory, visit) = self.join(guest, None, |books| {
             Ok(books.running(guest)?.memory.clone())
@@ -82,6 +113,7 @@ impl<'p, P: Platform> Iommu<'p, P> {
             }
             Err((error, change)) => {
                 memory.lock(self.platform()).lose(change);
+                self.books().lose_range(guest, ipa, size_bytes);
                 drop(visit);
                 Err(error)
             }
@@ -114,7 +146,7 @@ impl<'p, P: Platform> Iommu<'p, P> {
 
     /// Gives mapped memory other permissions; on return no device uses those it had.
     ///
-    /// SYNCs as [`unmap`](Self::unmap).
+    /// SYNCs as [`unmap`](Self::unmap); at BBML 1 the split is needed for parts of groups too.
     ///
     /// # Errors
     ///
@@ -126,15 +158,28 @@ impl<'p, P: Platform> Iommu<'p, P> {
         size_bytes: u64,
         permissions: Permissions,
     ) -> Result<(), SpaceError> {
-        let (memory, _visit) = self.join(guest, None, |books| {
-            Ok(books.running(guest)?.memory.clone())
-        })?;
-        let change = memory
-            .lock(self.platform())
-            .stage2()?
-            .protect(ipa, size_bytes, permissions)
-            .map_err(SpaceError::of_stage2)?;
-        self.confirm(guest, change).map_err(|(error, _)| error)
+        let mut splits = 0;
+        loop {
+            let (memory, visit) = self.join(guest, None, |books| {
+                Ok(books.running(guest)?.memory.clone())
+            })?;
+            let protected =
+                memory
+                    .lock(self.platform())
+                    .stage2()?
+                    .protect(ipa, size_bytes, permissions);
+            match protected {
+                Ok(change) => return self.confirm(guest, change).map_err(|(error, _)| error),
+                // Another CPU may take a group apart between a split and this.
+                Err(Stage2Error::SplitNeeded { .. }) if splits < MAX_SPLITS => {
+                    drop(visit);
+                    drop(memory);
+                    splits += 1;
+                    self.split(guest, ipa, size_bytes)?;
+                }
+                Err(why) => return Err(SpaceError::of_stage2(why)),
+            }
+        }
     }
 
     /// Has every SMMU on which a guest's tag is live forget what a change made stale, and its
@@ -214,11 +259,13 @@ impl<'p, P: Platform> Iommu<'p, P> {
     /// An SMMU did not confirm that it forgot something of a guest's memory.
     fn lose_guest_on(&self, guest: GuestId, id: SmmuId, error: CommandError) -> SpaceError {
         let fence = self.fence_devices(id, self.behind(id, self.devices_of_guest(guest)));
-        SpaceError::NotConfirmed {
+        let error = SpaceError::NotConfirmed {
             smmu: id,
             error,
             fence,
-        }
+        };
+        self.books().lose_memory(guest, id, error);
+        error
     }
 
     /// Says that the guest changed its own tables of a space: on return no device uses what it had
@@ -310,5 +357,42 @@ impl<'p, P: Platform> Iommu<'p, P> {
             outcome = outcome.and(Err(error));
         }
         outcome
+    }
+}
+
+impl<P: Platform> Books<'_, P> {
+    /// An SMMU did not confirm that it forgot something of a guest's memory, as `error` says.
+    pub(super) fn lose_memory(&mut self, guest: GuestId, smmu: SmmuId, error: SpaceError) {
+        let recoveries = self.recoveries;
+        if let Ok(guest) = self.guest(guest) {
+            guest.unproven.insert(smmu);
+            guest.lost_at = recoveries;
+            guest.lost_by = Some(error);
+        }
+    }
+
+    /// Notes that memory was unmapped, if an SMMU did not confirm that.
+    fn lose_range(&mut self, guest: GuestId, ipa: Ipa, size_bytes: u64) {
+        let Ok(guest) = self.guest(guest) else { return };
+        if guest.unproven.is_empty() {
+            // Devices kept it, which are fenced until they are reset.
+            return;
+        }
+        let (first, end) = (ipa.as_u64(), ipa.as_u64().saturating_add(size_bytes));
+        let (low, high) = guest.lost_range.unwrap_or((first, end));
+        guest.lost_range = Some((low.min(first), high.max(end)));
+    }
+
+    /// Refuses to map over what an SMMU may still translate to something else (§3.21.1).
+    fn refuse_lost(&mut self, guest: GuestId, ipa: Ipa, size_bytes: u64) -> Result<(), SpaceError> {
+        let guest = self.running(guest)?;
+        let end = ipa.as_u64().saturating_add(size_bytes);
+        let is_lost = guest
+            .lost_range
+            .is_some_and(|(low, high)| ipa.as_u64() < high && low < end);
+        match guest.unproven.iter().next() {
+            Some(smmu) if is_lost => Err(SpaceError::SmmuDown { smmu }),
+            _ => Ok(()),
+        }
     }
 }

@@ -11,12 +11,12 @@ use super::error::{Quantity, SpaceError};
 use super::hosted::Hosted;
 use super::ids::SmmuId;
 use super::settings::GuestConfig;
-use super::stage2::{Reclaim, Stage2, Stage2Config, Stage2Error};
+use super::stage2::{CpuRoot, Reclaim, Stage2, Stage2Config, Stage2Error};
 use super::window::{Unsealed, Window, WindowError};
-use crate::hw::{NoTables, Platform};
+use crate::hw::{CpuTlb, NoTables, Platform};
 use crate::id::Vmid;
 use crate::smmu::{Detached, Features, Gathered, Sealed, Unsynced};
-use crate::spec::vmsa::Stage2Walk;
+use crate::spec::vmsa::{CpuWalk, Stage2Walk};
 
 /// The stage 2 of one guest, and its window.
 #[expect(
@@ -47,12 +47,14 @@ pub(super) enum Leaving<'p, P: Platform> {
 }
 
 impl<'p, P: Platform> Memory<'p, P> {
-    /// Tables that map nothing, that every SMMU of `features` can walk.
+    /// Tables that map nothing, that every SMMU of `features` can walk, and CPUs from a root of
+    /// their own if they are told of changes.
     pub(super) fn new<'f>(
         platform: &'p P,
         config: &GuestConfig,
         vmid: Vmid,
         features: impl Iterator<Item = (SmmuId, &'f Features)>,
+        cpus: Option<&'p dyn CpuTlb>,
     ) -> Result<Self, SpaceError> {
         let mut stage2 = Stage2Config {
             granule: config.granule,
@@ -70,7 +72,11 @@ impl<'p, P: Platform> Memory<'p, P> {
                 .map_err(|why| SpaceError::Unwalkable { smmu, why })?;
             needs_flush |= features.needs_flush_of_new_tables;
         }
-        let mut stage2 = Stage2::new(platform, stage2).map_err(SpaceError::of_stage2)?;
+        let mut stage2 = match cpus {
+            Some(tlb) => Stage2::with_cpus(platform, stage2, tlb, CpuRoot::Own),
+            None => Stage2::new(platform, stage2),
+        }
+        .map_err(SpaceError::of_stage2)?;
         if needs_flush {
             stage2 = stage2.flushing_new_tables();
         }
@@ -89,6 +95,14 @@ impl<'p, P: Platform> Memory<'p, P> {
         match self {
             Self::Own(own) => own.stage2.walk(),
             Self::Hosts(hosted) => hosted.walk(),
+        }
+    }
+
+    /// What CPUs must say to walk the tables; `None` if they are not told of changes.
+    pub(super) const fn cpu_walk(&self) -> Option<CpuWalk> {
+        match self {
+            Self::Own(own) => own.stage2.cpu_walk(),
+            Self::Hosts(_) => None,
         }
     }
 

@@ -89,7 +89,7 @@ pub use guest::GuestLife;
 pub use hosted::{HostChange, HostedConfig, NotMapped, Unconfirmed, WindowFault, WindowWanted};
 pub use ids::{DeviceId, FaultId, GroupId, GuestId, Handle, MAX_SMMUS, SmmuId, SmmuSet, SpaceId};
 pub use iommu::Iommu;
-pub use look::{Counts, DeviceState};
+pub use look::{Counts, DeviceSeen, DeviceState, Reached, SpaceSeen};
 pub use map::MAX_RANGES;
 pub use numbers::{Ask, NoNumber};
 pub use release::PendingRelease;

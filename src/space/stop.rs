@@ -104,8 +104,8 @@ impl<'p, P: Platform> Iommu<'p, P> {
     pub(super) fn behind(
         &self,
         smmu: SmmuId,
-        devices: impl Iterator<Item = DeviceId>,
-    ) -> impl Iterator<Item = DeviceId> {
+        devices: impl Iterator<Item = DeviceId> + Clone,
+    ) -> impl Iterator<Item = DeviceId> + Clone {
         devices.filter(move |device| {
             let mut books = self.books();
             books.device(*device).is_ok_and(|it| it.smmu == Some(smmu))
@@ -141,7 +141,7 @@ impl<'p, P: Platform> Iommu<'p, P> {
         &self,
         id: SmmuId,
         smmu: &Smmu<'p, P>,
-        devices: impl Iterator<Item = DeviceId>,
+        devices: impl Iterator<Item = DeviceId> + Clone,
     ) -> Result<(), (SpaceError, bool)> {
         let mut outcome = Ok(());
         for device in self.behind(id, devices) {
@@ -202,16 +202,12 @@ impl<'p, P: Platform> Books<'p, P> {
     /// An SMMU did not confirm a change of a device's streams, as `error` says: nothing of its guest
     /// may be given back before that is proven, and what the device cached not before its reset.
     pub(super) fn lose_streams_of(&mut self, id: DeviceId, smmu: SmmuId, error: SpaceError) {
-        let recoveries = self.recoveries;
         let Some(device) = self.devices.get_mut(id.key()) else {
             return;
         };
         device.kept_caches |= device.ats_now != Ats::Off;
-        let guest = device.guest.and_then(|it| self.guests.get_mut(it.key()));
-        if let Some(guest) = guest {
-            guest.unproven.insert(smmu);
-            guest.lost_at = recoveries;
-            guest.lost_by = Some(error);
+        if let Some(guest) = device.guest {
+            self.lose_memory(guest, smmu, error);
         }
     }
 

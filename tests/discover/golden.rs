@@ -4,9 +4,9 @@ use crate::dts::Tree;
 use crate::trees::{D05_LIKE, ODD_CORNERS, QEMU_VIRT, read};
 use portcullis::addr::{Extent, Iova, Pa};
 use portcullis::discover::{
-    Bridge, Conduit, Console, ConsoleKind, Cpu, Gic, Interrupt, Kept, List, Machine, Mpidr, Quirks,
-    Reserved, Rid, Smmu, SmmuIndex, SmmuInterrupts, Start, Stream, StreamMap, StreamsOf, Text,
-    Trigger, Window, WindowKind, smmus,
+    Bridge, Caching, Conduit, Console, ConsoleKind, Cpu, Gic, Interrupt, Kept, List, Machine,
+    Mpidr, Quirks, Reserved, Rid, Smmu, SmmuIndex, SmmuInterrupts, Start, Stream, StreamMap,
+    StreamsOf, Text, Trigger, Window, WindowKind, smmus,
 };
 use portcullis::id::StreamId;
 
@@ -358,7 +358,9 @@ fn a_device_has_every_stream_it_names_once_and_is_protected_only_as_a_whole() {
     assert_eq!(display.compatible.as_str(), "vendor,display");
     assert!(display.can_stall && display.is_coherent);
     assert_eq!(display.pasid_bits, 16);
+    assert_eq!(display.caching, Caching::Split);
     let mixed = &machine.devices[1];
+    assert_eq!(mixed.caching, Caching::No);
     assert_eq!(machine.streams_of_device(mixed), StreamsOf::Unprotected);
     assert_eq!(machine.known_streams_of_device(mixed), [stream(0, 0x20)]);
     assert!(!mixed.can_stall && !mixed.is_coherent);

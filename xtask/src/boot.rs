@@ -8,6 +8,8 @@ use crate::board::{self, Board};
 use crate::console::End;
 use crate::gdb;
 use crate::guest::{self, Echo};
+use crate::guest_scenarios::{self, Theatre};
+use crate::guests::{self, Placed};
 use crate::image::{self, Image, Kind};
 use crate::model::{self, Files, Model};
 use crate::qemu;
@@ -24,6 +26,8 @@ line `end: REASON`; `end: ok` is exit status 0, any other reason, no such line o
 
 With `--smmu model` the machine has SMMUs with PASIDs, and devices that use them: the model of
 `tests/model`, which also ends the run with exit status 1, and the story, if the image breaks a rule.
+Guests then play the scenarios on it, in as many boots as that takes; a line `scenario NAME: ok` is
+there for each that the model's record agrees to.
 
 Ctrl-C ends the run.";
 
@@ -47,6 +51,15 @@ pub(crate) struct Arguments {
     sabotage: Option<String>,
     #[command(flatten)]
     model: model::Arguments,
+    #[command(flatten)]
+    guests: guests::Arguments,
+    /// Stay at the monitor, with the keyboard: `help` there says what it can do, Ctrl-D ends it once
+    /// no guest runs; no time-out unless asked for
+    #[arg(long)]
+    interactive: bool,
+    /// Leave the self-check out, for measuring
+    #[arg(long)]
+    no_self_check: bool,
     /// Boot arguments for the image
     #[arg(long, value_name = "STRING")]
     append: Option<String>,
@@ -79,16 +92,26 @@ impl Arguments {
 
     fn boot_arguments(&self) -> String {
         let sabotage = self.sabotage.as_ref().map(|check| sabotage(check));
+        let no_self_check = self.no_self_check.then(|| "no-self-check".to_owned());
+        let monitor = self.interactive.then(|| "monitor=change".to_owned());
         sabotage
             .into_iter()
+            .chain(no_self_check)
+            .chain(monitor)
             .chain(self.append.clone())
             .collect::<Vec<_>>()
             .join(" ")
     }
 
+    /// Whether guests play the scenarios: nobody asks for anything else, and there is enough for them.
+    fn plays(&self, model: Model) -> bool {
+        let is_plain = !self.print && !self.gdb && self.sabotage.is_none() && self.qemu.is_empty();
+        is_plain && self.guests.is_empty() && !model.has_native && model.smmus >= 2
+    }
+
     fn limit(&self) -> Option<Duration> {
         let asked = self.timeout.map(Duration::from_secs);
-        asked.or((!self.gdb).then_some(LIMIT))
+        asked.or((!self.gdb && !self.interactive).then_some(LIMIT))
     }
 
     fn command_line(
@@ -96,11 +119,16 @@ impl Arguments {
         board: &Board,
         image: &Image,
         model: Option<Model>,
+        placed: &[Placed],
     ) -> Result<Command, Stop> {
-        let machine = match model {
+        let mut machine = match model {
             Some(model) => model.machine(board.qemu()?, self.cpus, image, &files(image))?,
             None => qemu::machine(board.qemu()?, self.cpus),
         };
+        if model.is_none() && !placed.is_empty() {
+            machine.arg("-dtb").arg(guests::native_tree(image));
+        }
+        machine.args(guests::loaders(placed));
         let mut qemu = qemu::with_kernel(machine, &image.raw, &self.boot_arguments());
         if self.gdb {
             qemu.args(["-s", "-S"]);
@@ -139,6 +167,27 @@ fn say_how_to_connect(board: &Board, image: &Image) -> Result<(), Stop> {
     Ok(())
 }
 
+/// Has guests play the scenarios, and says what became of each.
+fn play(arguments: &Arguments, model: Model) -> Result<(), Stop> {
+    let theatre = Theatre::open(&arguments.board)?;
+    let more = arguments.boot_arguments();
+    let outcomes = theatre.play(&guest_scenarios::Run {
+        model: Model {
+            has_deaths: true,
+            ..model
+        },
+        cpus: arguments.cpus,
+        echo: Echo::Live,
+        limit: arguments.limit().unwrap_or(guest_scenarios::LIMIT),
+        more: &format!(" {more}"),
+    })?;
+    guest_scenarios::print(&outcomes);
+    match guest_scenarios::failures(&outcomes) {
+        0 => Ok(()),
+        failed => Err(Stop::Failed(format!("{failed} scenarios failed"))),
+    }
+}
+
 /// Builds and boots.
 ///
 /// # Errors
@@ -149,19 +198,35 @@ pub(crate) fn command(arguments: &Arguments) -> Result<(), Stop> {
     let board = board::load(&arguments.board)?;
     let kind = arguments.kind();
     let model = arguments.model.model()?;
+    if let Some(model) = model
+        && arguments.plays(model)
+    {
+        return play(arguments, model);
+    }
+    let devices = match model {
+        Some(model) => model.devices(board.qemu()?)?,
+        None => guests::native_devices(),
+    };
+    let wanted = arguments.guests.guests(&board, arguments.cpus, &devices)?;
+    let placed = guests::place(&wanted, board.qemu()?)?;
     if arguments.print {
-        let qemu = arguments.command_line(&board, &image::path(&board, kind), model)?;
+        let image = image::path(&board, kind);
+        let qemu = arguments.command_line(&board, &image, model, &placed)?;
         println!("{}", tool::as_typed(&qemu));
         return Ok(());
     }
-    board.qemu()?;
     qemu::ensure()?;
     let image = image::build(&board, kind)?;
     if let Some(model) = model {
         model::build()?;
         model.prepare(board.qemu()?, arguments.cpus, &files(&image))?;
+        guests::describe(files(&image).tree(), &placed).map_err(Stop::Failed)?;
+    } else if !placed.is_empty() {
+        let tree = guests::native_tree(&image);
+        qemu::dump_tree(board.qemu()?, arguments.cpus, &tree)?;
+        guests::describe(&tree, &placed).map_err(Stop::Failed)?;
     }
-    let qemu = arguments.command_line(&board, &image, model)?;
+    let qemu = arguments.command_line(&board, &image, model, &placed)?;
     if arguments.gdb {
         say_how_to_connect(&board, &image)?;
     }
@@ -201,7 +266,7 @@ mod tests {
         let board = board::load("qemu-virt").expect("the board");
         let image = image::path(&board, Kind::Plain);
         let qemu = arguments
-            .command_line(&board, &image, None)
+            .command_line(&board, &image, None, &[])
             .expect("a QEMU board");
         let words: Vec<_> = qemu.get_args().collect();
         assert!(words.ends_with(&["-s".as_ref(), "-S".as_ref(), "-d".as_ref(), "int".as_ref()]));
@@ -227,9 +292,11 @@ mod tests {
     }
 
     #[test]
-    fn only_a_debugger_may_take_for_ever() {
+    fn only_a_debugger_and_a_person_may_take_for_ever() {
         assert_eq!(parse(&[]).limit(), Some(Duration::from_secs(120)));
         assert_eq!(parse(&["--gdb"]).limit(), None);
+        assert_eq!(parse(&["--interactive"]).limit(), None);
+        assert_eq!(parse(&["--interactive"]).boot_arguments(), "monitor=change");
         let both = parse(&["--gdb", "--timeout", "5"]);
         assert_eq!(both.limit(), Some(Duration::from_secs(5)));
     }

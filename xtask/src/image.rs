@@ -1,7 +1,7 @@
 //! Building the image.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::board::{self, Board};
 use crate::flatten::flatten;
@@ -98,13 +98,28 @@ pub(crate) fn build(board: &Board, kind: Kind) -> Result<Image, Stop> {
     build_from(board, kind.recipe())
 }
 
-/// Builds the image for `board` that `recipe` tells.
+/// The guest that images have with them.
+pub(crate) const GUEST: Recipe = Recipe {
+    package: "guest-first",
+    feature: "image",
+    suffix: "-guest-first",
+};
+
+/// Builds the image for `board` that `recipe` tells; one of Portcullis has [`GUEST`] with it.
 ///
 /// # Errors
 ///
 /// As [`build`].
 pub(crate) fn build_from(board: &Board, recipe: Recipe) -> Result<Image, Stop> {
     rust::ensure(&[Part::Target])?;
+    let guest = match recipe.package.starts_with("guest-") {
+        true => None,
+        false => Some(build_with(board, GUEST, None)?.raw),
+    };
+    build_with(board, recipe, guest.as_deref())
+}
+
+fn build_with(board: &Board, recipe: Recipe, guest: Option<&Path>) -> Result<Image, Stop> {
     progress(&format!(
         "building the image of {} for {} (feature `{}`)",
         recipe.package, board.name, recipe.feature
@@ -119,6 +134,9 @@ pub(crate) fn build_from(board: &Board, recipe: Recipe) -> Result<Image, Stop> {
         // They would replace the flags that make the image position independent.
         .env_remove("RUSTFLAGS")
         .env_remove("CARGO_ENCODED_RUSTFLAGS");
+    if let Some(guest) = guest {
+        cargo.env("PORTCULLIS_GUEST", guest);
+    }
     tool::run(&mut cargo)?;
     let image = path_of(board, recipe);
     let folder = target_folder().join(TARGET).join("release");
@@ -127,9 +145,17 @@ pub(crate) fn build_from(board: &Board, recipe: Recipe) -> Result<Image, Stop> {
     let elf = fs::read(&built).map_err(broken)?;
     let raw = flatten(&elf).map_err(|why| Stop::Failed(format!("{}: {why}", built.display())))?;
     // The next build for another board overwrites Cargo's file.
-    fs::write(&image.symbols, elf).map_err(broken)?;
-    fs::write(&image.raw, raw).map_err(broken)?;
+    write_if_new(&image.symbols, &elf).map_err(broken)?;
+    write_if_new(&image.raw, &raw).map_err(broken)?;
     Ok(image)
+}
+
+/// Leaves a file alone that holds `bytes` already: what is built from it is not built again.
+fn write_if_new(file: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    if fs::read(file).is_ok_and(|old| old == bytes) {
+        return Ok(());
+    }
+    fs::write(file, bytes)
 }
 
 /// Builds, and says where the image is and how it gets onto the board.

@@ -8,15 +8,23 @@ mod console;
 mod differential;
 mod doctor;
 mod flatten;
+mod foreign;
 mod gdb;
 mod guest;
+mod guest_scenarios;
+mod guest_tests;
+mod guests;
 mod image;
+mod incident;
 mod model;
+mod monitor_tests;
+mod numbers;
 mod plugin_tests;
 mod probe;
 mod qemu;
 mod qemu_tests;
 mod rust;
+mod scenario;
 mod steps;
 mod stop;
 mod tool;
@@ -50,12 +58,18 @@ enum Command {
     /// Measure what it costs, beside its peers
     #[command(long_about = bench::ABOUT, after_help = EXIT_STATUS)]
     Bench(bench::Arguments),
+    /// Play a policy that went wrong, step by step, beside Portcullis
+    #[command(long_about = incident::ABOUT, after_help = EXIT_STATUS)]
+    Incident(incident::Arguments),
     /// List the boards
     #[command(after_help = EXIT_STATUS)]
     Boards,
     /// Say what this machine has and what it lacks
     #[command(long_about = doctor::ABOUT, after_help = doctor::HELP)]
     Doctor,
+    /// Play a story of processes, PASIDs and devices on the model
+    #[command(long_about = scenario::ABOUT, after_help = EXIT_STATUS)]
+    Scenario(scenario::Arguments),
     /// Run every check of the project
     #[command(long_about = steps::ABOUT, after_help = EXIT_STATUS)]
     Test(steps::Arguments),
@@ -67,8 +81,10 @@ fn main() -> ExitCode {
         Command::Image(arguments) => image::command(&arguments),
         Command::Probe(arguments) => probe::command(&arguments),
         Command::Bench(arguments) => bench::command(&arguments),
+        Command::Incident(arguments) => incident::command(&arguments),
         Command::Boards => board::list(),
         Command::Doctor => doctor::command(),
+        Command::Scenario(arguments) => scenario::command(&arguments),
         Command::Test(arguments) => steps::command(&arguments),
     };
     match result {

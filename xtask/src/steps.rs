@@ -5,7 +5,12 @@ use std::time::{Duration, Instant};
 
 use clap::builder::PossibleValuesParser;
 
+use crate::bench;
 use crate::differential;
+use crate::guest_scenarios;
+use crate::guest_tests;
+use crate::monitor_tests;
+use crate::numbers;
 use crate::plugin_tests;
 use crate::probe;
 use crate::qemu_tests;
@@ -59,6 +64,11 @@ const STEPS: &[Step] = &[
         run: test_host,
     },
     Step {
+        name: "test-scenarios",
+        about: "every story on the hostile model: all configurations, a thousand seeds",
+        run: test_scenarios,
+    },
+    Step {
         name: "loom",
         about: "lock-free pieces under loom: every interleaving, every value a load may return",
         run: loom,
@@ -69,9 +79,34 @@ const STEPS: &[Step] = &[
         run: qemu_tests::step,
     },
     Step {
+        name: "test-guests",
+        about: "guests at EL1 in QEMU: kept apart, started, refused by name",
+        run: guest_tests::step,
+    },
+    Step {
+        name: "test-monitor",
+        about: "the monitor in QEMU: a person types, a guest is ended",
+        run: monitor_tests::step,
+    },
+    Step {
+        name: "test-bench",
+        about: "cargo xtask bench --quick measures every number that is promised",
+        run: bench::step,
+    },
+    Step {
+        name: "numbers",
+        about: "instructions of every call, of the start, sizes: by the tables of NUMBERS.md",
+        run: numbers::step,
+    },
+    Step {
         name: "test-plugin",
         about: "the model in QEMU: our image in every mode, and one that is not ours",
         run: plugin_tests::step,
+    },
+    Step {
+        name: "test-guest-kernel",
+        about: "guests play the scenarios in QEMU on the model: 1, 2 and 4 CPUs, four chaotic seeds",
+        run: guest_scenarios::step,
     },
     Step {
         name: "test-differential",
@@ -254,6 +289,19 @@ fn clippy_target() -> Result<Outcome, Stop> {
     cargo(&[
         "clippy",
         "--package",
+        "portcullis-guest",
+        "--target",
+        TARGET,
+        "--",
+        "-Dwarnings",
+    ])?;
+    for guest in ["guest-first", "guest-idle", "guest-kernel", "guest-measure"] {
+        let package = ["clippy", "--package", guest, "--features", "image"];
+        cargo(&[&package[..], &["--target", TARGET, "--", "-Dwarnings"]].concat())?;
+    }
+    cargo(&[
+        "clippy",
+        "--package",
         plugin_tests::STANDALONE,
         "--features",
         "rogue,unreported",
@@ -298,7 +346,15 @@ fn doc() -> Result<Outcome, Stop> {
 }
 
 fn test_host() -> Result<Outcome, Stop> {
-    cargo(&["test", "--workspace"])?;
+    // The scenarios have a step of their own.
+    cargo(&["test", "--workspace", "--exclude", SCENARIOS])?;
+    Ok(Outcome::Passed)
+}
+
+const SCENARIOS: &str = "portcullis-scenarios";
+
+fn test_scenarios() -> Result<Outcome, Stop> {
+    cargo(&["test", "--package", SCENARIOS])?;
     Ok(Outcome::Passed)
 }
 

@@ -227,6 +227,7 @@ fn read_component(machine: &mut Machine, iort: &Iort<'_>, node: &Node<'_>) -> Re
         is_coherent: part.u32(20)? == 1,
         can_stall: flags & 1 != 0,
         pasid_bits: pasid_bits(part, flags)?,
+        caching: Default::default(),
         has_unprotected_traffic,
         first_stream: first_stream as u16,
         stream_count: (machine.device_streams.len() - first_stream) as u16,

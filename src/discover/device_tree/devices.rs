@@ -8,7 +8,7 @@ use super::smmu::Iommus;
 use crate::addr::{Extent, Iova, Pa};
 use crate::discover::bridge::{Rid, StreamMap};
 use crate::discover::list::{List, Text};
-use crate::discover::machine::{Device, Kept, Machine, Stream};
+use crate::discover::machine::{Caching, Device, Kept, Machine, Stream};
 use crate::discover::refusal::Refusal;
 use crate::id::StreamId;
 
@@ -42,6 +42,7 @@ pub(super) fn read(
         is_coherent: node.is_coherent(),
         can_stall: node.has("dma-can-stall"),
         pasid_bits: pasid_bits(node)?,
+        caching: caching(node),
         has_unprotected_traffic: has_others,
         first_stream: first_stream as u16,
         stream_count: (machine.device_streams.len() - first_stream) as u16,
@@ -58,6 +59,15 @@ fn registers(node: &Node<'_, '_>) -> Result<Option<Extent<Pa>>, Refusal> {
     match node.first_extent() {
         Err(Refusal::Unreachable { .. }) => Ok(None),
         found => found,
+    }
+}
+
+/// `portcullis,ats`: the board's word, for which there is no standard one. Another value is none.
+fn caching(node: &Node<'_, '_>) -> Caching {
+    match node.text("portcullis,ats") {
+        Some("split") => Caching::Split,
+        Some("trusted") => Caching::Trusted,
+        _ => Caching::No,
     }
 }
 

@@ -8,6 +8,7 @@
 mod cells;
 mod devices;
 mod first;
+mod guests;
 mod node;
 mod pci;
 mod platform;

@@ -1,6 +1,7 @@
 //! From a sound tree to a [`Machine`].
 
 use super::devices::{self, Lookups};
+use super::guests;
 use super::node::Node;
 use super::pci;
 use super::platform;
@@ -37,6 +38,7 @@ fn fill(machine: &mut Machine, tree: &DeviceTree<'_>) -> Result<(), Refusal> {
     platform::read_reservations(machine, tree)?;
     platform::read_chosen(machine, &root)?;
     platform::read_cpus(machine, &root)?;
+    guests::read(machine, &root)?;
     let mut iommus = Iommus::new();
     smmu::read(machine, &root, &mut iommus)?;
     root.walk(&mut |node| {

@@ -19,11 +19,13 @@ use portcullis::hw::{Barrier, Clock, DeviceTag, Frames, NotDone, Platform, Regis
 use smmu_model::device::{Device, frame};
 use smmu_model::{Claim, Identity, Machine, Mode, Settings};
 
+mod bystander;
 pub mod dma;
 pub mod guest;
 mod lend;
 pub mod world;
 
+pub use bystander::{Bystander, Deed};
 pub use lend::lend;
 
 /// Where the host's memory starts.
@@ -38,6 +40,7 @@ pub struct Hypervisor {
     machine: Arc<Machine>,
     memory: Mutex<Memory>,
     alter: Mutex<Option<Alter>>,
+    bystander: Arc<dyn Bystander>,
     /// The devices that it can reset, by tag.
     devices: Mutex<BTreeMap<u64, Arc<Device>>>,
 }
@@ -48,7 +51,7 @@ pub type Alter = fn(u64) -> Option<u64>;
 struct Memory {
     /// The next byte that was never given out.
     fresh: u64,
-    /// Where memory ends.
+    /// The first byte behind it all.
     end: u64,
     /// What came back, by size as a power of two.
     freed: BTreeMap<u8, Vec<u64>>,
@@ -71,6 +74,15 @@ impl Hypervisor {
 
     /// One with so many bytes of memory, whole pages.
     pub fn with_memory(bytes: u64, settings: &[Settings]) -> Self {
+        Self::with_bystander(settings, bytes, Arc::new(bystander::Nobody))
+    }
+
+    /// A host on a machine with several SMMUs and `bytes` of memory, and with somebody beside it.
+    pub fn with_bystander(
+        settings: &[Settings],
+        bytes: u64,
+        bystander: Arc<dyn Bystander>,
+    ) -> Self {
         Self {
             machine: Arc::new(Machine::with_smmus(BASE, bytes, settings)),
             memory: Mutex::new(Memory {
@@ -82,6 +94,7 @@ impl Hypervisor {
                 fail_from: None,
             }),
             alter: Mutex::new(None),
+            bystander,
             devices: Mutex::new(BTreeMap::new()),
         }
     }
@@ -105,8 +118,8 @@ impl Hypervisor {
         &self.machine
     }
 
-    /// The same, to keep.
-    pub fn machine_shared(&self) -> Arc<Machine> {
+    /// The machine, for somebody who outlives the borrow.
+    pub fn shared_machine(&self) -> Arc<Machine> {
         Arc::clone(&self.machine)
     }
 
@@ -114,6 +127,7 @@ impl Hypervisor {
     pub fn registers(&self, smmu: usize) -> Wires {
         Wires {
             machine: Arc::clone(&self.machine),
+            bystander: Arc::clone(&self.bystander),
             smmu,
         }
     }
@@ -179,7 +193,8 @@ impl Clock for Hypervisor {
 
     /// Time passes while one waits, and at no other moment.
     fn relax(&self) {
-        self.machine.advance(1);
+        self.machine.advance(self.bystander.turn_us());
+        self.bystander.before(Deed::Relax);
     }
 }
 
@@ -217,25 +232,31 @@ unsafe impl Platform for Hypervisor {
 
     fn clean(&self, words: &[AtomicU64]) {
         if let Some(first) = words.first() {
-            self.machine
-                .clean(self.address_of(first), 8 * words.len() as u64);
+            let (pa, bytes) = (self.address_of(first), 8 * words.len() as u64);
+            self.bystander.before(Deed::Clean { pa, bytes });
+            self.machine.clean(pa, bytes);
         }
     }
 
     fn store(&self, word: &AtomicU64, value: u64) {
         let alter = *self.alter.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(value) = alter.map_or(Some(value), |alter| alter(value)) {
-            let stored = self.machine.store(self.address_of(word), value);
+            let pa = self.address_of(word);
+            self.bystander.before(Deed::Store { pa, value });
+            let stored = self.machine.store(pa, value);
             stored.expect("the word is in memory");
         }
     }
 
     fn load(&self, word: &AtomicU64) -> u64 {
-        let loaded = self.machine.load(self.address_of(word));
+        let pa = self.address_of(word);
+        self.bystander.before(Deed::Load { pa });
+        let loaded = self.machine.load(pa);
         loaded.expect("the word is in memory")
     }
 
     fn reset_device(&self, device: DeviceTag) -> Result<(), NotDone> {
+        self.bystander.may_reset(device)?;
         let because = "it is not wired";
         let device = self.devices().get(&device.0).cloned();
         let device = device.ok_or(NotDone { because })?;
@@ -247,7 +268,16 @@ unsafe impl Platform for Hypervisor {
         self.machine.load(at.as_u64()).ok()
     }
 
+    fn fence_port(&self, device: DeviceTag) -> Result<(), NotDone> {
+        self.bystander.fence_port(device)
+    }
+
+    fn unfence_port(&self, device: DeviceTag) -> Result<(), NotDone> {
+        self.bystander.unfence_port(device)
+    }
+
     fn barrier(&self, kind: Barrier) {
+        self.bystander.before(Deed::Barrier(kind));
         std::sync::atomic::fence(Ordering::SeqCst);
         self.machine.barrier(match kind {
             Barrier::Publish => smmu_model::Barrier::Publish,
@@ -261,23 +291,47 @@ unsafe impl Platform for Hypervisor {
 #[derive(Clone)]
 pub struct Wires {
     machine: Arc<Machine>,
+    bystander: Arc<dyn Bystander>,
     smmu: usize,
+}
+
+impl Wires {
+    fn reading(&self, offset: usize) -> u64 {
+        let (smmu, offset) = (self.smmu, offset as u64);
+        self.bystander.before(Deed::RegisterRead { smmu, offset });
+        offset
+    }
+
+    fn writing(&self, offset: usize, value: u64) -> u64 {
+        let (smmu, offset) = (self.smmu, offset as u64);
+        let deed = Deed::RegisterWrite {
+            smmu,
+            offset,
+            value,
+        };
+        self.bystander.before(deed);
+        offset
+    }
 }
 
 impl Registers for Wires {
     fn read32(&self, offset: usize) -> u32 {
-        self.machine.smmu(self.smmu).read32(offset as u64)
+        let offset = self.reading(offset);
+        self.machine.smmu(self.smmu).read32(offset)
     }
 
     fn write32(&self, offset: usize, value: u32) {
-        self.machine.smmu(self.smmu).write32(offset as u64, value);
+        let offset = self.writing(offset, value.into());
+        self.machine.smmu(self.smmu).write32(offset, value);
     }
 
     fn read64(&self, offset: usize) -> u64 {
-        self.machine.smmu(self.smmu).read64(offset as u64)
+        let offset = self.reading(offset);
+        self.machine.smmu(self.smmu).read64(offset)
     }
 
     fn write64(&self, offset: usize, value: u64) {
-        self.machine.smmu(self.smmu).write64(offset as u64, value);
+        let offset = self.writing(offset, value);
+        self.machine.smmu(self.smmu).write64(offset, value);
     }
 }

@@ -285,11 +285,11 @@ impl Core {
     fn sync(&mut self, signal: Signal) -> bool {
         let now = self.now_us();
         self.commands.sync_began_us.get_or_insert(now);
-        if self.faults.sync_never {
+        if self.faults.sync_never && self.faults.sync_skip == 0 {
             return false;
         }
         if self.commands.sync_due_us.is_none() {
-            let late = self.choices.sync_us() + self.faults.sync_late_us;
+            let late = self.choices.sync_us() + self.faults.lateness_us();
             self.commands.sync_due_us = Some(now + late);
         }
         if self.commands.sync_due_us.is_some_and(|due| now < due) {
@@ -326,8 +326,10 @@ impl Core {
     /// Everything before the SYNC is complete.
     fn complete(&mut self, signal: Signal) {
         self.commands.syncs += 1;
+        self.faults.sync_skip = self.faults.sync_skip.saturating_sub(1);
         let synced = std::mem::take(&mut self.commands.unsynced);
         self.entries_synced(&synced);
+        self.flushes_synced(&synced);
         self.settle_caches(&synced);
         match signal {
             Signal::None => {}

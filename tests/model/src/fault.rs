@@ -28,8 +28,12 @@ pub enum Fetch {
 /// Set with [`Smmu::set_faults`](crate::Smmu::set_faults). A count of `n` acts `n` times.
 #[derive(Clone, Debug, Default)]
 pub struct Faults {
+    /// So many more `CMD_SYNC`s complete before `sync_late_us` and `sync_never` act.
+    pub sync_skip: u32,
     /// A `CMD_SYNC` takes this much longer, in microseconds.
     pub sync_late_us: u64,
+    /// So many `CMD_SYNC`s are late; `None`: all.
+    pub sync_late_count: Option<u32>,
     /// No `CMD_SYNC` completes, and so no later command is consumed.
     pub sync_never: bool,
     /// After this many more consumed commands the next one ends in `CERROR_ILL`.
@@ -56,6 +60,19 @@ pub struct Faults {
 }
 
 impl Faults {
+    /// How much longer the `CMD_SYNC` takes that is begun now.
+    pub(crate) fn lateness_us(&mut self) -> u64 {
+        match &mut self.sync_late_count {
+            _ if self.sync_skip != 0 => 0,
+            Some(0) => 0,
+            Some(left) => {
+                *left -= 1;
+                self.sync_late_us
+            }
+            None => self.sync_late_us,
+        }
+    }
+
     /// Whether an access of kind `fetch` at `pa` is to abort.
     pub(crate) fn abort(&self, fetch: Fetch, pa: u64) -> bool {
         self.aborts.contains(&fetch) || self.abort_at == Some(pa & !7)

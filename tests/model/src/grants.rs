@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::ats::{AtcInvalidation, AtsGrant};
 use crate::bits::ones;
+use crate::command::{Command, Tlbi};
 use crate::core::Core;
 use crate::story::Origin;
 use crate::transaction::Transaction;
@@ -58,8 +59,19 @@ impl Held {
 pub(crate) struct Grants {
     held: Vec<Held>,
     gone: Vec<Held>,
-    /// Contexts of spaces that are being released, by VMID and ASID.
-    releasing: BTreeMap<(u16, u16), Vec<(u32, u32)>>,
+    /// Spaces that are being released, by VMID and ASID.
+    releasing: BTreeMap<(u16, u16), Release>,
+}
+
+/// A release that has begun and not ended.
+#[derive(Debug, Default)]
+struct Release {
+    /// Contexts of the space.
+    contexts: Vec<(u32, u32)>,
+    begun: u64,
+    /// Nothing of the tags was here, or all of it was flushed since and that synced: what others
+    /// invalidate of the same VMID meanwhile is theirs to wait for.
+    is_clean: bool,
 }
 
 impl Core {
@@ -156,13 +168,43 @@ impl Core {
     /// A release begins: these contexts are the space's.
     pub(crate) fn release_begins(&mut self, vmid: u16, asid: u16) {
         let contexts = self.contexts_with(vmid, asid);
-        self.grants.releasing.insert((vmid, asid), contexts);
+        let release = Release {
+            is_clean: contexts.is_empty() && self.translations_of(vmid, asid).is_empty(),
+            contexts,
+            begun: self.record.step(),
+        };
+        self.grants.releasing.insert((vmid, asid), release);
+    }
+
+    /// A SYNC has completed these commands, each sent in its step.
+    pub(crate) fn flushes_synced(&mut self, synced: &[(Command, u64)]) {
+        for ((vmid, asid), release) in &mut self.grants.releasing {
+            let takes_all = |command: &Command| match command {
+                Command::Tlbi(Tlbi::NhAll { vmid: of } | Tlbi::S12Vmall { vmid: of }) => of == vmid,
+                Command::Tlbi(Tlbi::Asid {
+                    vmid: of,
+                    asid: which,
+                    ..
+                }) => (of, which) == (vmid, asid),
+                Command::Tlbi(Tlbi::NsnhAll) => true,
+                _ => false,
+            };
+            let begun = release.begun;
+            let mut since = synced.iter().filter(|(_, step)| *step >= begun);
+            release.is_clean |= since.any(|(command, _)| takes_all(command));
+        }
+    }
+
+    /// Whether no flush of a space that is being released is awaited here.
+    pub(crate) fn is_flushed(&self, vmid: u16, asid: u16) -> bool {
+        let release = self.grants.releasing.get(&(vmid, asid));
+        release.is_some_and(|release| release.is_clean)
     }
 
     /// A release has ended; gives what ATCs may still hold of the space.
     pub(crate) fn release_ends(&mut self, vmid: u16, asid: u16) -> Vec<(String, Origin)> {
-        let contexts = self.grants.releasing.remove(&(vmid, asid));
-        let contexts = contexts.unwrap_or_default().into_iter();
+        let release = self.grants.releasing.remove(&(vmid, asid));
+        let contexts = release.unwrap_or_default().contexts.into_iter();
         contexts
             .flat_map(|(stream, substream)| self.grants_of(stream, substream))
             .collect()

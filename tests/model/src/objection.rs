@@ -132,6 +132,23 @@ impl Core {
     }
 
     fn check_asid(&mut self, vmid: u16, asid: u16, cached: Rule, reachable: Rule, name: &str) {
+        let mut leads = self.translations_of(vmid, asid);
+        if !self.is_flushed(vmid, asid) {
+            leads.extend(self.unsynced_leads(vmid, Some(asid)));
+        }
+        let (in_cache, in_memory) = self.contexts_of(vmid, asid);
+        leads.extend(in_cache);
+        leads.sort_by_key(|(_, origin)| (origin.step, origin.pa));
+        self.object(cached, &format!("{name} {asid} of VMID {vmid}"), leads);
+        self.object(
+            reachable,
+            &format!("{name} {asid} of VMID {vmid}, in memory"),
+            in_memory,
+        );
+    }
+
+    /// What is cached of translations under these tags.
+    pub(crate) fn translations_of(&self, vmid: u16, asid: u16) -> Vec<Lead> {
         let mut leads: Vec<Lead> = Vec::new();
         for world in [World::El1, World::El2E2h] {
             let regime = Regime { world, vmid };
@@ -153,16 +170,7 @@ impl Core {
             let tables = entries.va_tables.iter().filter(|(key, _)| key.asid == asid);
             leads.extend(tables.map(|(_, copy)| ("a table descriptor".to_owned(), copy.origin)));
         }
-        leads.extend(self.unsynced_leads(vmid, Some(asid)));
-        let (in_cache, in_memory) = self.contexts_of(vmid, asid);
-        leads.extend(in_cache);
-        leads.sort_by_key(|(_, origin)| (origin.step, origin.pa));
-        self.object(cached, &format!("{name} {asid} of VMID {vmid}"), leads);
-        self.object(
-            reachable,
-            &format!("{name} {asid} of VMID {vmid}, in memory"),
-            in_memory,
-        );
+        leads
     }
 
     /// Copies, and entries in memory, of context descriptors that can still walk under these tags.

@@ -15,10 +15,12 @@
 //! | [`ram`] | guest RAM, and what the SMMUs have read of it |
 //! | [`world`] | the SMMUs and devices over it: stores, time, what comes of them |
 //! | [`verdict`] | what is told of a run |
+//! | [`witness`] | what reached memory while somebody watched |
 //! | `qemu` | QEMU's side: its functions, its callbacks, where it keeps the RAM |
 
 pub mod options;
 mod qemu;
 pub mod ram;
 pub mod verdict;
+pub mod witness;
 pub mod world;

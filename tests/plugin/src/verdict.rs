@@ -12,6 +12,8 @@
 //! | `[[device]]` | `frame`, `smmu`: which, `stream`, `register_stores` |
 //! | `[[tolerated]]` | a rule that was to be tolerated: `rule`, `text`, and how many `times` it was broken |
 //! | `[[breach]]` | a rule that was broken, and ended the run: `rule`, its name; `told`, its story |
+//! | `witnesses_lost` | witnesses that are not in the list: more than 65536 |
+//! | `[[witness]]` | what a device was watched for (its WITNESS register), in the order of their beginnings: `smmu`, `stream`, `story`, `pasid` if any, `tried`: accesses it tried meanwhile, `landed`: those of any device of that stream and PASID that reached memory, `begin_us`, `end_us` unless it was never ended |
 //! | `[[landing]]` | accesses that reached memory: `smmu`, `stream`, `pasid` if any, `page`, `write`, `accesses`, `bytes`, `first_us`, `last_us` |
 //!
 //! Two runs with the same image, arguments and seed under `-icount` give the same file.
@@ -22,6 +24,7 @@ use std::fmt::{self, Write};
 use smmu_model::{Landing, Mode, StoryLine, Violation};
 
 use crate::options::Tolerance;
+use crate::witness::Witness;
 use crate::world::Store;
 
 /// What was counted.
@@ -192,6 +195,8 @@ pub struct Verdict<'w> {
     pub(crate) tolerated: &'w [Tolerated],
     pub(crate) breaches: &'w [Breach],
     pub(crate) landings: &'w Landings,
+    pub(crate) witnesses: Vec<Witness>,
+    pub(crate) witnesses_lost: u64,
 }
 
 impl Verdict<'_> {
@@ -222,6 +227,7 @@ impl fmt::Display for Verdict<'_> {
             writeln!(to, "first_unreported = {pa:#x}")?;
         }
         writeln!(to, "landings_lost = {}", self.landings_lost)?;
+        writeln!(to, "witnesses_lost = {}", self.witnesses_lost)?;
         for (frame, stores, syncs) in &self.smmus {
             writeln!(to, "\n[[smmu]]\nframe = {frame:#x}")?;
             writeln!(to, "register_stores = {stores}\nsyncs = {syncs}")?;
@@ -237,6 +243,9 @@ impl fmt::Display for Verdict<'_> {
         for breach in self.breaches {
             writeln!(to, "\n[[breach]]\nrule = {}", Quoted(&breach.rule))?;
             writeln!(to, "told = {}", Quoted(&breach.told))?;
+        }
+        for witness in &self.witnesses {
+            write!(to, "{witness}")?;
         }
         for (goal, sum) in &self.landings.0 {
             writeln!(

@@ -10,6 +10,7 @@ use smmu_model::{Landing, Memory, Record, Settings, Smmu, offset};
 use crate::options::{self, Options};
 use crate::ram::{Change, Ram};
 use crate::verdict::{Breach, Counts, Landings, Tolerated, Verdict};
+use crate::witness::Witnesses;
 
 /// One SMMU, its frame, and the devices behind it.
 struct Unit {
@@ -81,6 +82,7 @@ pub struct World {
     writers: HashMap<u64, u64>,
     counts: Counts,
     landings: Landings,
+    witnesses: Witnesses,
     tolerated: Vec<Tolerated>,
     breaches: Vec<Breach>,
 }
@@ -91,7 +93,10 @@ impl World {
         let record = Arc::new(Record::new());
         let unit = |(index, it): (usize, &options::Smmu)| {
             let memory = Arc::clone(&ram) as Arc<dyn Memory>;
-            let settings = Settings::new(it.identity, options.mode);
+            let settings = Settings {
+                atc_timeout_us: options.atc_timeout_us,
+                ..Settings::new(it.identity, options.mode)
+            };
             let smmu = Smmu::new(settings, index, memory, Arc::clone(&record));
             let behind = options.devices.iter().filter(|it| it.smmu == index);
             let seats = behind
@@ -122,6 +127,7 @@ impl World {
             writers: HashMap::new(),
             counts: Counts::default(),
             landings: Landings::default(),
+            witnesses: Witnesses::default(),
             breaches: Vec::new(),
         };
         world.settle(None);
@@ -276,6 +282,14 @@ impl World {
         for landing in self.record.take_landings() {
             self.judge(&landing);
             self.landings.add(&landing, self.now_us);
+            self.witnesses.landed(&landing);
+        }
+        for (at, unit) in self.units.iter().enumerate() {
+            for seat in &unit.seats {
+                for mark in seat.device.take_marks() {
+                    self.witnesses.mark((at, seat.stream), &mark, self.now_us);
+                }
+            }
         }
         self.find_breaches(cause);
         for at in 0..self.units.len() {
@@ -389,6 +403,12 @@ impl World {
             tolerated: &self.tolerated,
             breaches: &self.breaches,
             landings: &self.landings,
+            witnesses: self.witnesses.all(|(smmu, stream), pasid| {
+                let mut seats = self.units[smmu].seats.iter();
+                let seat = seats.find(|seat| seat.stream == stream);
+                seat.map_or(0, |seat| seat.device.tried(pasid))
+            }),
+            witnesses_lost: self.witnesses.lost(),
         }
     }
 }

@@ -386,3 +386,39 @@ fn the_ram_is_read_as_devices_see_it() {
     guest.poke(PAGE, 8, 5);
     assert_eq!(guest.ram.read64(PAGE), Ok(5));
 }
+
+#[test]
+fn a_witness_counts_what_was_tried_and_what_reached_memory_with_its_pasid_alone() {
+    use frame::witness::{BEGIN, WITH_PASID};
+    let mut guest = Guest::ready(&[]);
+    guest.dma(PAGE, 1);
+    guest.store(DEVICE + frame::STORY, 4, 9);
+    let mark = |guest: &mut Guest, value: u32| {
+        guest.store(DEVICE + frame::WITNESS, 4, value.into());
+    };
+    mark(&mut guest, WITH_PASID | BEGIN | 1);
+    mark(&mut guest, WITH_PASID | BEGIN | 2);
+    guest.dma(PAGE, 2);
+    guest.dma(PAGE, 3);
+    guest.dma(PAGE + (1 << 31), 4);
+    mark(&mut guest, WITH_PASID | 1);
+    guest.dma(PAGE, 5);
+    let verdict = guest.verdict();
+    let witnesses: Vec<&str> = verdict.split("\n[[").collect();
+    let found: Vec<&&str> = witnesses
+        .iter()
+        .filter(|part| part.starts_with("witness]]"))
+        .collect();
+    assert_eq!(found.len(), 2, "{verdict}");
+    let says = |at: usize, lines: &[&str]| {
+        let all = lines
+            .iter()
+            .all(|line| found[at].lines().any(|it| it == *line));
+        assert!(all, "{}", found[at]);
+    };
+    says(0, &["smmu = 0", "stream = 0x3", "story = 9", "pasid = 0x1"]);
+    says(0, &["tried = 3", "landed = 2"]);
+    assert!(found[0].contains("end_us"));
+    says(1, &["pasid = 0x2", "tried = 0", "landed = 0"]);
+    assert!(!found[1].contains("end_us"), "nobody ended it");
+}

@@ -2,12 +2,15 @@
 
 mod counts;
 mod image;
+mod initramfs;
 mod instructions;
+mod linux;
 mod names;
 mod page;
 mod plot;
 mod report;
 mod times;
+mod trace;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,6 +20,7 @@ use std::time::Instant;
 use self::names::Filter;
 use self::report::Row;
 use crate::image::target_folder;
+use crate::steps::Outcome;
 use crate::stop::{Stop, progress};
 use crate::tool;
 
@@ -125,6 +129,22 @@ pub(crate) fn command(arguments: &Arguments) -> Result<(), Stop> {
     missing(&wanted, &rows)
 }
 
+/// The step `test-bench`: every number that is promised can be had.
+///
+/// # Errors
+///
+/// As [`command`] with `--quick`; no report is written.
+pub(crate) fn step() -> Result<Outcome, Stop> {
+    let wanted = Wanted {
+        filter: Filter::new(None),
+        is_quick: true,
+    };
+    let (rows, _) = measure(&wanted, &target_folder().join("bench"))?;
+    println!("{}", report::balance(&rows));
+    missing(&wanted, &rows)?;
+    Ok(Outcome::Passed)
+}
+
 /// Every row that is wanted, and what had to be left out.
 fn measure(wanted: &Wanted, folder: &Path) -> Result<(Vec<Row>, Vec<String>), Stop> {
     let start = Instant::now();
@@ -138,13 +158,18 @@ fn measure(wanted: &Wanted, folder: &Path) -> Result<(Vec<Row>, Vec<String>), St
     rows.extend(instructions::rows(wanted, &workloads, &programs)?);
     rows.extend(times::tags(wanted, folder)?);
     rows.extend(image::rows(wanted)?);
+    let mut skipped = Vec::new();
+    match linux::rows(wanted, folder)? {
+        Ok(more) => rows.extend(more),
+        Err(why) => skipped.push(why),
+    }
     rows.retain(|row| wanted.filter.wants(&row.name));
     progress(&format!(
         "measured {} numbers in {:.1} s",
         rows.len(),
         start.elapsed().as_secs_f32()
     ));
-    Ok((rows, Vec::new()))
+    Ok((rows, skipped))
 }
 
 /// Writes both forms of the report, and keeps the one before.
@@ -220,10 +245,7 @@ mod tests {
             why,
             Stop::Failed("not measured: pasid.alloc.ns.live1000000".into())
         );
-        assert_eq!(
-            missing(&wanted("pasid.alloc.ns.live1000", true), &rows[..0]).is_err(),
-            true
-        );
+        assert!(missing(&wanted("pasid.alloc.ns.live1000", true), &[]).is_err());
         assert_eq!(missing(&wanted("nothing", true), &rows), Ok(()));
     }
 

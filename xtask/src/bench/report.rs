@@ -99,7 +99,9 @@ pub(crate) fn number(value: f64) -> String {
     match value.abs() {
         100.0.. => grouped(&format!("{value:.0}")),
         10.0.. => format!("{value:.1}"),
-        _ => format!("{value:.2}"),
+        0.1.. => format!("{value:.2}"),
+        0.01.. => format!("{value:.3}"),
+        _ => format!("{value:.4}"),
     }
 }
 

@@ -3,9 +3,9 @@
 use std::ops::Range;
 
 /// Where RAM of QEMU's `virt` starts.
-const RAM_BASE: u64 = 1 << 30;
+pub(crate) const RAM_BASE: u64 = 1 << 30;
 /// What is taken for frames, at the top of RAM.
-const RESERVED_BYTES: u64 = 4 << 20;
+pub(crate) const RESERVED_BYTES: u64 = 4 << 20;
 const SMMU_BYTES: u64 = 0x2_0000;
 const DEVICE_BYTES: u64 = 0x1_0000;
 /// An SMMU and its devices, up to the next SMMU.
@@ -33,6 +33,13 @@ pub(crate) struct Device {
     pub(crate) can_stall: bool,
 }
 
+impl Device {
+    /// The name of its node.
+    pub(crate) fn node(&self) -> String {
+        format!("dma-test@{:x}", self.base)
+    }
+}
+
 /// All of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Layout {
@@ -46,7 +53,7 @@ pub(crate) struct Layout {
 impl Layout {
     /// `smmus` SMMUs, at most [`MOST_SMMUS`], in RAM of `ram_bytes` bytes.
     ///
-    /// Behind each are a device with PASIDs, an ATC and stalls; one with more PASIDs and an ATC;
+    /// Behind each are two devices with PASIDs, an ATC and stalls; one with more PASIDs and an ATC;
     /// and a plain one whose StreamID lies under another level-1 descriptor. No StreamID is on two
     /// SMMUs. All SMMUs but the second have the 16 KiB granule.
     ///
@@ -85,6 +92,7 @@ impl Layout {
             device(0, 0x10 + at, 16, true),
             device(1, 0x20 + at, 20, false),
             device(2, 0x110 + at, 0, false),
+            device(3, 0x30 + at, 16, true),
         ]);
     }
 
@@ -127,7 +135,7 @@ mod tests {
         let devices = layout.devices.iter().map(|it| (it.base, DEVICE_BYTES));
         let mut frames: Vec<_> = smmus.chain(devices).collect();
         frames.sort_unstable();
-        assert_eq!(frames.len(), 4 * usize::from(MOST_SMMUS));
+        assert_eq!(frames.len(), 5 * usize::from(MOST_SMMUS));
         assert!(frames.iter().all(|(base, bytes)| base % bytes == 0));
         let apart = |pair: &[(u64, u64)]| pair[0].0 + pair[0].1 <= pair[1].0;
         assert!(frames.windows(2).all(apart));
@@ -141,7 +149,7 @@ mod tests {
         let mut streams: Vec<u32> = layout.devices.iter().map(|it| it.stream).collect();
         streams.sort_unstable();
         streams.dedup();
-        assert_eq!(streams.len(), 12);
+        assert_eq!(streams.len(), 16);
         let lacking: Vec<bool> = layout
             .smmus
             .iter()
@@ -159,6 +167,7 @@ mod tests {
             "device=0x43c20000:smmu0:sid=0x10:pasid=16:atc",
             "device=0x43c30000:smmu0:sid=0x20:pasid=20:atc",
             "device=0x43c40000:smmu0:sid=0x110",
+            "device=0x43c50000:smmu0:sid=0x30:pasid=16:atc",
         ];
         assert_eq!(layout.arguments(), words);
     }

@@ -1,6 +1,8 @@
 //! `--smmu model`: the model of `tests/model` in QEMU, by the plugin of `tests/plugin`.
 
+mod cast;
 mod layout;
+pub(crate) mod scenarios;
 mod tree;
 mod verdict;
 
@@ -12,12 +14,14 @@ use std::process::Command;
 use clap::ValueEnum;
 
 use crate::board::Qemu;
+use crate::guests::Guest;
 use crate::image::{self, Image};
 use crate::qemu;
 use crate::stop::{Stop, progress};
 use crate::tool;
 
-pub(crate) use layout::{Layout, MOST_SMMUS};
+pub(crate) use cast::Cast;
+pub(crate) use layout::{Layout, MOST_SMMUS, RAM_BASE, RESERVED_BYTES, memory_bytes};
 pub(crate) use verdict::{OBJECTION, Unreported, Verdict};
 
 /// The package of the plugin.
@@ -93,6 +97,7 @@ impl Arguments {
             seed: self.seed.unwrap_or(1),
             smmus: self.smmus.unwrap_or(SMMUS),
             clock: Clock::Instructions,
+            has_deaths: false,
         }))
     }
 }
@@ -114,6 +119,35 @@ pub(crate) struct Model {
     pub(crate) seed: u64,
     pub(crate) smmus: u8,
     pub(crate) clock: Clock,
+    /// SMMUs die, so that the last fence falls: an SMMU is turned off although devices use ATS, which
+    /// nobody can tell them any more.
+    pub(crate) has_deaths: bool,
+}
+
+impl Model {
+    /// The names of the nodes of its devices.
+    ///
+    /// # Errors
+    ///
+    /// `CouldNotRun` if the board's memory is too little or not understood.
+    pub(crate) fn devices(&self, board: &Qemu) -> Result<Vec<String>, Stop> {
+        let layout = self.layout(board)?;
+        Ok(layout.devices.iter().map(layout::Device::node).collect())
+    }
+
+    /// The guests that play the scenarios, with the kernel at `image`.
+    ///
+    /// # Errors
+    ///
+    /// As [`devices`](Self::devices).
+    pub(crate) fn guests(
+        &self,
+        board: &Qemu,
+        cast: Cast,
+        image: &Path,
+    ) -> Result<Vec<Guest>, Stop> {
+        Ok(cast.guests(&self.layout(board)?, image))
+    }
 }
 
 /// Files of one run.
@@ -130,6 +164,11 @@ impl Files {
             tree: image.raw.with_extension(format!("{run}.dtb")),
             verdict: image.raw.with_extension(format!("{run}.verdict.toml")),
         }
+    }
+
+    /// The machine's device tree.
+    pub(crate) fn tree(&self) -> &Path {
+        &self.tree
     }
 
     /// What the plugin says of the run.
@@ -205,6 +244,11 @@ impl Model {
         if let Some(bytes) = image_bytes(&image.raw) {
             words.push(format!("keep-out={:#x}+{bytes:#x}", board.image_address));
         }
+        if self.has_deaths {
+            words.push("tolerate=DisabledWithAts".into());
+        }
+        // Well below what the image waits for a SYNC.
+        words.push("atc-timeout-us=5000".into());
         words.push(format!("verdict={}", qemu::option_value(&files.verdict)));
         let mut value = OsString::from(qemu::option_value(&library()));
         for word in words {

@@ -44,12 +44,21 @@ pub(crate) fn edit(blob: &[u8], layout: &Layout) -> Result<Vec<u8>, String> {
 }
 
 fn device_node(device: &Device, smmu: u32) -> Result<DeviceTreeNode, String> {
-    let mut node = node("dma-test", &(device.base..device.base + 0x1_0000))?;
+    let port = device.base + 0xf000;
+    let mut node = node("dma-test", &(device.base..port))?;
+    // The device, and the port above it, which is for who gives the device away.
+    let reg = [words(&(device.base..port)), words(&(port..port + 0x1000))];
+    set(&mut node, "reg", reg.concat())?;
+    set(&mut node, "reg-names", &b"device\0port\0"[..])?;
     set(&mut node, "compatible", "portcullis,dma-test")?;
     set(&mut node, "iommus", vec![smmu, device.stream])?;
     set(&mut node, "dma-coherent", &[][..] as &[u8])?;
     if device.pasid_bits != 0 {
         set(&mut node, "pasid-num-bits", device.pasid_bits)?;
+    }
+    // Translation requests do not stall: what is to stall asks for none.
+    if device.has_atc && !device.can_stall {
+        set(&mut node, "portcullis,ats", "split")?;
     }
     if device.can_stall {
         set(&mut node, "dma-can-stall", &[][..] as &[u8])?;
@@ -140,6 +149,11 @@ mod tests {
         assert_eq!(bytes(stalls, "pasid-num-bits"), Some(value(&[16])));
         assert_eq!(bytes(stalls, "dma-can-stall"), Some(Vec::new()));
         assert_eq!(bytes(plain, "pasid-num-bits"), None);
+        let reg = value(&[0, 0x43ca_0000, 0, 0xf000, 0, 0x43ca_f000, 0, 0x1000]);
+        assert_eq!(bytes(stalls, "reg"), Some(reg));
+        let split = bytes("/dma-test@43cb0000", "portcullis,ats");
+        assert_eq!(split, Some(b"split\0".to_vec()));
+        assert_eq!(bytes(stalls, "portcullis,ats"), None);
         assert_eq!(bytes(plain, "dma-can-stall"), None);
     }
 

@@ -20,6 +20,9 @@ pub(crate) struct Verdict {
     unreported: u64,
     first_unreported: Option<u64>,
     landings_lost: u64,
+    witnesses_lost: u64,
+    #[serde(default)]
+    pub(crate) witness: Vec<Witness>,
     #[serde(default)]
     pub(crate) smmu: Vec<Smmu>,
     #[serde(default)]
@@ -81,6 +84,20 @@ pub(crate) struct Landing {
     pub(crate) last_us: u64,
 }
 
+/// What a device was watched for.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Witness {
+    pub(crate) smmu: usize,
+    pub(crate) stream: u32,
+    pub(crate) story: u32,
+    pub(crate) pasid: Option<u32>,
+    pub(crate) tried: u64,
+    pub(crate) landed: u64,
+    pub(crate) begin_us: u64,
+    pub(crate) end_us: Option<u64>,
+}
+
 /// Whether stores that were not reported count against the image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unreported {
@@ -140,7 +157,20 @@ impl Verdict {
         if self.landings_lost != 0 {
             return Err(format!("{} landings were lost", self.landings_lost));
         }
+        if self.witnesses_lost != 0 {
+            return Err(format!("{} witnesses were lost", self.witnesses_lost));
+        }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+impl Verdict {
+    /// One of a run in which nothing happened.
+    pub(super) fn for_tests() -> Self {
+        let text = "version = 1\nmode = \"polite\"\ntime_us = 1\nchanges = 0\nunreported = 0\n\
+                    landings_lost = 0\nwitnesses_lost = 0\n";
+        Self::parse(text).expect("a verdict")
     }
 }
 
@@ -156,6 +186,7 @@ time_us = 50
 changes = 9
 unreported = 0
 landings_lost = 0
+witnesses_lost = 0
 
 [[smmu]]
 frame = 0x5fc00000
@@ -208,6 +239,10 @@ last_us = 7
             (
                 GOOD.replace("landings_lost = 0", "landings_lost = 1"),
                 "were lost",
+            ),
+            (
+                GOOD.replace("witnesses_lost = 0", "witnesses_lost = 2"),
+                "2 witnesses were lost",
             ),
             (GOOD.replace("version = 1", "version = 2"), "version 2"),
             (GOOD.replace("syncs = 2", "sinks = 2"), "sinks"),

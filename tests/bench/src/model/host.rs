@@ -110,7 +110,7 @@ impl Host {
             wires: self.inner.registers(smmu),
             smmu,
             log: Arc::clone(&self.log),
-            machine: self.inner.machine_shared(),
+            machine: self.inner.shared_machine(),
         }
     }
 

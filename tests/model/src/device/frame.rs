@@ -23,7 +23,11 @@
 //! | 0x04c | 32 | [`GROUP`] | RW | of page requests: \[8:0\] group, \[16\] R, \[17\] W, \[18\] X, \[19\] privileged, \[20\] last |
 //! | 0x050 | 32 | [`MISCONDUCT`] | RW | [`Misconduct`](super::Misconduct) of the ATC; kept by a reset |
 //! | 0x054 | 32 | [`LATENESS_US`] | RW | how late a late ATC answers; kept by a reset |
-//! | 0x058 | 32 | [`RESET_US`] | RW | how long a reset takes; all ones: for ever. Kept by a reset |
+//! | 0x058 | 32 | [`RESET_US`] | RW | how long a reset takes, from now on one that is under way; all ones: for ever. Kept by a reset |
+//! | 0x060 | 32 | [`SMMU_FAULT`] | RW | [`smmu_fault`]: puts a fault into the SMMU, in place of the one before; kept by a reset |
+//! | 0x064 | 32 | [`SMMU_FAULT_US`] | RW | how late a late SYNC is; kept by a reset |
+//! | 0x068 | 32 | [`SMMU_FAULT_SKIP`] | RW | so many SYNCs (of [`smmu_fault::QUEUE_ABORT`]: commands) pass first; kept by a reset |
+//! | 0x06c | 32 | [`SMMU_FAULT_COUNT`] | RW | so many SYNCs are late; 0: all. Kept by a reset |
 //! | 0x080 | 32 | [`DONE`] | RO | accesses that were completed |
 //! | 0x084 | 32 | [`ABORTED`] | RO | accesses that were aborted |
 //! | 0x088 | 32 | [`IGNORED`] | RO | accesses that read as zero or were ignored (RAZ/WI) |
@@ -38,8 +42,14 @@
 //! | 0x0ac | 32 | [`LAST_END`] | RO | [`End`](super::End) of the newest access |
 //! | 0x0b0 | 64 | [`LAST_IOVA`] | RO | of the newest access |
 //! | 0x0b8 | 32 | [`LANDED`] | RO | entries of the log ever written |
+//! | 0x0c0 | 32 | [`STORY`] | RW | of what the witnesses from now on are part; kept by a reset |
+//! | 0x0c4 | 32 | [`WITNESS`] | WO | \[19:0\] PASID, \[31\] there is one, \[30\] begin, else end: see [`Mark`](super::Mark) |
 //! | 0x1000 | 4096 B | [`BUFFER`] | RW | what a buffered write sends and a read receives, modulo its size |
 //! | 0x4000 | 256 × 32 B | [`LOG`] | RO | what reached memory: entry `LANDED % 256` is written next |
+//! | 0xf000 | 32 | [`PORT`] | RW | \[0\] the port above the device is closed; kept by a reset |
+//!
+//! The last page, with [`PORT`], is not the device's but of the port above it: who gives the device
+//! away keeps that page.
 //!
 //! Counters wrap. A log entry is four words: IOVA; PA; bytes \[31:0\], PASID \[51:32\], PASID
 //! there \[52\], write \[53\], translated by the ATC \[54\]; the entry's number from 0.
@@ -82,6 +92,14 @@ pub const MISCONDUCT: u64 = 0x050;
 pub const LATENESS_US: u64 = 0x054;
 /// How long a reset takes.
 pub const RESET_US: u64 = 0x058;
+/// The fault of the SMMU.
+pub const SMMU_FAULT: u64 = 0x060;
+/// How late a late SYNC is.
+pub const SMMU_FAULT_US: u64 = 0x064;
+/// What passes before the fault.
+pub const SMMU_FAULT_SKIP: u64 = 0x068;
+/// How many SYNCs are late.
+pub const SMMU_FAULT_COUNT: u64 = 0x06c;
 /// Completed accesses.
 pub const DONE: u64 = 0x080;
 /// Aborted accesses.
@@ -110,6 +128,10 @@ pub const LAST_END: u64 = 0x0ac;
 pub const LAST_IOVA: u64 = 0x0b0;
 /// Log entries ever written.
 pub const LANDED: u64 = 0x0b8;
+/// Of what a witness is part.
+pub const STORY: u64 = 0x0c0;
+/// Begins and ends the watch over a PASID.
+pub const WITNESS: u64 = 0x0c4;
 /// First byte of the buffer.
 pub const BUFFER: u64 = 0x1000;
 /// Bytes of the buffer.
@@ -118,6 +140,8 @@ pub const BUFFER_BYTES: u64 = 0x1000;
 pub const LOG: u64 = 0x4000;
 /// Entries of the log.
 pub const LOG_ENTRIES: u64 = 256;
+/// The port above the device, on a page of its own.
+pub const PORT: u64 = 0xf000;
 /// Bytes of the frame.
 pub const FRAME_BYTES: u64 = 0x1_0000;
 /// The longest shot.
@@ -182,4 +206,34 @@ pub mod flags {
     pub const SPECULATIVE: u32 = 1 << 5;
     /// All of them.
     pub const ALL: u32 = 0x3f;
+}
+
+/// Values of [`SMMU_FAULT`].
+pub mod smmu_fault {
+    /// None; what [`STOP`] and [`QUEUE_ABORT`] did stays done.
+    pub const NONE: u32 = 0;
+    /// No CMD_SYNC completes.
+    pub const SYNC_NEVER: u32 = 1;
+    /// CMD_SYNCs complete late.
+    pub const SYNC_LATE: u32 = 2;
+    /// The SMMU stops for good (service failure mode).
+    pub const STOP: u32 = 3;
+    /// The fetch of a command ends in CERROR_ABT: the queue stops.
+    pub const QUEUE_ABORT: u32 = 4;
+    /// Records of events meet an external abort.
+    pub const EVENT_ABORT: u32 = 5;
+}
+
+/// Bits of [`WITNESS`].
+pub mod witness {
+    /// There is a PASID.
+    pub const WITH_PASID: u32 = 1 << 31;
+    /// Begins; else ends.
+    pub const BEGIN: u32 = 1 << 30;
+}
+
+/// Bits of [`PORT`].
+pub mod port {
+    /// Nothing of the device passes; it is answered as if aborted.
+    pub const CLOSED: u32 = 1;
 }

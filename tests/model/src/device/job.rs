@@ -100,7 +100,11 @@ impl Device {
     /// One access, to its end or its stall.
     fn access(&self, shot: &Shot) {
         let (data, has_ats) = {
-            let state = self.state();
+            let mut state = self.state();
+            state.try_one(shot.pasid);
+            if state.is_port_closed {
+                return state.end(shot, End::Aborted);
+            }
             (state.outgoing(shot), state.is_on(control::ATS))
         };
         let access = if shot.is_write() {
@@ -165,6 +169,9 @@ impl Device {
 
     /// Asks for the translation of `shot` and keeps what is granted.
     fn ask(&self, shot: &Shot) -> Result<AtsGrant, End> {
+        if self.state().is_port_closed {
+            return Err(End::UnsupportedRequest);
+        }
         let access = if shot.is_write() {
             Access::Write(vec![0; 8])
         } else {
@@ -217,7 +224,8 @@ impl Device {
             let Ok(pasid) = state.pasid() else {
                 return false;
             };
-            if !state.is_on(control::PRI) || !state.is_on(control::ENABLE) {
+            let may_send = state.is_on(control::PRI) && state.is_on(control::ENABLE);
+            if !may_send || state.is_port_closed {
                 return false;
             }
             state.page_request(pasid)

@@ -47,6 +47,7 @@ mod atc;
 pub mod frame;
 mod job;
 mod state;
+mod witness;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
@@ -55,6 +56,7 @@ use crate::pri::PageResponse;
 use crate::smmu::Smmu;
 use crate::stall::Finished;
 use state::State;
+pub use witness::{Mark, MarkKind};
 
 /// How a device is built and connected.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -205,9 +207,11 @@ impl Device {
             return;
         }
         if offset == frame::COMMAND {
-            self.command(value);
-        } else {
-            self.state().set_register(offset, value);
+            return self.command(value);
+        }
+        self.state().set_register(offset, value);
+        if offset == frame::SMMU_FAULT {
+            self.put_fault_in();
         }
     }
 
@@ -224,7 +228,8 @@ impl Device {
     pub fn export(&self, mut show: impl FnMut(u64, u64)) {
         let mut state = self.state();
         let changed = std::mem::take(&mut state.changed);
-        for offset in (0..frame::REGISTERS_BYTES).step_by(8).chain(changed) {
+        let registers = (0..frame::REGISTERS_BYTES).step_by(8).chain([frame::PORT]);
+        for offset in registers.chain(changed) {
             show(offset, read_pair(&state, offset));
         }
     }

@@ -1,9 +1,10 @@
 //! What the device holds, and what its registers read.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::atc::Atc;
 use super::frame;
+use super::witness::Mark;
 use super::{End, Misconduct, Wiring};
 use crate::ats::AtcInvalidation;
 use crate::pri::{PageRequest, PageResponse, ResponseCode};
@@ -55,6 +56,15 @@ pub(super) struct JobRegisters {
     pub(super) group: u32,
 }
 
+/// What the fault registers say.
+#[derive(Clone, Copy, Default, Debug)]
+pub(super) struct SmmuFault {
+    pub(super) kind: u32,
+    pub(super) late_us: u32,
+    pub(super) skip: u32,
+    pub(super) count: u32,
+}
+
 /// What was counted since the last reset.
 #[derive(Clone, Default, Debug)]
 pub(super) struct Counters {
@@ -89,6 +99,13 @@ pub(super) struct State {
     pub(super) misconduct: Misconduct,
     pub(super) lateness_us: u32,
     pub(super) reset_us: u32,
+    pub(super) smmu_fault: SmmuFault,
+    pub(super) is_port_closed: bool,
+    pub(super) story: u32,
+    /// Accesses that were tried, whatever became of them, by PASID; kept by a reset.
+    pub(super) tried: BTreeMap<Option<u32>, u64>,
+    /// Marks that nobody took yet.
+    pub(super) marks: Vec<Mark>,
     pub(super) counters: Counters,
     pub(super) job: Option<Job>,
     pub(super) is_refused: bool,
@@ -114,6 +131,11 @@ impl State {
             misconduct: Misconduct::None,
             lateness_us: 0,
             reset_us: 0,
+            smmu_fault: SmmuFault::default(),
+            is_port_closed: false,
+            story: 0,
+            tried: BTreeMap::new(),
+            marks: Vec::new(),
             counters: Counters::default(),
             job: None,
             is_refused: false,
@@ -127,12 +149,26 @@ impl State {
         }
     }
 
-    /// What a reset leaves: nothing but the wiring, what tests put in, and stalled accesses.
-    pub(super) fn reset(&mut self) {
-        let until = match self.reset_us {
+    /// A store to RESET_US.
+    fn set_reset_us(&mut self, us: u32) {
+        self.reset_us = us;
+        if self.reset_until_us.is_some() {
+            self.reset_until_us = Some(self.reset_end_us());
+            self.end_reset();
+        }
+    }
+
+    /// When a reset ends that begins now.
+    fn reset_end_us(&self) -> u64 {
+        match self.reset_us {
             u32::MAX => u64::MAX,
             us => self.now_us.saturating_add(u64::from(us)),
-        };
+        }
+    }
+
+    /// What a reset leaves: nothing but the wiring, what tests put in, and stalled accesses.
+    pub(super) fn reset(&mut self) {
+        let until = self.reset_end_us();
         let pending = std::mem::take(&mut self.pending);
         let all = (frame::BUFFER..frame::BUFFER + frame::BUFFER_BYTES)
             .chain(frame::LOG..frame::LOG + frame::LOG_ENTRIES * 32)
@@ -142,6 +178,11 @@ impl State {
             misconduct: self.misconduct,
             lateness_us: self.lateness_us,
             reset_us: self.reset_us,
+            smmu_fault: self.smmu_fault,
+            is_port_closed: self.is_port_closed,
+            story: self.story,
+            tried: std::mem::take(&mut self.tried),
+            marks: std::mem::take(&mut self.marks),
             reset_until_us: Some(until),
             pending: pending
                 .into_iter()
@@ -170,6 +211,7 @@ impl State {
     /// The 32-bit register at `at`, which is a multiple of 4.
     pub(super) fn register(&self, at: u64) -> u32 {
         match at {
+            frame::PORT => u32::from(self.is_port_closed),
             frame::BUFFER.. => self.window(at),
             frame::DONE..=frame::LANDED => self.counter(at),
             _ => self.setting(at),
@@ -202,6 +244,11 @@ impl State {
             frame::MISCONDUCT => self.misconduct as u32,
             frame::LATENESS_US => self.lateness_us,
             frame::RESET_US => self.reset_us,
+            frame::SMMU_FAULT => self.smmu_fault.kind,
+            frame::SMMU_FAULT_US => self.smmu_fault.late_us,
+            frame::SMMU_FAULT_SKIP => self.smmu_fault.skip,
+            frame::SMMU_FAULT_COUNT => self.smmu_fault.count,
+            frame::STORY => self.story,
             _ => 0,
         }
     }
@@ -268,7 +315,14 @@ impl State {
             frame::GROUP => job.group = value & 0x1f_01ff,
             frame::MISCONDUCT => self.misconduct = Misconduct::from_number(value),
             frame::LATENESS_US => self.lateness_us = value,
-            frame::RESET_US => self.reset_us = value,
+            frame::RESET_US => self.set_reset_us(value),
+            frame::SMMU_FAULT => self.smmu_fault.kind = value,
+            frame::SMMU_FAULT_US => self.smmu_fault.late_us = value,
+            frame::SMMU_FAULT_SKIP => self.smmu_fault.skip = value,
+            frame::SMMU_FAULT_COUNT => self.smmu_fault.count = value,
+            frame::STORY => self.story = value,
+            frame::WITNESS => self.mark(value),
+            frame::PORT => self.is_port_closed = value & frame::port::CLOSED != 0,
             frame::REGISTERS_BYTES..frame::FRAME_BYTES => self.set_window(at, value),
             _ => {}
         }
