@@ -280,7 +280,7 @@ fn clippy_target() -> Result<Outcome, Stop> {
         TARGET,
     ];
     cargo(&[&package, &build[..], &["--", "-Dwarnings"]].concat())?;
-    for guest in ["guest-kernel"] {
+    for guest in ["guest-first", "guest-kernel", "guest-measure"] {
         let features = ["--features", "image", "--target", TARGET];
         cargo(
             &[
