@@ -15,7 +15,7 @@ use portcullis::spec::vmsa::{Attributes, Permissions};
 use portcullis_life::operation::Op;
 use portcullis_life::reference::{Reference, Shape};
 use portcullis_life::world::{Machine, World, guest_config, with_world};
-use smmu_model::{Faults, Identity, Mode};
+use smmu_model::{Faults, Identity, Mode, Rule};
 
 const GUEST: usize = 0;
 const DEVICE: usize = 0;
@@ -484,6 +484,8 @@ fn when_one_register_does_not_answer_it_is_told_and_asking_again_helps() {
                         ..Faults::default()
                     },
                 );
+                // Who closes the gate after all writes over what was not acknowledged (§6.2.1).
+                world.bear(Rule::ChangedDuringUpdate);
                 let iommu = &world.iommu;
                 let is_told = if is_recovery {
                     let said = iommu.recover(smmu);
