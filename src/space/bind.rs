@@ -351,7 +351,9 @@ impl<'p, P: Platform> Iommu<'p, P> {
             error => Failed::Refused(SpaceError::of_stream(id, error, Fence::NotNeeded)),
         });
         if let Err(Failed::Refused(_)) = outcome {
-            let _ = self.discard(guest, contexts);
+            if let Err(contexts) = self.discard(guest, contexts) {
+                self.books().keep_leftover(guest, contexts);
+            }
             return outcome;
         }
         let outcome = match outcome {

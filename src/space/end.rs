@@ -97,6 +97,7 @@ impl<'p, P: Platform> Iommu<'p, P> {
                 }
             }
         }
+        memory.lock(self.platform()).give_back_lost();
         books.drop_spaces_of(guest);
         books.orphan_groups_of(guest);
         drop(memory);

@@ -34,6 +34,8 @@ pub(super) enum Memory<'p, P: Platform> {
 pub(super) struct Own<'p, P: Platform> {
     pub(super) stage2: Stage2<'p, P>,
     window: Window<'p, P>,
+    /// What left the window while an SMMU did not confirm that it forgot the way to it.
+    lost: Option<Unsynced<Leaving<'p, P>>>,
 }
 
 /// Memory that is on its way out of the window.
@@ -82,7 +84,11 @@ impl<'p, P: Platform> Memory<'p, P> {
         }
         let made = Window::new(platform, &mut stage2, config.window, config.window_bytes);
         match made {
-            Ok(window) => Ok(Self::Own(Own { stage2, window })),
+            Ok(window) => Ok(Self::Own(Own {
+                stage2,
+                window,
+                lost: None,
+            })),
             Err(why) => {
                 // Nobody ever walked it.
                 stage2.dismantle().open().free();
@@ -182,6 +188,24 @@ impl<'p, P: Platform> Memory<'p, P> {
         }
     }
 
+    /// Keeps what left the window, and an SMMU may still lead to: of one loss, for nothing more
+    /// leaves before that is proven.
+    pub(super) fn lose_leaving(&mut self, change: Unsynced<Leaving<'p, P>>) {
+        if let Self::Own(own) = self {
+            own.lost = Some(change);
+        }
+    }
+
+    /// Makes memory again of what left the window and was lost; every SMMU has proven that it forgot
+    /// the way to it.
+    pub(super) fn give_back_lost(&mut self) {
+        if let Self::Own(own) = self
+            && let Some(change) = own.lost.take()
+        {
+            self.give_back(change.open());
+        }
+    }
+
     /// Takes back tables that every SMMU has forgotten.
     pub(super) fn reclaim(&mut self, tables: Reclaim<'p, P>) {
         if let Self::Own(own) = self {
@@ -207,7 +231,9 @@ impl<'p, P: Platform> Memory<'p, P> {
     /// Gives everything back. No SMMU has anything of the VMID any more, and no CPU.
     pub(super) fn free(self, platform: &P) {
         match self {
-            Self::Own(Own { mut stage2, window }) => {
+            Self::Own(Own {
+                mut stage2, window, ..
+            }) => {
                 // Contexts that were lost are still sealed; the window's books stay out of use with
                 // them.
                 let _ = window.close(&mut stage2);
