@@ -287,7 +287,7 @@ mod tests {
         // mrs x5, id_aa64pfr0_el1
         let read = system(3 << 20 | 5 << 5 | 4 << 1 | 1);
         assert_eq!((read.register, read.general), ((3, 0, 0, 4, 0), 5));
-        let answer = read.answer(|_, _| 0x1_1100_0022_2222, 40);
+        let answer = read.answer(|_, _| 0x1100_0022_2222, 40);
         assert_eq!(answer, SystemAnswer::Value(0x11 | 0x22_0000));
         let write = SystemAccess {
             is_read: false,

@@ -316,11 +316,13 @@ impl<'p, P: Platform> Pool<'p, P> {
         chain.is_like(&self.chain())
     }
 
-    /// Moves a page from the tree to `chain`; nothing happens if it was not in the tree any more.
+    /// Moves a page from the tree to `chain`, which is [this pool's](Self::owns); nothing happens if
+    /// it was not in the tree any more.
+    #[inline]
     pub(super) fn retire(&self, at: Pa, chain: &mut Chain<'p, P>) {
         let page = at.as_u64() >> 12;
         let record = self.record(page);
-        if !self.owns(chain) || get(record) & STATE != IN_TREE {
+        if get(record) & STATE != IN_TREE {
             return;
         }
         set(record, RETIRED | chain.first);
@@ -342,9 +344,7 @@ impl<'p, P: Platform> Pool<'p, P> {
         }
         let mut page = chain.first;
         while page != 0 {
-            let record = get(self.record(page));
-            self.give(page);
-            page = record & LINK;
+            page = self.give(page) & LINK;
         }
         Ok(())
     }
@@ -386,10 +386,13 @@ impl<'p, P: Platform> Pool<'p, P> {
         Ok(page)
     }
 
-    fn give(&mut self, page: u64) {
+    /// Makes a page free; gives what its record was.
+    fn give(&mut self, page: u64) -> u64 {
         let chunk = page & !self.page_mask();
         let books = self.books(page);
-        set(self.record(page), FREE | get(books.word(FREE_FIRST)));
+        let record = books.record(page, self.log2_page);
+        let was = get(record);
+        set(record, FREE | get(books.word(FREE_FIRST)));
         set(books.word(FREE_FIRST), page);
         let free = get(books.word(FREE_COUNT)) + 1;
         set(books.word(FREE_COUNT), free);
@@ -401,6 +404,7 @@ impl<'p, P: Platform> Pool<'p, P> {
             self.unlist(chunk);
             self.close_chunk(chunk);
         }
+        was
     }
 
     /// Pages of a chunk, without the one for the books.

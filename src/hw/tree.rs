@@ -314,6 +314,26 @@ impl<'t, 'p, P: Platform> Node<'t, 'p, P> {
         Some(self.below(page, self.level.next()?))
     }
 
+    /// The table of which the bytes from `first` to before `end`, at least one, are whole entries:
+    /// as far down as there are tables that hold all of them.
+    #[inline]
+    pub(crate) fn narrow(self, first: u64, end: u64) -> Option<Self> {
+        let bits = self.tree.geometry.granule().bits_per_level();
+        let mut log2_span = self.log2_span();
+        let mut node = self;
+        loop {
+            if (first | end) & ((1 << log2_span) - 1) == 0 {
+                return Some(node);
+            }
+            if (first ^ (end - 1)) >> log2_span != 0 {
+                return None;
+            }
+            let index = (first >> log2_span) as usize & (node.words.len() - 1);
+            node = node.child(index)?;
+            log2_span -= bits;
+        }
+    }
+
     #[inline]
     fn below(&self, page: Pa, level: Level) -> Self {
         let first = self.tree.platform.pointer(page);

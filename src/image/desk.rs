@@ -3,7 +3,7 @@
 use core::fmt::{self, Write};
 
 use portcullis::addr::Pa;
-use portcullis::arch::{Host, console, cpu, end, println};
+use portcullis::arch::{Host, console, cpu, println};
 use portcullis::guest::monitor::{GuestSeen, Monitor, Watched};
 use portcullis::guest::psci::Power;
 use portcullis::hw::DeviceTag;
@@ -11,6 +11,7 @@ use portcullis::smmu::Smmu;
 use portcullis::space::{Iommu, SmmuId};
 use spin::Mutex;
 
+use super::ending;
 use super::hardware::tag;
 use super::world::{self, Ending, World};
 use portcullis::guest::description::PlannedDevice;
@@ -52,7 +53,7 @@ pub(crate) fn serve(world: &'static World) {
     while let Some(byte) = console::typed() {
         if byte == END && world.is_over() {
             console::show("\n");
-            end!("ok");
+            ending::all_over(world);
         }
         let _ = monitor.take(byte, world, &mut out);
     }

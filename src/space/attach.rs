@@ -488,11 +488,9 @@ impl<'p, P: Platform> Iommu<'p, P> {
         let Some(change) = memory.lock(self.platform()).unseal_all(detached) else {
             return;
         };
-        let outcome = self.confirm(guest, change);
-        let mut memory = memory.lock(self.platform());
-        match outcome {
-            Ok(unsealed) => memory.give_back(unsealed),
-            Err((_, change)) => memory.lose_leaving(change),
+        match self.confirm(guest, change) {
+            Ok(unsealed) => memory.lock(self.platform()).give_back(unsealed),
+            Err((_, change)) => memory.lock(self.platform()).keep_unconfirmed(change),
         }
     }
 
@@ -520,11 +518,9 @@ impl<'p, P: Platform> Iommu<'p, P> {
         let Some(change) = memory.lock(self.platform()).unseal(sealed) else {
             return;
         };
-        let outcome = self.confirm(guest, change);
-        let mut memory = memory.lock(self.platform());
-        match outcome {
-            Ok(unsealed) => memory.give_back(unsealed),
-            Err((_, change)) => memory.lose_leaving(change),
+        match self.confirm(guest, change) {
+            Ok(unsealed) => memory.lock(self.platform()).give_back(unsealed),
+            Err((_, change)) => memory.lock(self.platform()).keep_unconfirmed(change),
         }
     }
 }

@@ -97,7 +97,6 @@ impl<'p, P: Platform> Iommu<'p, P> {
                 }
             }
         }
-        memory.lock(self.platform()).give_back_lost();
         books.drop_spaces_of(guest);
         books.orphan_groups_of(guest);
         drop(memory);

@@ -12,6 +12,9 @@ use crate::smmu::{CommandError, Smmu, Stage1Error, Stage1Stale, Unsynced};
 use crate::spec::command::{Command, TlbiScope};
 use crate::spec::vmsa::{Attributes, Granule, Permissions};
 
+/// How often a change of permissions is made ready before it is refused: other CPUs undid it.
+const MAX_SPLITS: u32 = 8;
+
 /// How many ranges one [`Iommu::invalidate_list`] takes.
 pub const MAX_RANGES: usize = 64;
 
@@ -143,7 +146,7 @@ impl<'p, P: Platform> Iommu<'p, P> {
 
     /// Gives mapped memory other permissions; on return no device uses those it had.
     ///
-    /// SYNCs as [`unmap`](Self::unmap).
+    /// SYNCs as [`unmap`](Self::unmap); at BBML 1 the split is needed for parts of groups too.
     ///
     /// # Errors
     ///
@@ -155,15 +158,28 @@ impl<'p, P: Platform> Iommu<'p, P> {
         size_bytes: u64,
         permissions: Permissions,
     ) -> Result<(), SpaceError> {
-        let (memory, _visit) = self.join(guest, None, |books| {
-            Ok(books.running(guest)?.memory.clone())
-        })?;
-        let change = memory
-            .lock(self.platform())
-            .stage2()?
-            .protect(ipa, size_bytes, permissions)
-            .map_err(SpaceError::of_stage2)?;
-        self.confirm(guest, change).map_err(|(error, _)| error)
+        let mut splits = 0;
+        loop {
+            let (memory, visit) = self.join(guest, None, |books| {
+                Ok(books.running(guest)?.memory.clone())
+            })?;
+            let protected =
+                memory
+                    .lock(self.platform())
+                    .stage2()?
+                    .protect(ipa, size_bytes, permissions);
+            match protected {
+                Ok(change) => return self.confirm(guest, change).map_err(|(error, _)| error),
+                // Another CPU may take a group apart between a split and this.
+                Err(Stage2Error::SplitNeeded { .. }) if splits < MAX_SPLITS => {
+                    drop(visit);
+                    drop(memory);
+                    splits += 1;
+                    self.split(guest, ipa, size_bytes)?;
+                }
+                Err(why) => return Err(SpaceError::of_stage2(why)),
+            }
+        }
     }
 
     /// Has every SMMU on which a guest's tag is live forget what a change made stale, and its

@@ -4,7 +4,7 @@ use super::books::{Binding, BindingState, Books};
 use super::device::Reach;
 use super::error::{Fence, SpaceError};
 use super::guest::GuestLife;
-use super::ids::{SmmuId, SpaceId};
+use super::ids::{SmmuId, SmmuSet, SpaceId};
 use super::iommu::Iommu;
 use super::settings::By;
 use crate::hw::{Key, Platform};
@@ -68,6 +68,41 @@ impl<'p, P: Platform> Iommu<'p, P> {
             }
         }
         Ok(())
+    }
+
+    /// The SMMUs that something was lost on, or that are down: those for which
+    /// [`recover`](Self::recover) has something to give back.
+    pub fn unproven(&self) -> SmmuSet {
+        let mut found = self.books().down;
+        let slots = self.books().spaces.slots();
+        for slot in 0..slots {
+            let books = self.books();
+            if let Some(space) = books
+                .spaces
+                .key_at(slot)
+                .and_then(|key| books.spaces.get(key))
+            {
+                found.absorb(space.unproven);
+            }
+        }
+        let slots = self.books().bindings.slots();
+        for slot in 0..slots {
+            let books = self.books();
+            let binding = books.bindings.key_at(slot);
+            if let Some(binding) = binding.and_then(|key| books.bindings.get(key))
+                && binding.state == BindingState::Lost
+                && let Some(device) = books.devices.get(binding.device.key())
+            {
+                found.absorb(device.smmus());
+            }
+        }
+        let mut slot = 0;
+        while let Some(guest) = self.guest_from(&mut slot) {
+            if let Ok(record) = self.books().guest(guest) {
+                found.absorb(record.unproven);
+            }
+        }
+        found
     }
 
     /// Stops an SMMU, with every guest behind it, each of which is told: nothing translates there

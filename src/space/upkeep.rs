@@ -101,15 +101,12 @@ impl<P: Platform> Iommu<'_, P> {
     ///
     /// [`NoSuchGuest`](SpaceError::NoSuchGuest), [`GuestEnding`](SpaceError::GuestEnding),
     /// [`Busy`](SpaceError::Busy). [`NotConfirmed`](SpaceError::NotConfirmed): the guest's devices
-    /// there are fenced; what was to come back does after [`recover`](Self::recover).
+    /// there are fenced; what left the window comes back when the guest ends.
     pub fn tidy(&self, guest: GuestId) -> Result<(), SpaceError> {
         let ((), _visit) = self.alone(guest, |books| books.running(guest).map(|_| ()))?;
         if self.is_unproven(guest) {
             return Ok(());
         }
-        self.memory_of(guest)?
-            .lock(self.platform())
-            .give_back_lost();
         let mut leftovers = self.books().running(guest)?.leftovers.take();
         while let Some(contexts) = leftovers.pop() {
             if let Err(contexts) = self.discard(guest, contexts) {

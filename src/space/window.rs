@@ -225,6 +225,10 @@ impl<'p, P: Platform> Window<'p, P> {
     /// # Errors
     ///
     /// The value, if it is another window's.
+    #[expect(
+        clippy::result_large_err,
+        reason = "what is refused comes back, and there is no heap to put it on"
+    )]
     pub fn give_back(
         &mut self,
         stage2: &mut Stage2<'p, P>,

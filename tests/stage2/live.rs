@@ -535,6 +535,33 @@ fn run(granule: Granule, ipa_bits: u8, level: BbmLevel, ops: &[Op]) {
     live.finish();
 }
 
+/// Bug: a split that was given up took a group apart, and what was then protected met the group in a
+/// cache (§3.21.1.2).
+#[test]
+fn a_group_that_an_unconfirmed_split_left_cached_is_beside_no_member_with_other_permissions() {
+    let group = Op::Map {
+        from: 0,
+        pages: 1024,
+        delta: 512 * 1024 + 16,
+        sizes: PageSizes::Largest,
+    };
+    let split = Op::Split {
+        from: 0,
+        pages: 1,
+        end: End::Unconfirmed,
+    };
+    let protect = Op::Protect {
+        from: 0,
+        pages: 512,
+    };
+    run(
+        Granule::Kib4,
+        32,
+        BbmLevel::Level1,
+        &[group, split, protect],
+    );
+}
+
 proptest! {
     #![proptest_config(cases(96))]
 

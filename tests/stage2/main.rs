@@ -4,6 +4,7 @@ mod live;
 mod model;
 mod oracle;
 mod order;
+mod pending;
 mod refusals;
 mod resize;
 mod roots;

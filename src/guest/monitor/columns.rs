@@ -12,8 +12,8 @@ const INDENT: &str = "    ";
 pub struct Columns<'a> {
     out: &'a mut dyn Write,
     /// The word that has not ended.
-    word: [u8; COLUMNS],
-    word_bytes: usize,
+    word: [char; COLUMNS],
+    letters: usize,
     /// Spaces before it.
     spaces: usize,
     column: usize,
@@ -24,8 +24,8 @@ impl<'a> Columns<'a> {
     pub fn new(out: &'a mut dyn Write) -> Self {
         Self {
             out,
-            word: [0; COLUMNS],
-            word_bytes: 0,
+            word: [' '; COLUMNS],
+            letters: 0,
             spaces: 0,
             column: 0,
         }
@@ -41,10 +41,10 @@ impl<'a> Columns<'a> {
     }
 
     fn end_word(&mut self) -> fmt::Result {
-        if self.word_bytes == 0 {
+        if self.letters == 0 {
             return Ok(());
         }
-        if self.column + self.spaces + self.word_bytes > COLUMNS && self.column > INDENT.len() {
+        if self.column + self.spaces + self.letters > COLUMNS && self.column > INDENT.len() {
             self.out.write_char('\n')?;
             self.out.write_str(INDENT)?;
             self.column = INDENT.len();
@@ -55,11 +55,10 @@ impl<'a> Columns<'a> {
             self.column += 1;
         }
         let room = COLUMNS - self.column.min(COLUMNS);
-        let shown = core::mem::take(&mut self.word_bytes).min(room);
-        // Nothing but ASCII was put there.
-        let word = core::str::from_utf8(&self.word[..shown]).unwrap_or("");
+        let shown = core::mem::take(&mut self.letters).min(room);
         self.column += shown;
-        self.out.write_str(word)
+        let mut word = self.word.iter().take(shown);
+        word.try_for_each(|letter| self.out.write_char(*letter))
     }
 }
 
@@ -78,14 +77,10 @@ impl Write for Columns<'_> {
                     self.spaces += 1;
                 }
                 letter => {
-                    let byte = if letter.is_ascii_graphic() {
-                        letter as u8
-                    } else {
-                        b'?'
-                    };
-                    if let Some(slot) = self.word.get_mut(self.word_bytes) {
-                        *slot = byte;
-                        self.word_bytes += 1;
+                    let is_plain = letter.is_ascii_graphic() || letter == '§';
+                    if let Some(slot) = self.word.get_mut(self.letters) {
+                        *slot = if is_plain { letter } else { '?' };
+                        self.letters += 1;
                     }
                 }
             }
@@ -125,6 +120,6 @@ mod tests {
     #[test]
     fn a_word_that_is_too_wide_is_cut_and_nothing_moves_the_cursor() {
         assert_eq!(set(&"x".repeat(200)).len(), COLUMNS);
-        assert_eq!(set("a\x1b[2Jb é"), "a?[2Jb ?");
+        assert_eq!(set("a\x1b[2Jb é §5.4"), "a?[2Jb ? §5.4");
     }
 }

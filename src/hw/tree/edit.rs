@@ -57,12 +57,22 @@ impl<'t, 'p, P: Platform> EditNode<'t, 'p, P> {
         })
     }
 
+    /// As [`Node::narrow`], to change.
+    #[inline]
+    pub(crate) fn edit_narrow(&self, first: u64, end: u64) -> Option<Self> {
+        Some(Self {
+            node: self.node.narrow(first, end)?,
+            ..*self
+        })
+    }
+
     /// The table's words, and those of the other root if there is one.
     #[inline]
     fn both(&self) -> impl Iterator<Item = &'t [AtomicU64]> + use<'t, 'p, P> {
         core::iter::once(self.words).chain(self.twin())
     }
 
+    #[inline]
     fn clean(&self, first: usize, count: usize) {
         if self.tree.coherency == WalkCoherency::Clean {
             for words in self.both() {
@@ -140,16 +150,24 @@ impl<'t, 'p, P: Platform> EditNode<'t, 'p, P> {
             view: View::Both,
             alone: PhantomData,
         };
-        let end = first + count;
-        for index in (0..first).chain(end..child.entries()) {
-            child.put(index, Descriptor::INVALID);
-        }
         match leaves {
-            Some(leaves) => child.fill_words(first, count, leaves),
-            None => (first..end).for_each(|index| child.put(index, Descriptor::INVALID)),
+            Some(leaves) => {
+                child.empty(0, first);
+                child.fill_words(first, count, leaves);
+                child.empty(first + count, child.entries());
+            }
+            None => child.empty(0, child.entries()),
         }
         child.clean(0, child.entries());
         Some(Orphan(child))
+    }
+
+    /// Stores nothing to the entries from `first` to before `end` of a table that nobody walks yet.
+    #[inline]
+    fn empty(&self, first: usize, end: usize) {
+        for word in &self.words[first..end] {
+            self.tree.platform.store(word, Descriptor::INVALID.as_u64());
+        }
     }
 
     /// Stores a table descriptor to entry `index` that no walker follows yet: bit 0 is clear.
@@ -204,8 +222,8 @@ impl<'t, 'p, P: Platform> EditNode<'t, 'p, P> {
         change: impl Fn(Descriptor) -> Descriptor,
         note: impl FnOnce(usize),
     ) -> usize {
-        let mut changed = 0;
-        for words in self.both() {
+        let change_in = |words: &[AtomicU64]| {
+            let mut changed = 0;
             for word in &words[first..first + count] {
                 let old = Descriptor::from_u64(self.tree.platform.load(word));
                 let new = change(old);
@@ -214,7 +232,9 @@ impl<'t, 'p, P: Platform> EditNode<'t, 'p, P> {
                     changed += 1;
                 }
             }
-        }
+            changed
+        };
+        let changed = change_in(self.words) + self.twin().map_or(0, change_in);
         if changed != 0 {
             self.clean(first, count);
             note(changed);
@@ -301,23 +321,47 @@ impl<'t, 'p, P: Platform> EditNode<'t, 'p, P> {
         chain: &mut Chain<'p, P>,
     ) -> Option<u8> {
         let child = self.edit_child(index)?;
+        if !self.tree.pool.owns(chain) {
+            return None;
+        }
         self.put(index, descriptor);
         self.clean(index, 1);
         Some(child.collect(chain))
     }
 
+    /// What there is among the entries of a table that is not the root.
+    fn kinds(&self) -> u8 {
+        let entry = |word| Descriptor::from_u64(self.tree.platform.load(word));
+        self.words
+            .iter()
+            .fold(0, |kinds, word| kinds | entry(word).kind())
+    }
+
     /// Bounded by the number of levels.
     fn collect(&self, chain: &mut Chain<'p, P>) -> u8 {
-        let mut levels = 0;
-        if self.level == Level::L3 {
-            levels |= 1 << Level::L3.as_u8();
-        } else {
-            for index in 0..self.entries() {
-                match self.edit_child(index) {
-                    Some(child) => levels |= child.collect(chain),
-                    None if self.descriptor(index).is_valid() => levels |= 1 << self.level.as_u8(),
-                    None => {}
+        let mut levels = 1 << Level::L3.as_u8();
+        if let Some(next) = self.level.next() {
+            // Looked through first: most tables have leaves alone.
+            let kinds = self.kinds();
+            levels = u8::from(kinds & Descriptor::LEAF_ABOVE_PAGES != 0) << self.level.as_u8();
+            let has_tables = kinds & Descriptor::TABLE_ABOVE_PAGES != 0;
+            let words = if has_tables { self.words } else { &[] };
+            for word in words {
+                let entry = Descriptor::from_u64(self.tree.platform.load(word));
+                if !entry.is_table(self.level) {
+                    continue;
                 }
+                let page = entry.address(self.tree.geometry.granule());
+                if next == Level::L3 {
+                    levels |= 1 << next.as_u8();
+                    self.tree.pool.retire(page, chain);
+                    continue;
+                }
+                let child = Self {
+                    node: self.node.below(page, next),
+                    ..*self
+                };
+                levels |= child.collect(chain);
             }
         }
         if let Some(page) = self.page {

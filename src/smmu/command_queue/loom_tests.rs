@@ -91,6 +91,10 @@ fn submit(queue: &CommandQueue, io: &Io<'_, Cpu>, count: usize) -> Ticket {
 }
 
 /// Runs `play` with an empty queue in every way that there is.
+///
+/// loom interleaves two threads where one of them writes what the other used last, and remembers one
+/// use only: a thread that looked itself before it writes hides the other's. So who is to look late
+/// is spawned, and the thread that spawns it goes first; what it stored need not be seen for that.
 fn explore(
     play: impl Fn(&'static HostPlatform, Arc<CommandQueue>, Indices) + Sync + Send + 'static,
 ) {
@@ -111,16 +115,16 @@ fn what_another_cpu_submits_meanwhile_is_no_corrupt_index() {
     explore(|memory, queue, indices| {
         let mine = io(memory, &indices);
         let ticket = submit(&queue, &mine, 1);
-        let other = thread::spawn({
+        let waiter = thread::spawn({
             let (queue, indices) = (Arc::clone(&queue), indices.clone());
             move || {
                 let io = io(memory, &indices);
-                let ticket = submit(&queue, &io, 2);
                 assert_eq!(queue.wait(&io, &ticket, 100), Ok(()));
             }
         });
+        let ticket = submit(&queue, &mine, 2);
         assert_eq!(queue.wait(&mine, &ticket, 100), Ok(()));
-        other.join().expect("it does not panic");
+        waiter.join().expect("it does not panic");
         assert_eq!(queue.death(), None);
     });
 }

@@ -2,7 +2,7 @@
 
 use super::Stage2Error;
 use super::range::{Range, level_bit, one_table};
-use super::split::ungroup_ends;
+use super::split::{cuts_a_group, ungroup_ends};
 use crate::hw::{Chain, EditNode, Node, Platform, Tree};
 use crate::smmu::{Gathered, Removed};
 use crate::spec::vmsa::{Level, Permissions};
@@ -23,21 +23,25 @@ pub(super) fn expect_mapped<P: Platform>(
     Ok(())
 }
 
-/// As [`clear`], if that is a matter of one last-level table; says whether it was.
+/// As [`clear`], if that is a matter of leaves in one table; says whether it was. Notes in
+/// `ungrouped` the groups that are none any more; without it there are no groups.
 #[inline]
 pub(super) fn clear_in_one_table<'p, P: Platform>(
     tree: &mut Tree<'p, P>,
     range: Range,
     gathered: &mut Gathered,
+    ungrouped: Option<&mut Gathered>,
     chain: &mut Chain<'p, P>,
 ) -> bool {
     let Some(node) = one_table(tree.edit(), range) else {
         return false;
     };
-    ungroup_ends(&node, range, gathered);
+    if let Some(ungrouped) = ungrouped {
+        ungroup_ends(&node, range, gathered, ungrouped);
+    }
     let count = (range.size_bytes() >> node.log2_span()) as usize;
     if node.clear(node.index(range.base()), count) != 0 {
-        let bit = level_bit(Level::L3);
+        let bit = level_bit(node.level());
         gathered.add(range.base(), range.size_bytes(), bit, Removed::Leaves);
         if node.is_empty() {
             sweep(tree.edit(), range, gathered, chain);
@@ -100,6 +104,32 @@ fn sweep<'p, P: Platform>(
         }
     }
     cleared
+}
+
+/// As [`protect`], if that is a matter of leaves in one table, all mapped, of which no group is cut;
+/// says whether it was.
+#[inline]
+pub(super) fn protect_in_one_table<P: Platform>(
+    tree: &mut Tree<'_, P>,
+    range: Range,
+    permissions: Permissions,
+    gathered: &mut Gathered,
+) -> bool {
+    let Some(node) = one_table(tree.edit(), range) else {
+        return false;
+    };
+    let first = node.index(range.base());
+    let count = (range.size_bytes() >> node.log2_span()) as usize;
+    let has_hole = (0..count).any(|offset| !node.descriptor(first + offset).is_valid());
+    if has_hole || cuts_a_group(&node, range) {
+        return false;
+    }
+    if node.protect(first, count, permissions) != 0 {
+        let bit = level_bit(node.level());
+        gathered.add(range.base(), range.size_bytes(), bit, Removed::Leaves);
+        tree.publish();
+    }
+    true
 }
 
 /// Gives every leaf of the range these permissions.

@@ -117,6 +117,7 @@ pub(super) fn map<P: Platform>(
         PageSizes::PagesOnly => Hints::Never,
     };
     if let Some(node) = one_table(tree.edit_in(view), range)
+        && node.level() == Level::L3
         && let Some(pages) = Leaves::new(node.geometry(), Level::L3, pa, attributes)
     {
         expect_unmapped(*node, range)?;

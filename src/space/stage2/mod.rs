@@ -23,7 +23,8 @@
 //! While walkers are [`Absent`](Walkers::Absent) every level does what 2 does. The contiguous hint
 //! is given at levels 1 and 2 only, where it may go while walkers use it; at level 1 a *protect* of
 //! a part of a group takes the same two steps as one of a part of a block, or a cache could hold
-//! the group beside a member with other permissions.
+//! the group beside a member with other permissions. So does one of members whose group went by a
+//! change that was not confirmed yet, or never.
 //!
 //! # CPUs
 //!
@@ -64,12 +65,16 @@ use crate::spec::vmsa::{Attributes, BbmLevel, Decoded, Geometry, Permissions, St
 
 /// Tables that were removed, and that nobody walks any more.
 #[must_use = "dropping it leaks the tables; give them back with `Stage2::reclaim`"]
-pub struct Reclaim<'p, P>(Chain<'p, P>);
+pub struct Reclaim<'p, P> {
+    chain: Chain<'p, P>,
+    /// The change invalidates all that was ungrouped up to then: see [`Stage2::pending`].
+    covers: u64,
+}
 
 impl<P: Platform> Reclaim<'_, P> {
     /// How many pages there are.
     pub const fn pages(&self) -> u64 {
-        self.0.count()
+        self.chain.count()
     }
 }
 
@@ -80,7 +85,14 @@ impl<P: Platform> Unsynced<Reclaim<'_, P>> {
     ///
     /// `other`, if it is not of the same stage 2; this one is as it was.
     pub fn absorb(&mut self, other: Self) -> Result<(), Self> {
-        self.absorb_with(other, |mine, more| mine.0.append(more.0).map_err(Reclaim))
+        self.absorb_with(other, |mine, more| {
+            let Reclaim { chain, covers } = more;
+            mine.chain
+                .append(chain)
+                .map_err(|chain| Reclaim { chain, covers })?;
+            mine.covers = mine.covers.max(covers);
+            Ok(())
+        })
     }
 }
 
@@ -97,6 +109,12 @@ pub struct Stage2<'p, P> {
     /// What abandoned joins left stale, and every change invalidates too until the lost tables are
     /// recovered: smaller leaves than there are now, which a change of these would step over.
     owed: Gathered,
+    /// At BBML 1: groups that are none any more, where an SMMU may still hold the group. Their
+    /// members' permissions must not change before that is confirmed; every change invalidates them
+    /// too until then.
+    pending: Gathered,
+    /// How often something was added to `pending`: a change that covers the last of it ends it all.
+    ungroupings: u64,
     /// What is set apart for a window of CDs.
     window: Option<Range>,
     /// Some SMMU must be told of new tables.
@@ -135,6 +153,8 @@ impl<'p, P: Platform> Stage2<'p, P> {
             cpus,
             lost,
             owed: Gathered::nothing(config.vmid, config.granule),
+            pending: Gathered::nothing(config.vmid, config.granule),
+            ungroupings: 0,
             window: None,
             flushes_new_tables: false,
         })
@@ -326,7 +346,11 @@ impl<'p, P: Platform> Stage2<'p, P> {
     /// A change that changes nothing, for [`unmap_into`](Self::unmap_into).
     #[inline]
     pub fn nothing_owed(&self) -> Unsynced<Reclaim<'p, P>> {
-        Unsynced::new(self.nothing(), Reclaim(self.tree.chain()))
+        let reclaim = Reclaim {
+            chain: self.tree.chain(),
+            covers: 0,
+        };
+        Unsynced::new(self.nothing(), reclaim)
     }
 
     /// As [`unmap`](Self::unmap), as part of a change that is already there: what is unmapped
@@ -351,18 +375,23 @@ impl<'p, P: Platform> Stage2<'p, P> {
         change: &mut Unsynced<Reclaim<'p, P>>,
         range: Range,
     ) -> Result<(), Stage2Error> {
-        let (gathered, chain) = self.parts_of(change)?;
+        let (gathered, reclaim) = self.parts_of(change)?;
         if !self.owed.is_nothing() {
             gathered.absorb(&self.owed);
         }
-        if self.cpus.is_none() {
-            return self.clear(range, gathered, chain);
+        if !self.pending.is_nothing() {
+            gathered.absorb(&self.pending);
         }
-        // The CPUs are told of this piece alone: they know of the others already.
-        let mut piece = Gathered::nothing(self.vmid, self.geometry().granule());
-        self.clear(range, &mut piece, chain)?;
-        self.tell_cpus(&piece);
-        gathered.absorb(&piece);
+        if self.cpus.is_none() {
+            self.clear(range, gathered, &mut reclaim.chain)?;
+        } else {
+            // The CPUs are told of this piece alone: they know of the others already.
+            let mut piece = Gathered::nothing(self.vmid, self.geometry().granule());
+            self.clear(range, &mut piece, &mut reclaim.chain)?;
+            self.tell_cpus(&piece);
+            gathered.absorb(&piece);
+        }
+        reclaim.covers = self.ungroupings;
         Ok(())
     }
 
@@ -373,11 +402,39 @@ impl<'p, P: Platform> Stage2<'p, P> {
         gathered: &mut Gathered,
         chain: &mut Chain<'p, P>,
     ) -> Result<(), Stage2Error> {
-        if !change::clear_in_one_table(&mut self.tree, range, gathered, chain) {
+        let is_done = match self.hints() {
+            Hints::Never => {
+                change::clear_in_one_table(&mut self.tree, range, gathered, None, chain)
+            }
+            Hints::Set => {
+                let mut noted = Gathered::nothing(self.vmid, self.geometry().granule());
+                let (tree, ungrouped) = (&mut self.tree, Some(&mut noted));
+                let is_done = change::clear_in_one_table(tree, range, gathered, ungrouped, chain);
+                self.note_ungrouped(&noted);
+                is_done
+            }
+        };
+        if !is_done {
             self.cut(range, Purpose::Removal, gathered)?;
             change::clear(&mut self.tree, range, gathered, chain);
         }
         Ok(())
+    }
+
+    /// Remembers groups that are none any more, until a change that covers them is confirmed.
+    #[inline]
+    fn note_ungrouped(&mut self, ungrouped: &Gathered) {
+        if !ungrouped.is_nothing() && self.bearable() == BbmLevel::Level1 {
+            self.pending.absorb(ungrouped);
+            self.ungroupings += 1;
+        }
+    }
+
+    /// A change that covers so many ungroupings was confirmed.
+    fn end_pending(&mut self, covers: u64) {
+        if covers >= self.ungroupings {
+            self.pending = Gathered::nothing(self.vmid, self.geometry().granule());
+        }
     }
 
     /// Makes both ends of the range ends of leaves and groups at once, or refuses.
@@ -389,14 +446,41 @@ impl<'p, P: Platform> Stage2<'p, P> {
     ) -> Result<(), Stage2Error> {
         let cuts = Cuts::find(&self.tree, range);
         cuts.expect_direct(self.bearable(), purpose)?;
+        if purpose == Purpose::Permissions {
+            self.expect_none_pending(range)?;
+        }
         cuts.reserve(&mut self.tree)
             .map_err(Stage2Error::NoTables)?;
         let hints = self.hints();
-        cuts.perform(&mut self.tree, hints, gathered);
+        let mut ungrouped = Gathered::nothing(self.vmid, self.geometry().granule());
+        cuts.perform(&mut self.tree, hints, gathered, &mut ungrouped);
+        self.note_ungrouped(&ungrouped);
         if self.flushes_new_tables {
             cuts.note_tables(gathered);
         }
         Ok(())
+    }
+
+    /// Refuses a range of which an SMMU may still hold a group that is none any more: it would hold
+    /// members with other permissions beside that (§3.21.1.2).
+    fn expect_none_pending(&self, range: Range) -> Result<(), Stage2Error> {
+        let pending = match self.bearable() {
+            BbmLevel::Level1 => self.pending.ranges().unwrap_or(&[]),
+            BbmLevel::Level0 | BbmLevel::Level2 => &[],
+        };
+        let meets = pending.iter().find(|stale| {
+            range.meets(Range {
+                first: stale.base().as_u64(),
+                end: stale.base().as_u64() + stale.size_bytes(),
+            })
+        });
+        match meets {
+            None => Ok(()),
+            Some(stale) => Err(Stage2Error::SplitNeeded {
+                ipa: stale.base(),
+                log2_bytes: (stale.base().as_u64() | stale.size_bytes()).trailing_zeros() as u8,
+            }),
+        }
     }
 
     /// Gives what is mapped at `[ipa, ipa + size_bytes)` these permissions.
@@ -449,6 +533,12 @@ impl<'p, P: Platform> Stage2<'p, P> {
         permissions: Permissions,
         gathered: &mut Gathered,
     ) -> Result<(), Stage2Error> {
+        let may_be_quick = self.pending.is_nothing();
+        if may_be_quick
+            && change::protect_in_one_table(&mut self.tree, range, permissions, gathered)
+        {
+            return Ok(());
+        }
         change::expect_mapped(self.tree.root(), range)?;
         self.cut(range, Purpose::Permissions, gathered)?;
         change::protect(&mut self.tree, range, permissions, gathered);
@@ -460,13 +550,13 @@ impl<'p, P: Platform> Stage2<'p, P> {
     fn parts_of<'c>(
         &self,
         change: &'c mut Unsynced<Reclaim<'p, P>>,
-    ) -> Result<(&'c mut Gathered, &'c mut Chain<'p, P>), Stage2Error> {
+    ) -> Result<(&'c mut Gathered, &'c mut Reclaim<'p, P>), Stage2Error> {
         let tag = (self.vmid, self.geometry().granule());
-        let (gathered, Reclaim(chain)) = change.parts();
-        if !self.tree.owns(chain) || (gathered.vmid(), gathered.granule()) != tag {
+        let (gathered, reclaim) = change.parts();
+        if !self.tree.owns(&reclaim.chain) || (gathered.vmid(), gathered.granule()) != tag {
             return Err(Stage2Error::ForeignChange);
         }
-        Ok((gathered, chain))
+        Ok((gathered, reclaim))
     }
 
     /// What `ipa` translates to in memory now; `None` if to nothing.
@@ -495,7 +585,12 @@ impl<'p, P: Platform> Stage2<'p, P> {
     ///
     /// The tables, if they are another stage 2's.
     pub fn reclaim(&mut self, tables: Reclaim<'p, P>) -> Result<(), Reclaim<'p, P>> {
-        self.tree.reclaim(tables.0).map_err(Reclaim)
+        let Reclaim { chain, covers } = tables;
+        self.tree
+            .reclaim(chain)
+            .map_err(|chain| Reclaim { chain, covers })?;
+        self.end_pending(covers);
+        Ok(())
     }
 
     /// Keeps tables whose invalidation was not confirmed, out of use and within the quota.
@@ -508,9 +603,10 @@ impl<'p, P: Platform> Stage2<'p, P> {
         tables: Unsynced<Reclaim<'p, P>>,
     ) -> Result<(), Unsynced<Reclaim<'p, P>>> {
         let gathered = *tables.gathered();
+        let Reclaim { chain, covers } = tables.open();
         self.lost
-            .append(tables.open().0)
-            .map_err(|chain| Unsynced::new(gathered, Reclaim(chain)))
+            .append(chain)
+            .map_err(|chain| Unsynced::new(gathered, Reclaim { chain, covers }))
     }
 
     /// All lost tables, to be tried again: everything of the VMID must be invalidated for them.
@@ -519,7 +615,11 @@ impl<'p, P: Platform> Stage2<'p, P> {
         self.tell_cpus(&everything);
         self.owed = Gathered::nothing(self.vmid, self.geometry().granule());
         let lost = core::mem::replace(&mut self.lost, self.tree.chain());
-        Unsynced::new(everything, Reclaim(lost))
+        let reclaim = Reclaim {
+            chain: lost,
+            covers: self.ungroupings,
+        };
+        Unsynced::new(everything, reclaim)
     }
 
     /// Ends the stage 2: no STE and no CPU points to it any more.
@@ -586,7 +686,7 @@ impl<P: Platform> Dismantled<'_, P> {
 
 impl<P> fmt::Debug for Reclaim<'_, P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let pages = self.0.count();
+        let pages = self.chain.count();
         f.debug_struct("Reclaim").field("pages", &pages).finish()
     }
 }

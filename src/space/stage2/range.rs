@@ -81,24 +81,22 @@ pub(super) fn find_edit<'t, 'p, P: Platform>(
     }
 }
 
-/// The last-level table that translates all of `range`, and more than that, if there is one.
+/// The table of which `range` is whole entries, none of which leads to a table, if there is one.
 ///
-/// The way of all changes of single pages: one descent, and no leaf can be cut.
+/// The way of all changes of single pages and blocks: one descent, and no leaf can be cut.
 #[inline]
 pub(super) fn one_table<'t, 'p, P: Platform>(
     root: EditNode<'t, 'p, P>,
     range: Range,
 ) -> Option<EditNode<'t, 'p, P>> {
-    let mut node = root;
-    while node.level() != Level::L3 {
-        let log2_span = node.log2_span();
-        let is_split = (range.first ^ (range.end - 1)) >> log2_span != 0;
-        if is_split || range.is_whole(log2_span) {
-            return None;
-        }
-        node = node.edit_child(node.index(range.base()))?;
+    let node = root.edit_narrow(range.first, range.end)?;
+    if node.level() == Level::L3 {
+        return Some(node);
     }
-    Some(node)
+    let first = node.index(range.base());
+    let count = (range.size_bytes() >> node.log2_span()) as usize;
+    let leads_on = |offset| node.descriptor(first + offset).is_table(node.level());
+    (!(0..count).any(leads_on)).then_some(node)
 }
 
 /// How a level is noted in a set of levels.

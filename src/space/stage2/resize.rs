@@ -35,12 +35,21 @@ impl<'p, P: Platform> Stage2<'p, P> {
         cuts.reserve(&mut self.tree)
             .map_err(Stage2Error::NoTables)?;
         let mut gathered = self.nothing();
+        let mut covers = 0;
         if self.bearable() == BbmLevel::Level1 {
-            cuts.mark(&mut self.tree, &mut gathered);
+            let mut ungrouped = Gathered::nothing(self.vmid, self.geometry().granule());
+            cuts.mark(&mut self.tree, &mut gathered, &mut ungrouped);
             self.tell_cpus(&gathered);
+            gathered.absorb(&self.pending);
+            self.note_ungrouped(&ungrouped);
+            covers = self.ungroupings;
         }
-        let stage2 = self;
-        Ok(Unsynced::new(gathered, Splitting { stage2, range }))
+        let splitting = Splitting {
+            stage2: self,
+            range,
+            covers,
+        };
+        Ok(Unsynced::new(gathered, splitting))
     }
 
     /// Begins to make `[ipa, ipa + size_bytes)` one of fewer, larger leaves: of every table in it
@@ -92,6 +101,8 @@ impl<'p, P: Platform> Stage2<'p, P> {
 pub struct Splitting<'s, 'p, P: Platform> {
     stage2: &'s mut Stage2<'p, P>,
     range: Range,
+    /// The first step covers so many ungroupings.
+    covers: u64,
 }
 
 impl<'p, P: Platform> Splitting<'_, 'p, P> {
@@ -100,11 +111,14 @@ impl<'p, P: Platform> Splitting<'_, 'p, P> {
     /// The change may be gone on with, so that one invalidation serves both:
     /// [`unmap_into`](Stage2::unmap_into).
     pub fn finish(self) -> Unsynced<Reclaim<'p, P>> {
+        // That the first step was confirmed is what led here.
+        self.stage2.end_pending(self.covers);
         let mut change = self.stage2.nothing_owed();
         let (gathered, _) = change.parts();
         let hints = self.stage2.hints();
         let cuts = Cuts::find(&self.stage2.tree, self.range);
-        cuts.perform(&mut self.stage2.tree, hints, gathered);
+        let mut ungrouped = *gathered;
+        cuts.perform(&mut self.stage2.tree, hints, gathered, &mut ungrouped);
         if self.stage2.flushes_new_tables {
             cuts.note_tables(gathered);
         }
@@ -145,7 +159,7 @@ impl<'p, P: Platform> Joining<'_, 'p, P> {
             self.stage2.tell_cpus(&gathered);
         }
         let chain = mem::replace(&mut self.chain, self.stage2.tree.chain());
-        Unsynced::new(gathered, Reclaim(chain))
+        Unsynced::new(gathered, Reclaim { chain, covers: 0 })
     }
 }
 

@@ -151,18 +151,20 @@ impl Cuts {
         tree.reserve(tables)
     }
 
-    /// Makes every cut, with what [`reserve`](Self::reserve) put aside.
+    /// Makes every cut, with what [`reserve`](Self::reserve) put aside; notes in `ungrouped` the
+    /// groups that are none any more.
     pub(super) fn perform<P: Platform>(
         &self,
         tree: &mut Tree<'_, P>,
         hints: Hints,
         gathered: &mut Gathered,
+        ungrouped: &mut Gathered,
     ) {
         if self.iter().next().is_none() {
             return;
         }
         let root = tree.edit();
-        self.ungroup(root, gathered);
+        self.ungroup(root, gathered, ungrouped);
         let ends = self.0.map(|cut| cut.map(|cut| cut.at));
         let tables = self.blocks().map(|block| {
             let (node, index) = find_edit(root, Ipa::new(block?.at));
@@ -183,9 +185,14 @@ impl Cuts {
     }
 
     /// The first step where `nT` is needed: what will be cut is cached so that nothing conflicts.
-    pub(super) fn mark<P: Platform>(&self, tree: &mut Tree<'_, P>, gathered: &mut Gathered) {
+    pub(super) fn mark<P: Platform>(
+        &self,
+        tree: &mut Tree<'_, P>,
+        gathered: &mut Gathered,
+        ungrouped: &mut Gathered,
+    ) {
         let root = tree.edit();
-        self.ungroup(root, gathered);
+        self.ungroup(root, gathered, ungrouped);
         for block in self.blocks().into_iter().flatten() {
             let (node, index) = find_edit(root, Ipa::new(block.at));
             node.mark(index);
@@ -205,11 +212,17 @@ impl Cuts {
         }
     }
 
-    fn ungroup<P: Platform>(&self, root: EditNode<'_, '_, P>, gathered: &mut Gathered) {
+    fn ungroup<P: Platform>(
+        &self,
+        root: EditNode<'_, '_, P>,
+        gathered: &mut Gathered,
+        ungrouped: &mut Gathered,
+    ) {
         for cut in self.iter() {
             let (node, index) = find_edit(root, Ipa::new(cut.at));
             if node.ungroup(index).is_some() {
                 note(cut.group(), cut.log2_group, cut.level, gathered);
+                note(cut.group(), cut.log2_group, cut.level, ungrouped);
             }
         }
     }
@@ -229,27 +242,41 @@ fn note(base: u64, log2_bytes: u8, level: Level, gathered: &mut Gathered) {
     gathered.add(Ipa::new(base), 1 << log2_bytes, bit, Removed::Leaves);
 }
 
-/// As the cuts of `range`, all in this last-level table, would.
+/// How large a contiguous group of this table's leaves is, as a power of two.
+#[inline]
+fn log2_group<P: Platform>(node: &EditNode<'_, '_, P>) -> Option<u8> {
+    let log2_entries = node.geometry().granule().log2_contiguous(node.level())?;
+    Some(node.log2_span() + log2_entries)
+}
+
+/// Whether an end of `range`, whole entries of this table, lies within a contiguous group.
+#[inline]
+pub(super) fn cuts_a_group<P: Platform>(node: &EditNode<'_, '_, P>, range: Range) -> bool {
+    let is_within = |at: u64, log2_group: u8| {
+        let at = Ipa::new(at);
+        !at.is_aligned(log2_group) && node.descriptor(node.index(at)).is_grouped()
+    };
+    log2_group(node).is_some_and(|log2| is_within(range.first, log2) || is_within(range.end, log2))
+}
+
+/// As the cuts of `range`, whole entries of this table, would.
 #[inline]
 pub(super) fn ungroup_ends<P: Platform>(
     node: &EditNode<'_, '_, P>,
     range: Range,
     gathered: &mut Gathered,
+    ungrouped: &mut Gathered,
 ) {
-    let Some(log2_entries) = node.geometry().granule().log2_contiguous(Level::L3) else {
+    let Some(log2_group) = log2_group(node) else {
         return;
     };
-    let log2_group = node.log2_span() + log2_entries;
     let mut changed = false;
     for at in [range.first, range.end] {
         if !Ipa::new(at).is_aligned(log2_group) && node.ungroup(node.index(Ipa::new(at))).is_some()
         {
-            note(
-                at >> log2_group << log2_group,
-                log2_group,
-                Level::L3,
-                gathered,
-            );
+            let group = at >> log2_group << log2_group;
+            note(group, log2_group, node.level(), gathered);
+            note(group, log2_group, node.level(), ungrouped);
             changed = true;
         }
     }

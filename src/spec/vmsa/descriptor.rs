@@ -302,6 +302,18 @@ impl Descriptor {
         self.0 & (VALID | NOT_BLOCK) == VALID | NOT_BLOCK && !matches!(level, Level::L3)
     }
 
+    /// A bit for what it is above the last level, to gather of many: [`LEAF_ABOVE_PAGES`](Self::LEAF_ABOVE_PAGES),
+    /// [`TABLE_ABOVE_PAGES`](Self::TABLE_ABOVE_PAGES), or another.
+    #[inline]
+    pub const fn kind(self) -> u8 {
+        1 << (self.0 & (VALID | NOT_BLOCK))
+    }
+
+    /// A block.
+    pub const LEAF_ABOVE_PAGES: u8 = 1 << VALID;
+    /// A table.
+    pub const TABLE_ABOVE_PAGES: u8 = 1 << (VALID | NOT_BLOCK);
+
     /// The same descriptor with bit 0 clear: a walk takes it for invalid, whatever the rest says.
     #[inline]
     pub const fn disarmed(self) -> Self {

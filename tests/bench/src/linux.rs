@@ -1,4 +1,5 @@
-//! What Linux's SMMUv3 driver (6.12) sends for the same operations, by its documented formulas.
+//! What Linux's SMMUv3 driver (of about 7.1) sends for the same operations, by the formulas of a study
+//! of it.
 //!
 //! CMD_SYNCs, of a device with one stream: `ats` adds one for each invalidation of a device's own
 //! cache. N is the bindings on one SMMU. Linux does one SMMU after the other, and waits for each SYNC.

@@ -7,7 +7,7 @@
 use portcullis::addr::{Ipa, Pa};
 use portcullis::hw::PoolShape;
 use portcullis::id::Vmid;
-use portcullis::smmu::{Unsynced, invalidate};
+use portcullis::smmu::Unsynced;
 use portcullis::space::stage2::{PageSizes, Reclaim, Stage2, Stage2Config};
 use portcullis::spec::vmsa::{Attributes, BbmLevel, Granule, Permissions, WalkCoherency};
 
@@ -102,9 +102,7 @@ impl<'a> Tables<'a> for Ours<'a> {
 
     fn settle(&mut self) {
         if let Some(owed) = self.owed.take() {
-            let confirmed = invalidate::<Arena, _>(&[], owed);
-            let tables = confirmed.ok().expect("there is no SMMU to refuse");
-            let taken = self.stage2().reclaim(tables);
+            let taken = self.stage2().reclaim(owed.without_any_smmu());
             assert!(taken.is_ok(), "they are its own");
         }
     }
@@ -135,8 +133,7 @@ impl Drop for Ours<'_> {
     fn drop(&mut self) {
         self.settle();
         if let Some(stage2) = self.stage2.take() {
-            let over = invalidate::<Arena, _>(&[], stage2.dismantle());
-            let over = over.ok().expect("there is no SMMU to refuse");
+            let over = stage2.dismantle().without_any_smmu();
             assert_eq!(over.free(), 0, "no table is left behind");
         }
         // The arena outlives it.

@@ -323,16 +323,16 @@ const CHECK: (&str, &str) = (
 /// The three parts of that check's commands: what attaches, what unmaps, what detaches. Taking the
 /// SMMU over comes before, shutting it after them.
 fn parts<'a>(commands: &[&'a str]) -> Option<[Vec<&'a str>; 3]> {
-    let is_ours = |name: &&str| *name == "CFGI_STE";
-    let attach = commands.iter().position(|name| is_ours(&name))?;
+    let is_ours = |name: &str| name == "CFGI_STE";
+    let attach = commands.iter().position(|name| is_ours(name))?;
     let unmap = attach
         + commands[attach..]
             .iter()
             .position(|it| it.starts_with("TLBI_S2"))?;
-    let detach = unmap + commands[unmap..].iter().position(|name| is_ours(&name))?;
+    let detach = unmap + commands[unmap..].iter().position(|name| is_ours(name))?;
     let shut = commands[detach..]
         .iter()
-        .position(|it| it.starts_with("CFGI_") && !is_ours(&it))?;
+        .position(|it| it.starts_with("CFGI_") && !is_ours(it))?;
     Some([
         commands[attach..unmap].to_vec(),
         commands[unmap..detach].to_vec(),

@@ -22,24 +22,30 @@ pub fn rows(each: &mut impl FnMut(Row)) {
     let rest = Shape::new(0).run(|_, smmus| smmus[0].size_bytes());
     let row = Row::new("rest.bytes_per_smmu", rest, "bytes");
     each(row.beside(XEN.0, XEN.1));
+    objects(16, "", each);
+    objects(8, ".pasids8", each);
+}
 
+/// Of guests whose PASIDs have so many bits; what stands behind the rows' names.
+fn objects(pasid_bits: u8, more: &str, each: &mut impl FnMut(Row)) {
     let shape = Shape::new(16);
     shape.run(|host, smmus| {
-        let mut world = World::without_devices(host, smmus);
+        let mut world = World::with_pasids(host, smmus, pasid_bits);
+        let mut each = |name: &str, bytes| each(Row::new(format!("{name}{more}"), bytes, "bytes"));
         let guest = each_of(&mut world, 16, |world| {
             world
                 .iommu
-                .create_guest(&guest_config())
+                .create_guest(&guest_config(pasid_bits))
                 .expect("there is room");
         });
-        each(Row::new("guest.bytes", guest, "bytes"));
+        each("guest.bytes", guest);
         // Of devices of many groups, the groups too: as a machine has them.
         let mut stream = 0;
         let known = each_of(&mut world, 256, |world| {
             world.add_group(0, &[stream], Ats::Off);
             stream += 1;
         });
-        each(Row::new("device.known.bytes", known, "bytes"));
+        each("device.known.bytes", known);
         let mut next = 0;
         let attached = each_of(&mut world, 256, |world| {
             let device = world.devices[next];
@@ -49,20 +55,22 @@ pub fn rows(each: &mut impl FnMut(Row)) {
                 .attach(world.guest, device, Untagged::Abort)
                 .expect("attached");
         });
-        each(Row::new("device.attached.bytes", attached, "bytes"));
+        each("device.attached.bytes", attached);
         let mut spaces = Vec::new();
-        let space = each_of(&mut world, 1024, |world| {
+        // As many as share pages of records, and have PASIDs.
+        let count: u64 = if pasid_bits > 10 { 1024 } else { 192 };
+        let space = each_of(&mut world, count, |world| {
             spaces.push(world.space_at(world.guest, 0x1000));
         });
-        each(Row::new("space.bytes", space, "bytes"));
+        each("space.bytes", space);
         // Each space on one device, all on the same few: leaves of 64 CDs fill up.
         let mut next = 0;
-        let binding = each_of(&mut world, 1024, |world| {
-            let device = world.devices[next / 512];
+        let binding = each_of(&mut world, count, |world| {
+            let device = world.devices[next / (count as usize / 2)];
             let _handle = world.bind(spaces[next], device);
             next += 1;
         });
-        each(Row::new("binding.bytes", binding, "bytes"));
-        each(Row::new("device.bytes", known + attached, "bytes"));
+        each("binding.bytes", binding);
+        each("device.bytes", known + attached);
     });
 }

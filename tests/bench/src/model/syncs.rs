@@ -10,7 +10,7 @@ use portcullis::spec::vmsa::Attributes;
 use smmu_model::{Mode, Transaction};
 
 use super::host::Done;
-use super::world::{Shape, VA, World, smmu_id};
+use super::world::{PASID_BITS, Shape, VA, World, smmu_id};
 use crate::{Row, linux};
 
 /// The least that the architecture lets anybody do with.
@@ -123,7 +123,7 @@ struct Neighbour {
 impl Neighbour {
     fn new(world: &mut World<'_>) -> Self {
         let iommu = &world.iommu;
-        let config = super::world::guest_config();
+        let config = super::world::guest_config(PASID_BITS);
         let guest = iommu.create_guest(&config).expect("there is room");
         let group = iommu.add_group().expect("there is room");
         let stream = StreamId::new(0x8000);
@@ -265,7 +265,7 @@ fn handover(streams: usize, ats: Ats, each: &mut impl FnMut(Row)) {
         ..Shape::new(streams)
     };
     shape.with_guest(|mut world| {
-        let config = super::world::guest_config();
+        let config = super::world::guest_config(PASID_BITS);
         let next = world.iommu.create_guest(&config).expect("there is room");
         let (group, token) = world.groups.remove(0);
         let iommu = &world.iommu;

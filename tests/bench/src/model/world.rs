@@ -92,8 +92,11 @@ pub fn take_over(host: &Host, at: usize) -> Smmu<'_, Host> {
     smmu.expect("it is taken over")
 }
 
+/// How many bits the PASIDs of guests have where nobody says otherwise.
+pub const PASID_BITS: u8 = 16;
+
 /// What guests here are made with.
-pub fn guest_config() -> GuestConfig {
+pub fn guest_config(pasid_bits: u8) -> GuestConfig {
     GuestConfig {
         granule: Granule::Kib4,
         ipa_bits: 40,
@@ -106,7 +109,7 @@ pub fn guest_config() -> GuestConfig {
         },
         window: Ipa::new(0x70_0000_0000),
         window_bytes: 128 << 20,
-        pasid_bits: 16,
+        pasid_bits,
         quota: Quota {
             spaces: 1 << 16,
             bindings: 1 << 16,
@@ -153,11 +156,18 @@ impl<'p> World<'p> {
 
     /// A guest that has nothing yet.
     pub fn without_devices(host: &'p Host, smmus: &'p [Smmu<'p, Host>]) -> Self {
+        Self::with_pasids(host, smmus, PASID_BITS)
+    }
+
+    /// A guest that has nothing yet, and whose PASIDs have so many bits.
+    pub fn with_pasids(host: &'p Host, smmus: &'p [Smmu<'p, Host>], pasid_bits: u8) -> Self {
         let iommu = Iommu::new(host, IommuSettings::default()).expect("there is memory");
         for (at, smmu) in smmus.iter().enumerate() {
             iommu.add_smmu(smmu_id(at), smmu).expect("it is new");
         }
-        let guest = iommu.create_guest(&guest_config()).expect("there is room");
+        let guest = iommu
+            .create_guest(&guest_config(pasid_bits))
+            .expect("there is room");
         Self {
             host,
             iommu,
