@@ -45,7 +45,11 @@ fn idle(play: &Play) -> Vec<Step> {
 fn explore() {
     stage::note_panics();
     for play in PLAYS {
-        if let Ok(only) = std::env::var("ONLY") && !play.name.contains(&only) { continue; }
+        if let Ok(only) = std::env::var("ONLY")
+            && !play.name.contains(&only)
+        {
+            continue;
+        }
         let idle = idle(play);
         let total = play.run(Mode::Hoarding, None).steps.len();
         let list: Vec<_> = idle.iter().map(ToString::to_string).collect();
