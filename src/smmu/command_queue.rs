@@ -169,6 +169,21 @@ impl CommandQueue {
         train: impl Iterator<Item = Command>,
         timeout_us: u64,
     ) -> Result<Ticket, CommandError> {
+        let ticket = self.put_in(io, train, timeout_us);
+        if ticket.is_err() {
+            // What the commands were to speak of is stored, and stays so: commands of before must not
+            // meet it half seen (§3.21.3).
+            io.barrier(Barrier::Publish);
+        }
+        ticket
+    }
+
+    fn put_in<P: Platform>(
+        &self,
+        io: &Io<'_, P>,
+        train: impl Iterator<Item = Command>,
+        timeout_us: u64,
+    ) -> Result<Ticket, CommandError> {
         let mut commands = train.peekable();
         let mut begun = None;
         let mut progress_us = io.platform().now_us();

@@ -266,6 +266,7 @@ impl<'p, P: Platform> Iommu<'p, P> {
             }
             Err(Failed::Kept { device, error }) => {
                 // Its CD is live and confirmed, for a device that is cut off.
+                books.remove_handle(first.handle);
                 if let Some(binding) = books.bindings.get_mut(first.binding) {
                     binding.state = BindingState::Bound;
                 }
