@@ -7,7 +7,7 @@ use portcullis_scenarios::{Configuration, Run, find, play};
 const CFGI_STE: u8 = 0x03;
 const CFGI_CD: u8 = 0x05;
 const NH_ALL: u8 = 0x10;
-const NH_VAA: u8 = 0x13;
+const NH_VA: u8 = 0x12;
 const S12_VMALL: u8 = 0x28;
 const S2_IPA: u8 = 0x2a;
 const ATC_INV: u8 = 0x40;
@@ -38,7 +38,7 @@ fn a_story_fails_when_what_it_looks_at_does_nothing() {
         (CFGI_CD, "bind-twice", PLAIN),
         (NH_ALL, "exit-without-close", PLAIN),
         (NH_ALL, "global-entries", PLAIN),
-        (NH_VAA, "stage1-unmap-under-dma", PLAIN),
+        (NH_VA, "stage1-unmap-under-dma", PLAIN),
         (S12_VMALL, "guest-dies", PLAIN),
         (S2_IPA, "unmap-under-dma", PLAIN),
         (ATC_INV, "exit-without-close", ATS),
