@@ -222,6 +222,21 @@ fn an_image_must_be_one_and_fit_with_what_it_clears() {
 }
 
 #[test]
+fn an_image_must_be_where_it_can_be_read() {
+    let machine = read(&tree()).expect("a machine");
+    let given = Given {
+        machine: &machine,
+        functions: &[],
+        here: Mpidr::new(0).expect("small"),
+        ipa_bits: 40,
+    };
+    let why = plan(&machine.guests, given, &mut |_| None).map(drop);
+    let why = why.map_err(|wrong| wrong.to_string());
+    let words = "guest one: its image lies where something else does, or nothing";
+    assert_eq!(why, Err(words.into()));
+}
+
+#[test]
 fn a_cpu_that_cannot_be_started_is_no_guests_but_the_one_that_runs_is() {
     let mut tree = tree();
     for cpu in ["cpu@1", "cpu@0"] {

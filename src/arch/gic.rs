@@ -1,4 +1,4 @@
-//! The GICv3: EL2's alone. It brings EL2's timer, and calls a CPU out of a guest.
+//! The GICv3: EL2's alone. It brings EL2's timer and the SMMUs' wires, and calls a CPU out of a guest.
 //!
 //! Guests have no interrupts, and see none of its frames; its system registers trap (Arm IHI 0069).
 //! EL2 runs with interrupts masked: a guest's CPU comes back when one is pending, one at rest wakes.
@@ -17,6 +17,11 @@ const GICD_CTLR_RWP: u32 = 1 << 31;
 /// Affinity routing, and interrupts of group 1: the same bits with one security state as in the
 /// non-secure view of two.
 const GICD_CTLR_ON: u32 = 1 << 4 | 1 << 1;
+const GICD_IGROUPR: usize = 0x80;
+const GICD_ISENABLER: usize = 0x100;
+const GICD_IPRIORITYR: usize = 0x400;
+const GICD_ICFGR: usize = 0xc00;
+const GICD_IROUTER: usize = 0x6000;
 /// The distributor's registers that are used.
 pub const DISTRIBUTOR_BYTES: u64 = 0x1_0000;
 
@@ -76,6 +81,33 @@ pub fn turn_on(distributor: &Mmio, clock: &impl Clock) -> Result<(), GicError> {
     .map_err(|TimedOut { .. }| GicError::Silent {
         register: "GICD_CTLR.RWP",
     })
+}
+
+/// Interrupts that are shared among CPUs, without those of GICv3.1's extension.
+const SHARED: core::ops::Range<u32> = 32..1020;
+
+/// Lets the shared interrupt `number` through to the CPU of `affinity`; whether there can be such a
+/// one.
+pub fn route(distributor: &Mmio, number: u32, is_edge: bool, affinity: u64) -> bool {
+    if !SHARED.contains(&number) {
+        return false;
+    }
+    let (word, bit) = (4 * (number / 32) as usize, 1 << (number % 32));
+    let set = |at: usize, clear: u32, set: u32| {
+        let value = distributor.read32(at) & !clear | set;
+        distributor.write32(at, value);
+    };
+    set(GICD_IGROUPR + word, 0, bit);
+    let shift = 8 * (number % 4);
+    let priority = GICD_IPRIORITYR + (number & !3) as usize;
+    set(priority, 0xff << shift, 0x80 << shift);
+    let edge = 2 << (2 * (number % 16));
+    let configuration = GICD_ICFGR + 4 * (number / 16) as usize;
+    set(configuration, edge, if is_edge { edge } else { 0 });
+    distributor.write64(GICD_IROUTER + 8 * number as usize, affinity);
+    // A bit that is written as 0 changes nothing.
+    distributor.write32(GICD_ISENABLER + word, bit);
+    true
 }
 
 /// Wakes the redistributor of the CPU of `affinity`, which is somewhere in `regions`, and lets
@@ -166,24 +198,29 @@ mod this_cpu {
 
     /// Takes every interrupt that is pending at this CPU, and ends it.
     ///
-    /// A timer that is due is stopped, or it would be pending again at once.
-    pub fn acknowledge() {
-        // There are two that can be pending; a third is one that came meanwhile.
-        for _ in 0..4 {
+    /// A timer that is due is stopped, or it would be pending again at once. Gives how many were neither
+    /// the timer's nor a call's: who gets some looks after what they may be for.
+    pub fn acknowledge() -> u32 {
+        let mut others = 0;
+        // A few may be pending at once; what is left over comes again.
+        for _ in 0..8 {
             let number: u64;
             // SAFETY: ICC_IAR1_EL1: takes the interrupt, which is EL2's.
             unsafe { asm!("mrs {}, s3_0_c12_c12_0", out(reg) number, options(nostack)) };
             barrier::dsb(barrier::SY);
             if number >= SPECIAL {
-                return;
+                break;
             }
             if number == TIMER.into() {
                 stop_timer();
+            } else if number != CALL.into() {
+                others += 1;
             }
             // ICC_EOIR1_EL1.
             write_icc!("s3_0_c12_c12_1", number);
             barrier::isb(barrier::SY);
         }
+        others
     }
 
     /// Calls the CPU of `affinity` to EL2.
@@ -274,6 +311,26 @@ mod tests {
         assert_eq!(find(&region, 1), Some(2 << LOG2_FRAMES));
         assert_eq!(find(&region, 0x01_0002_0003), Some(3 << LOG2_FRAMES));
         assert_eq!(find(&region, 2), None);
+    }
+
+    #[test]
+    fn a_shared_interrupt_is_routed_and_its_neighbours_stay_as_they_are() {
+        let mut words = vec![0; DISTRIBUTOR_BYTES as usize / 8];
+        // Interrupts 104 to 107 have priority 0xa0; 96 to 111 are level.
+        words[(0x400 + 104) / 8] = 0xa0a0_a0a0;
+        {
+            let distributor = mmio(&mut words);
+            assert!(route(&distributor, 106, true, 0x01_0000_0002));
+            for number in [0, 31, 1020, 4096] {
+                assert!(!route(&distributor, number, true, 0));
+            }
+        }
+        let word = |at: usize| (words[at / 8] >> (8 * (at % 8))) as u32;
+        assert_eq!(word(0x80 + 12), 1 << 10);
+        assert_eq!(word(0x100 + 12), 1 << 10);
+        assert_eq!(word(0x400 + 104), 0xa080_a0a0);
+        assert_eq!(word(0xc00 + 24), 2 << 20);
+        assert_eq!(words[(0x6000 + 8 * 106) / 8], 0x01_0000_0002);
     }
 
     #[test]

@@ -58,8 +58,8 @@ pub enum Exit {
 /// `PSTATE` of a CPU that a guest starts: EL1 with its own stack pointer, everything masked.
 const EL1H_MASKED: u64 = 0x3c5;
 
-/// The slots of the vectors that mean a guest in AArch64.
-const FROM_GUEST: u64 = 8;
+/// `ESR_EL2.IL`: the instruction has 4 bytes, not 2.
+const LONG: u64 = 1 << 25;
 
 global_asm!(
     r#"
@@ -138,6 +138,13 @@ __vcpu_exit:
     str     x2, [x0, #{far}]
     mrs     x2, hpfar_el2
     str     x2, [x0, #{hpfar}]
+    // An error that the guest's accesses made and that comes late comes here, not later: it is the
+    // guest's, and not the end.
+    dsb     sy
+    isb
+    msr     daifclr, #4
+    isb
+8:  msr     daifset, #4
     msr     tpidr_el2, xzr
     ldr     x2, [x0, #{host_sp}]
     msr     sp_el0, x2
@@ -152,6 +159,16 @@ __vcpu_exit:
     msr     daifclr, #4
     mov     x0, x1
     ret
+
+    // From the vectors, within those lines: x9 the Vcpu.
+    .global __vcpu_late_error
+__vcpu_late_error:
+    mrs     x2, esr_el2
+    str     x2, [x9, #{esr}]
+    mov     x1, #11                 // an SError from a guest
+    adr     x2, 8b
+    msr     elr_el2, x2
+    eret
 
     // The registers of FP and SIMD, which EL2 does not use.
     .arch_extension simd
@@ -202,7 +219,8 @@ impl Vcpu {
         // SAFETY: the code saves what the ABI says is ours and puts it back; EL1 sees memory through
         // its stage 2 alone, which shows it nothing of EL2's.
         let slot = unsafe { __vcpu_run(self) };
-        match slot - FROM_GUEST {
+        // Eight slots from 8 on: a guest in AArch64, or its EL0 in AArch32, which nobody told it of.
+        match slot % 4 {
             0 => Exit::Synchronous {
                 syndrome: self.esr,
                 address: self.far,
@@ -214,9 +232,10 @@ impl Vcpu {
         }
     }
 
-    /// Goes on behind the instruction, of 4 bytes, that came back.
+    /// Goes on behind the instruction that came back.
     pub const fn step_over(&mut self) {
-        self.elr = self.elr.wrapping_add(4);
+        let bytes = if self.esr & LONG != 0 { 4 } else { 2 };
+        self.elr = self.elr.wrapping_add(bytes);
     }
 
     /// Has EL1 take a synchronous exception with `syndrome` in `ESR_EL1`, and `address` in `FAR_EL1`
@@ -226,9 +245,10 @@ impl Vcpu {
         let vectors: u64;
         // SAFETY: registers of EL1, whose guest is this CPU's.
         unsafe { asm!("mrs {}, vbar_el1", out(reg) vectors, options(nomem, nostack)) };
-        let slot = match self.spsr & 0xf {
-            0b0101 => 0x200,
-            0b0100 => 0,
+        let slot = match self.spsr & 0x1f {
+            0b0_0101 => 0x200,
+            0b0_0100 => 0,
+            0b1_0000.. => 0x600,
             _ => 0x400,
         };
         // SAFETY: as above.

@@ -64,14 +64,21 @@ vectors:
     .irp    number, 0, 1, 2, 3
     slot    \number, 0
     .endr
-    .irp    number, 4, 5, 6, 7
+    .irp    number, 4, 5, 6
     slot    \number, 1
     .endr
-    .irp    number, 8, 9, 10, 11
+    // An SError on SP_EL2 is a guest's while TPIDR_EL2 says whose.
+    .balign 128
+    mrs     x9, tpidr_el2
+    cbnz    x9, __vcpu_late_error
+    adrp    x9, __exception_stack_end
+    mov     sp, x9
+    sub     sp, sp, #{frame}
+    stp     x0, x1, [sp]
+    mov     x1, #7
+    b       save
+    .irp    number, 8, 9, 10, 11, 12, 13, 14, 15
     below   \number
-    .endr
-    .irp    number, 12, 13, 14, 15
-    slot    \number, 0
     .endr
     .balign 128
 save:

@@ -73,6 +73,8 @@ pub enum Why {
     SameName,
     /// It is one guest more than there can be.
     OneTooMany,
+    /// Its image lies where there is no memory, or something else.
+    ImagePlace,
     /// Its image does not begin with an arm64 Image header.
     NoImage,
     /// Its image, with what it clears, and its device tree take more than its memory.
@@ -127,6 +129,7 @@ impl fmt::Display for Why {
             Self::Name => f.write_str("not a name: 1 to 16 lower-case letters, digits, hyphens"),
             Self::SameName => f.write_str("another guest has this name"),
             Self::OneTooMany => write!(f, "more than {MAX_GUESTS} guests"),
+            Self::ImagePlace => f.write_str("its image lies where something else does, or nothing"),
             Self::NoImage => f.write_str("its image has no arm64 Image header"),
             Self::ImageTooLarge {
                 needed_bytes,
@@ -195,7 +198,7 @@ pub fn plan<'i>(
             guest: node.name,
             why,
         };
-        let bytes = image(node.image).unwrap_or(&[]);
+        let bytes = image(node.image).ok_or_else(|| wrong(Why::ImagePlace))?;
         let planned = one(node, given, bytes, &plan).map_err(wrong)?;
         plan.push(planned).map_err(|_| wrong(Why::OneTooMany))?;
     }

@@ -1,7 +1,8 @@
 //! From what the loader described to CPUs that run guests.
 
+use portcullis::addr::{Extent, Pa};
 use portcullis::arch::{self, Host, Stacks, Timer, cpu, gic, mmu, println};
-use portcullis::discover::{List, Mpidr};
+use portcullis::discover::{Interrupt, List, Mpidr, Trigger};
 use portcullis::guest::description::{self, Given, MAX_GUESTS};
 use portcullis::hw::Mmio;
 
@@ -40,14 +41,24 @@ pub(crate) fn run_all(
         ipa_bits,
     };
     let mut images = List::<&'static [u8], MAX_GUESTS>::new();
-    let mut image = |at| {
-        let bytes = arch::bytes_at(at)?;
+    let mut places = List::<Extent<Pa>, MAX_GUESTS>::new();
+    let mut image = |at: Extent<Pa>| {
+        // Guests may have one image among them, which is mapped once.
+        let known = places.iter().position(|place| *place == at);
+        let bytes = match known.and_then(|known| images.get(known)) {
+            Some(bytes) => *bytes,
+            None => arch::bytes_at(at)?,
+        };
+        let _ = places.push(at);
         // A guest more than there can be is refused.
         let _ = images.push(bytes);
         Some(bytes)
     };
     let plan = description::plan(nodes, given, &mut image).map_err(Refusal::Plan)?;
-    let redistributors = interrupts(hardware)?;
+    let Interrupts {
+        redistributors,
+        wired,
+    } = interrupts(hardware)?;
     println!("guests: {}", plan.len());
     let world = world::make(world::Parts {
         host,
@@ -55,6 +66,7 @@ pub(crate) fn run_all(
         plan,
         images,
         redistributors,
+        wired,
         stacks,
         ipa_bits,
         exam,
@@ -62,18 +74,44 @@ pub(crate) fn run_all(
     run::start(world)
 }
 
-/// Turns the interrupt controller on; gives its frames of private interrupts.
-fn interrupts(hardware: &Hardware) -> Result<List<Mmio, 32>, Refusal> {
-    let gic = hardware.machine.gic.as_ref().ok_or(Refusal::NoGic)?;
-    let map = |at: portcullis::addr::Extent<portcullis::addr::Pa>| {
-        mmu::map_device(at.base(), at.size_bytes()).map_err(Refusal::Device)
-    };
+/// What guests need of the interrupt controller.
+struct Interrupts {
+    /// Its frames of private interrupts.
+    redistributors: List<Mmio, 32>,
+    /// A bit for each SMMU whose wires reach us.
+    wired: u32,
+}
+
+/// Turns the interrupt controller on, and lets the SMMUs' wires through to this CPU.
+fn interrupts(hardware: &Hardware) -> Result<Interrupts, Refusal> {
+    let machine = hardware.machine;
+    let gic = machine.gic.as_ref().ok_or(Refusal::NoGic)?;
+    let map = |at: Extent<Pa>| mmu::map_device(at.base(), at.size_bytes()).map_err(Refusal::Device);
     let distributor = map(gic.distributor)?;
     gic::turn_on(&distributor, &Timer).map_err(Refusal::Gic)?;
+    let mut wired = 0;
+    for (place, smmu) in machine.smmus.iter().enumerate() {
+        let wires = &smmu.interrupts;
+        for wire in [wires.combined, wires.event_queue, wires.global_error] {
+            if let Some(Interrupt::Gic { intid, trigger }) = wire
+                && gic::route(
+                    &distributor,
+                    intid,
+                    trigger == Trigger::Edge,
+                    cpu::affinity(),
+                )
+            {
+                wired |= 1 << place;
+            }
+        }
+    }
     let mut redistributors = List::new();
     for region in &gic.redistributors {
         // Both hold as many.
         let _ = redistributors.push(map(*region)?);
     }
-    Ok(redistributors)
+    Ok(Interrupts {
+        redistributors,
+        wired,
+    })
 }

@@ -14,7 +14,9 @@ pub(crate) mod memory;
 mod refusal;
 pub(crate) mod report;
 mod run;
+mod running;
 pub(crate) mod sites;
+mod view;
 mod world;
 
 pub(crate) use refusal::Refusal;

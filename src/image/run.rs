@@ -4,7 +4,8 @@
 //!
 //! Whenever a CPU comes to EL2, and at least every [`SERVICE_US`]: each CPU that guests run on, or
 //! that waits for one, has a timer of that length, and one of them serves all SMMUs. So an event or a
-//! deadline waits for at most that long, and for the longest call of a guest on every CPU at once.
+//! deadline waits for at most that long, and for the longest call of a guest on every CPU at once. An
+//! SMMU with a wire has its events served as soon as the first CPU can.
 //!
 //! What an SMMU did not confirm is asked for again every [`RECOVERY_US`], and more and more rarely while
 //! it does not answer.
@@ -12,36 +13,25 @@
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use portcullis::addr::Ipa;
-use portcullis::arch::vcpu::{self, Exit, Vcpu};
+use portcullis::arch::vcpu::{self, Vcpu};
 use portcullis::arch::{Timer, cpu, end, gic, println};
-use portcullis::discover::{List, Text};
-use portcullis::guest::calls::{
-    GuestDevice, GuestWorld, Limits, NotItsMemory, Registers, dispatch, guest_memory,
-};
-use portcullis::guest::config_space::ConfigAccess;
-use portcullis::guest::description::{Planned, PlannedDevice};
-use portcullis::guest::psci::{Power, Request, is_psci};
-use portcullis::guest::traps::{MemoryAccess, SystemAnswer, Trap, UNKNOWN};
+use portcullis::discover::List;
+use portcullis::guest::description::Planned;
+use portcullis::guest::psci::Power;
 use portcullis::hw::{Clock, Mmio};
-use portcullis::pci::Function;
-use portcullis::space::{GuestId, Iommu, Quota};
 
+use super::running::Running;
 use super::world::{self, Built, Ending, Slot, World};
 use super::{Refusal, desk};
 
 /// How often the SMMUs are served.
-const SERVICE_US: u64 = 5_000;
+pub(crate) const SERVICE_US: u64 = 5_000;
 /// How often an SMMU that something was lost on is asked for proof, by a CPU at rest, or half as often
 /// by one that has no such beside it; and how rarely, once it was asked in vain.
-pub(crate) const RECOVERY_US: u64 = 100_000;
+pub(crate) const RECOVERY_US: u64 = 25_000;
 const RECOVERY_MAX_US: u64 = 10_000_000;
 /// Events of one SMMU that are taken at a time.
 const EVENTS: u32 = 64;
-/// Accesses outside of what a guest owns that are told on the console; all are counted.
-const TOLD: u64 = 8;
-
-const NOT_SUPPORTED: u64 = -1_i64 as u64;
 
 /// Has every CPU of every guest start, and does this CPU's own part. Never returns.
 pub(crate) fn start(world: &'static World) -> ! {
@@ -148,13 +138,13 @@ fn serve(place: usize) -> ! {
         if part.is_none_or(|(guest, number)| !world.is_wanted(guest, number)) {
             gic::rest();
         }
-        gic::acknowledge();
+        world.acknowledge();
     }
 }
 
 /// Who tends the SMMUs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Who {
+pub(crate) enum Who {
     /// A CPU that has nothing else to do.
     AtRest,
     /// A CPU between two instructions of a guest.
@@ -168,18 +158,18 @@ fn is_mine(last_us: &AtomicU64, now_us: u64, pace_us: u64) -> bool {
         && last_us.compare_exchange(last, now_us, order, order).is_ok()
 }
 
-/// Whether a guest's CPU goes on.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Next {
-    /// With the next instruction.
-    GoOn,
-    /// It is off.
-    TurnOff,
-}
-
 impl World {
+    /// Takes what interrupts this CPU; a wire of an SMMU has the SMMUs served at once.
+    pub(crate) fn acknowledge(&self) {
+        let wires = gic::acknowledge();
+        if wires != 0 {
+            self.pulled.fetch_add(wires.into(), Ordering::Relaxed);
+            self.served_us.store(0, Ordering::Relaxed);
+        }
+    }
+
     /// Serves the SMMUs, if nobody did lately, and brings back what can be brought back.
-    fn tend(&self, who: Who) {
+    pub(crate) fn tend(&self, who: Who) {
         let now_us = Timer.now_us();
         if is_mine(&self.served_us, now_us, SERVICE_US / 2) {
             self.iommu.service(EVENTS);
@@ -331,273 +321,6 @@ impl World {
         }
         slot.is_ending.store(true, Ordering::Release);
         self.call(planned);
-    }
-}
-
-/// A guest's CPU, running on this one.
-struct Running<'w> {
-    world: &'w World,
-    planned: &'w Planned,
-    slot: &'w Slot,
-    id: GuestId,
-    number: u32,
-    vcpu: Vcpu,
-}
-
-impl Running<'_> {
-    fn run(&mut self) {
-        gic::start_timer(SERVICE_US);
-        while !self.slot.is_ending.load(Ordering::Acquire) {
-            let next = match self.vcpu.run() {
-                Exit::Interrupt => {
-                    gic::acknowledge();
-                    gic::start_timer(SERVICE_US);
-                    Next::GoOn
-                }
-                Exit::Synchronous {
-                    syndrome,
-                    address,
-                    page,
-                } => self.serve(Trap::new(syndrome, address, page)),
-                Exit::SystemError { syndrome } => {
-                    println!("guest {}: SError {syndrome:#x}", self.planned.name);
-                    self.world.end(self.planned, self.slot, Ending::SystemError);
-                    Next::TurnOff
-                }
-            };
-            self.world.tend(Who::OnItsWay);
-            if next == Next::TurnOff {
-                return;
-            }
-        }
-    }
-
-    fn serve(&mut self, trap: Trap) -> Next {
-        match trap {
-            Trap::Call(0) => return self.call(),
-            Trap::Call(_) => self.vcpu.x[0] = NOT_SUPPORTED,
-            Trap::Rest => self.vcpu.step_over(),
-            Trap::System(access) => match access.answer(cpu::id_register, self.world.ipa_bits) {
-                SystemAnswer::Value(value) => {
-                    self.set(access.general, value);
-                    self.vcpu.step_over();
-                }
-                SystemAnswer::Ignored => self.vcpu.step_over(),
-                SystemAnswer::Unknown => self.vcpu.inject(UNKNOWN, None),
-            },
-            Trap::Memory(access) => self.memory(&access),
-            Trap::Unknown => self.vcpu.inject(UNKNOWN, None),
-        }
-        Next::GoOn
-    }
-
-    /// Register 31 is none.
-    fn set(&mut self, general: u8, value: u64) {
-        if let Some(register) = self.vcpu.x.get_mut(usize::from(general)) {
-            *register = value;
-        }
-    }
-
-    fn call(&mut self) -> Next {
-        if is_psci(self.vcpu.x[0]) {
-            return self.psci();
-        }
-        let mut registers: Registers = [0; 18];
-        for (to, from) in registers.iter_mut().zip(&self.vcpu.x) {
-            *to = *from;
-        }
-        let view = View {
-            world: self.world,
-            planned: self.planned,
-            slot: self.slot,
-        };
-        dispatch(&view, self.id, self.number, &mut registers);
-        for (to, from) in self.vcpu.x.iter_mut().zip(&registers) {
-            *to = *from;
-        }
-        Next::GoOn
-    }
-
-    fn psci(&mut self) -> Next {
-        let [x0, x1, x2, x3, ..] = self.vcpu.x;
-        let answer = match Request::decode([x0, x1, x2, x3]) {
-            Request::Answer(answer) => answer,
-            Request::Rest => 0,
-            Request::Affinity(target) => self.slot.state.lock().cpus.affinity_info(target),
-            Request::On {
-                target,
-                entry,
-                context,
-            } => self.turn_on(target, entry, context),
-            Request::Off => {
-                let mut state = self.slot.state.lock();
-                state.cpus.set(self.number as usize, Power::Off);
-                return Next::TurnOff;
-            }
-            Request::SystemOff => {
-                self.world.end(self.planned, self.slot, Ending::Off);
-                return Next::TurnOff;
-            }
-            Request::SystemReset => {
-                self.world.end(self.planned, self.slot, Ending::Reset);
-                return Next::TurnOff;
-            }
-        };
-        self.vcpu.x[0] = answer as u64;
-        Next::GoOn
-    }
-
-    fn turn_on(&self, target: u64, entry: u64, context: u64) -> i64 {
-        const INVALID_ADDRESS: i64 = -9;
-        if !self.planned.memory.contains(Ipa::new(entry)) {
-            return INVALID_ADDRESS;
-        }
-        let mut state = self.slot.state.lock();
-        // One that dies starts nothing.
-        if state.ending.is_some() {
-            return -3;
-        }
-        let number = match state.cpus.turn_on(target, entry, context) {
-            Ok(number) => number,
-            Err(error) => return error,
-        };
-        drop(state);
-        let place = self.planned.cpus.get(number);
-        if let Some(cpu) = place.and_then(|place| self.world.machine().cpus.get(*place)) {
-            gic::call(cpu.mpidr.as_u64());
-        }
-        0
-    }
-
-    /// An access that stage 2 does not let through: to configuration space, or nobody answers it.
-    fn memory(&mut self, access: &MemoryAccess) {
-        if let Some(transfer) = access.transfer
-            && let Some(config) = self.config_access(access.ipa, transfer.bytes)
-        {
-            if !access.is_write {
-                let real = self.config_register(config.0, &config.1);
-                let value = transfer.loaded(config.1.loaded(real));
-                self.set(transfer.general, value);
-            }
-            self.vcpu.step_over();
-            return;
-        }
-        let count = self.slot.outside.fetch_add(1, Ordering::Relaxed);
-        let what = match (access.is_fetch, access.is_write) {
-            (true, _) => "fetch",
-            (_, true) => "write",
-            _ => "read",
-        };
-        let text = Text::<96>::printed(format_args!(
-            "cpu {}: {what} of {}, not its own",
-            self.number, access.ipa
-        ));
-        self.slot.lines.note(text.as_str());
-        if count < TOLD {
-            println!("guest {}: {text}", self.planned.name);
-        }
-        const EL1: u64 = 0b0100;
-        let was_el1 = self.vcpu.spsr & 0b1100 == EL1;
-        let syndrome = access.external_abort(was_el1);
-        self.vcpu.inject(syndrome, Some(access.address));
-    }
-}
-
-impl Running<'_> {
-    /// The host bridge, by its place, and the access to its configuration space that is at `ipa`, if
-    /// the guest has a function there.
-    fn config_access(&self, ipa: Ipa, bytes: u8) -> Option<(usize, ConfigAccess)> {
-        let mut bridges = self.world.machine().bridges.iter().enumerate();
-        let (place, offset) = bridges.find_map(|(place, bridge)| {
-            let ecam = bridge.ecam?;
-            let offset = ipa.as_u64().checked_sub(ecam.base().as_u64())?;
-            (offset < ecam.size_bytes()).then_some((place, offset))
-        })?;
-        self.functions().find(|it| self.is_below(place, it))?;
-        Some((place, ConfigAccess::new(offset, bytes)?))
-    }
-
-    /// What the function has in the register, if it is the guest's.
-    fn config_register(&self, place: usize, access: &ConfigAccess) -> Option<u32> {
-        let bridge = self.world.machine().bridges.get(place)?;
-        let rid = access.function + (u32::from(bridge.first_bus) << 8);
-        let mut own = self.functions();
-        let function =
-            own.find(|it| self.is_below(place, it) && u32::from(it.rid.as_u16()) == rid)?;
-        let ecam = self.world.hardware.ecam_of(function)?;
-        ecam.read(function.rid, access.register()).ok()
-    }
-
-    fn is_below(&self, place: usize, function: &Function) -> bool {
-        let bridge = self.world.machine().bridges.get(place);
-        bridge.is_some_and(|bridge| super::devices::is_below(bridge, function))
-    }
-
-    /// The guest's PCI functions.
-    fn functions(&self) -> impl Iterator<Item = &Function> {
-        let functions = self.world.hardware.functions;
-        self.planned.devices.iter().filter_map(|it| match it {
-            PlannedDevice::Function(place) => functions.get(*place),
-            PlannedDevice::Platform(_) => None,
-        })
-    }
-}
-
-/// The world as one guest's calls see it.
-struct View<'w> {
-    world: &'w World,
-    planned: &'w Planned,
-    slot: &'w Slot,
-}
-
-impl GuestWorld<'static, portcullis::arch::Host> for View<'_> {
-    fn iommu(&self) -> &Iommu<'static, portcullis::arch::Host> {
-        &self.world.iommu
-    }
-
-    fn limits(&self, _: GuestId) -> Limits {
-        let settings = &self.world.settings;
-        Limits {
-            vcpus: self.planned.cpus.len() as u32,
-            quota: self.quota(),
-            pasid_bits: super::build::PASID_BITS,
-            stall_deadline_us: settings.stall_deadline_us,
-            quarantine_us: settings.quarantine_us,
-            wait_us: settings.wait_us,
-        }
-    }
-
-    fn device(&self, _: GuestId, number: u32) -> Option<GuestDevice> {
-        let state = self.slot.state.lock();
-        state.built.as_ref()?.devices.get(number as usize).copied()
-    }
-
-    fn read(&self, _: GuestId, from: Ipa, into: &mut [u8]) -> Result<(), NotItsMemory> {
-        let state = self.slot.state.lock();
-        let built = state.built.as_ref().ok_or(NotItsMemory { at: from })?;
-        let bytes = into.len() as u64;
-        guest_memory::pieces(&built.ram, from, bytes, |piece, before| {
-            let into = into.iter_mut().skip(before as usize);
-            for (byte, at) in into.zip(piece.base().as_u64()..piece.end().as_u64()) {
-                let word = self.world.host.word(portcullis::addr::Pa::new(at & !7));
-                let word = word.map_or(0, |word| word.load(Ordering::Relaxed));
-                *byte = (word >> (8 * (at & 7))) as u8;
-            }
-        })
-    }
-
-    fn console(&self, _: GuestId, vcpu: u32, bytes: &[u8]) {
-        self.slot.lines.put(self.planned.name.as_str(), vcpu, bytes);
-    }
-
-    fn log(&self, _: GuestId, into: &mut [u8]) -> usize {
-        self.slot.lines.take(into)
-    }
-}
-
-impl View<'_> {
-    fn quota(&self) -> Quota {
-        super::build::quota(self.planned)
     }
 }
 

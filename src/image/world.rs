@@ -3,7 +3,7 @@
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 
 use portcullis::addr::{Ipa, Pa};
-use portcullis::arch::{Host, Registers, Stacks, cpu};
+use portcullis::arch::{Host, Registers, Stacks, cpu, println};
 use portcullis::discover::{Caching, List, Machine, Mpidr};
 use portcullis::guest::calls::GuestDevice;
 use portcullis::guest::calls::guest_memory::Ram;
@@ -47,6 +47,8 @@ pub(crate) struct World {
     pub(crate) ipa_bits: u8,
     /// What the embedded guests are to show; nothing for guests that the loader described.
     pub(crate) exam: Option<Exam>,
+    /// How often an SMMU pulled its wire.
+    pub(crate) pulled: AtomicU64,
     /// When queues were served last.
     pub(crate) served_us: AtomicU64,
     /// When SMMUs that something was lost on were asked for proof last, and how often they are.
@@ -127,6 +129,8 @@ pub(crate) struct Parts {
     pub(crate) plan: Plan,
     pub(crate) images: List<&'static [u8], MAX_GUESTS>,
     pub(crate) redistributors: List<Mmio, 32>,
+    /// A bit for each SMMU whose wires reach us.
+    pub(crate) wired: u32,
     pub(crate) stacks: Stacks,
     pub(crate) ipa_bits: u8,
     pub(crate) exam: Option<Exam>,
@@ -149,6 +153,9 @@ pub(crate) fn make(parts: Parts) -> Result<&'static World, Refusal> {
         let taken = Smmu::take_over(parts.host, registers, firmware(smmu), wanted)
             .map_err(|why| Refusal::TakeOver { at, why })?;
         let smmu = slot.call_once(|| taken);
+        if parts.wired >> place & 1 != 0 && smmu.pull_wires().is_err() {
+            println!("smmu {place}: its wires are not used, it is asked");
+        }
         let id = SmmuId::new(place as u8).ok_or(Refusal::NoSmmu)?;
         iommu.add_smmu(id, smmu).map_err(Refusal::Space)?;
     }
@@ -166,6 +173,7 @@ pub(crate) fn make(parts: Parts) -> Result<&'static World, Refusal> {
         stacks: parts.stacks,
         ipa_bits: parts.ipa_bits,
         exam: parts.exam,
+        pulled: AtomicU64::new(0),
         served_us: AtomicU64::new(0),
         recovered_us: AtomicU64::new(0),
         recovery_pace_us: AtomicU64::new(super::run::RECOVERY_US),

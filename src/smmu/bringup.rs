@@ -92,6 +92,10 @@ impl Sizes {
 
 const LOG2_PAGE_BYTES: u8 = 12;
 
+/// §6.3.15.
+const IRQ_CTRL_GERROR: u32 = 1;
+const IRQ_CTRL_EVENTQ: u32 = 1 << 2;
+
 impl Memory {
     /// Takes all of it or nothing.
     fn allocate<P: Platform>(platform: &P, sizes: &Sizes) -> Result<Self, TakeOverError> {
@@ -219,6 +223,21 @@ impl<'p, P: Platform> Smmu<'p, P> {
             self.io.write64(offset::EVENTQ_IRQ_CFG0, 0);
         }
         Ok(())
+    }
+
+    /// Has the SMMU pull its wires: when the event queue is empty no more, and when something is wrong
+    /// with the SMMU itself (§3.18). No message is sent.
+    ///
+    /// Nothing counts on it: [`service`](Self::service) finds the same by itself.
+    ///
+    /// # Errors
+    ///
+    /// [`HandshakeTimeout`]: it may pull them or not.
+    pub fn pull_wires(&self) -> Result<(), HandshakeTimeout> {
+        let control = (offset::IRQ_CTRL, offset::IRQ_CTRLACK);
+        let wires = IRQ_CTRL_GERROR | IRQ_CTRL_EVENTQ;
+        self.io
+            .handshake("IRQ_CTRL", control, wires, REGISTER_TIMEOUT_US)
     }
 
     fn place_tables(&self, sizes: &Sizes) {

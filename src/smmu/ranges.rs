@@ -32,6 +32,18 @@ impl Parts {
             log2_granule,
         }
     }
+
+    /// Takes the first granule of what is left, for where there are no commands by range: its
+    /// address.
+    pub(super) const fn take_one(&mut self) -> Option<u64> {
+        if self.granules == 0 {
+            return None;
+        }
+        let base = self.base;
+        self.granules -= 1;
+        self.base = base.wrapping_add(1 << self.log2_granule);
+        Some(base)
+    }
 }
 
 impl Iterator for Parts {

@@ -70,74 +70,94 @@ impl fmt::Display for Stage1Error {
 
 impl core::error::Error for Stage1Error {}
 
+/// What makes an SMMU forget it: by range where there are ranges (IDR3.RIL), else one by one;
+/// everything if that takes too many. One small value, since trains copy it often.
+#[derive(Clone)]
+struct Commands<R> {
+    vmid: Vmid,
+    asid: Asid,
+    scope: TlbiScope,
+    log2_granule: u8,
+    has_ranges: bool,
+    ranges: R,
+    /// What is left of the run that is being said.
+    run: Parts,
+    /// Says everything, in the place of all runs.
+    everything: Option<Command>,
+}
+
 impl<R: Iterator<Item = (Iova, u64)> + Clone> Stage1Stale<R> {
-    /// The runs as they are invalidated: in whole granules, the first and how many.
-    fn runs(&self) -> impl Iterator<Item = (u64, u64)> + Clone + use<R> {
+    fn commands(&self, has_ranges: bool) -> Commands<R> {
         let log2_granule = self.granule.log2_bytes();
-        self.ranges
-            .clone()
-            .filter(|&(_, size_bytes)| size_bytes != 0)
-            .map(move |(first, size_bytes)| {
-                let last = first.as_u64().saturating_add(size_bytes - 1) >> log2_granule;
-                let first = first.as_u64() >> log2_granule;
-                (first << log2_granule, last - first + 1)
-            })
-    }
-
-    /// A command for each granule: what size leaves have only the guest knows.
-    fn singles(&self) -> impl Iterator<Item = Command> + Clone + use<R> {
-        let (vmid, asid, scope) = (self.vmid, Some(self.asid), self.scope);
-        let log2_granule = self.granule.log2_bytes();
-        self.runs().flat_map(move |(base, granules)| {
-            (0..granules).map(move |i| {
-                let at = Iova::new(base + (i << log2_granule));
-                Command::tlbi_nh_va(vmid, asid, at, scope)
-            })
-        })
-    }
-
-    fn by_range(&self) -> impl Iterator<Item = Command> + Clone + use<R> {
-        let (vmid, asid, scope) = (self.vmid, Some(self.asid), self.scope);
-        let log2_granule = self.granule.log2_bytes();
-        self.runs().flat_map(move |(base, granules)| {
-            Parts::new(base, granules, log2_granule).map(move |part| {
-                let range = TlbiRange {
-                    base: Iova::new(part.base),
-                    num: part.num,
-                    scale: part.scale,
-                    log2_granule,
-                };
-                // One granule at scale 0 is the reserved range; the plain command says the same.
-                Command::tlbi_nh_va_range(vmid, asid, range, scope)
-                    .unwrap_or(Command::tlbi_nh_va(vmid, asid, range.base, scope))
-            })
-        })
-    }
-
-    const fn everything(&self) -> Command {
-        if self.has_globals {
+        let precise = Commands {
+            vmid: self.vmid,
+            asid: self.asid,
+            scope: self.scope,
+            log2_granule,
+            has_ranges,
+            ranges: self.ranges.clone(),
+            run: Parts::new(0, 0, log2_granule),
+            everything: None,
+        };
+        if precise.clone().nth(MAX_COMMANDS).is_none() {
+            return precise;
+        }
+        let everything = if self.has_globals {
             Command::tlbi_nh_all(self.vmid)
         } else {
             Command::tlbi_nh_asid(self.vmid, self.asid)
+        };
+        Commands {
+            everything: Some(everything),
+            ..precise
         }
     }
+}
 
-    /// What makes an SMMU forget it: by range where there are ranges (IDR3.RIL), else one by one;
-    /// everything if that takes too many.
-    fn commands(&self, has_ranges: bool) -> impl Iterator<Item = Command> + Clone + use<R> {
-        let (ranges, singles) = if has_ranges {
-            (Some(self.by_range()), None)
-        } else {
-            (None, Some(self.singles()))
+impl<R: Iterator<Item = (Iova, u64)>> Commands<R> {
+    /// The next piece of the run: as much as one command says.
+    fn piece(&mut self) -> Option<Command> {
+        let (vmid, asid, scope) = (self.vmid, Some(self.asid), self.scope);
+        if !self.has_ranges {
+            // A command for each granule: what size leaves have only the guest knows.
+            let base = self.run.take_one()?;
+            return Some(Command::tlbi_nh_va(vmid, asid, Iova::new(base), scope));
+        }
+        let part = self.run.next()?;
+        let range = TlbiRange {
+            base: Iova::new(part.base),
+            num: part.num,
+            scale: part.scale,
+            log2_granule: self.log2_granule,
         };
-        let precise = ranges
-            .into_iter()
-            .flatten()
-            .chain(singles.into_iter().flatten());
-        let is_too_many = precise.clone().nth(MAX_COMMANDS).is_some();
-        let everything = is_too_many.then(|| self.everything());
-        let precise = (!is_too_many).then_some(precise);
-        precise.into_iter().flatten().chain(everything)
+        // One granule at scale 0 is the reserved range; the plain command says the same.
+        let by_range = Command::tlbi_nh_va_range(vmid, asid, range, scope);
+        Some(by_range.unwrap_or(Command::tlbi_nh_va(vmid, asid, range.base, scope)))
+    }
+}
+
+impl<R: Iterator<Item = (Iova, u64)>> Iterator for Commands<R> {
+    type Item = Command;
+
+    fn next(&mut self) -> Option<Command> {
+        if let Some(everything) = self.everything.take() {
+            // Nothing is left to say.
+            self.ranges.by_ref().for_each(drop);
+            return Some(everything);
+        }
+        loop {
+            if let Some(command) = self.piece() {
+                return Some(command);
+            }
+            // In whole granules.
+            let (first, size_bytes) = self.ranges.next()?;
+            if size_bytes != 0 {
+                let last = first.as_u64().saturating_add(size_bytes - 1) >> self.log2_granule;
+                let first = first.as_u64() >> self.log2_granule;
+                let base = first << self.log2_granule;
+                self.run = Parts::new(base, last - first + 1, self.log2_granule);
+            }
+        }
     }
 }
 

@@ -484,8 +484,9 @@ impl<'p, P: Platform> Iommu<'p, P> {
         let Some(change) = memory.lock(self.platform()).unseal_all(detached) else {
             return;
         };
-        if let Ok(unsealed) = self.confirm(guest, change) {
-            memory.lock(self.platform()).give_back(unsealed);
+        match self.confirm(guest, change) {
+            Ok(unsealed) => memory.lock(self.platform()).give_back(unsealed),
+            Err((_, change)) => memory.lock(self.platform()).keep_unconfirmed(change),
         }
     }
 
@@ -505,8 +506,9 @@ impl<'p, P: Platform> Iommu<'p, P> {
         let Some(change) = memory.lock(self.platform()).unseal(sealed) else {
             return;
         };
-        if let Ok(unsealed) = self.confirm(guest, change) {
-            memory.lock(self.platform()).give_back(unsealed);
+        match self.confirm(guest, change) {
+            Ok(unsealed) => memory.lock(self.platform()).give_back(unsealed),
+            Err((_, change)) => memory.lock(self.platform()).keep_unconfirmed(change),
         }
     }
 }

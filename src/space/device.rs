@@ -49,7 +49,7 @@ pub(super) struct Device<'p, P: Platform> {
     pub(super) is_fenced: bool,
     /// Cut off at its port, so that after a reset the port must be opened.
     pub(super) is_port_fenced: bool,
-    /// Somebody used it since it was last reset.
+    /// Somebody has had it since it was last reset.
     pub(super) is_dirty: bool,
     /// It kept translations that it was told to drop, and was not reset since.
     pub(super) kept_caches: bool,
@@ -143,6 +143,7 @@ impl<'p, P: Platform> Books<'p, P> {
         group: GroupId,
         description: &DeviceDescription<'_>,
     ) -> Result<DeviceId, SpaceError> {
+        let is_owned = self.group(group)?.is_owned();
         if self.group(group)?.devices.count() as usize >= MAX_GROUP_DEVICES {
             return Err(SpaceError::GroupFull);
         }
@@ -176,7 +177,7 @@ impl<'p, P: Platform> Books<'p, P> {
                 bindings: List::default(),
                 is_fenced: false,
                 is_port_fenced: false,
-                is_dirty: false,
+                is_dirty: is_owned,
                 kept_caches: false,
                 is_gone: false,
                 in_group: Link::default(),

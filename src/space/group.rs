@@ -15,7 +15,7 @@
 //!
 //! ```compile_fail,E0382
 //! # use portcullis::{hw::Platform, space::{Iommu, Ownership}};
-//! fn twice<P: Platform>(iommu: &Iommu<'_, P>, token: Ownership) {
+//! fn spend<P: Platform>(iommu: &Iommu<'_, P>, token: Ownership, other: Ownership) {
 //!     let _ = iommu.disown(token);
 //!     let _ = iommu.disown(token);
 //! }
@@ -23,8 +23,57 @@
 //!
 //! ```
 //! # use portcullis::{hw::Platform, space::{Iommu, Ownership}};
-//! fn once<P: Platform>(iommu: &Iommu<'_, P>, token: Ownership) {
+//! fn spend<P: Platform>(iommu: &Iommu<'_, P>, token: Ownership, other: Ownership) {
 //!     let _ = iommu.disown(token);
+//!     let _ = iommu.disown(other);
+//! }
+//! ```
+//!
+//! It is not copied, so that two could show it:
+//!
+//! ```compile_fail,E0599
+//! # use portcullis::space::Ownership;
+//! fn share(token: Ownership) {
+//!     let _ = token.clone();
+//! }
+//! ```
+//!
+//! ```
+//! # use portcullis::space::Ownership;
+//! fn share(token: Ownership) {
+//!     let _ = token.group();
+//! }
+//! ```
+//!
+//! and not made up: only [`Iommu::acquire`] and [`Claim::settle`] give one.
+//!
+//! ```compile_fail,E0451
+//! # use portcullis::space::{Owner, Ownership};
+//! fn take(token: Ownership) -> Ownership {
+//!     Ownership { owner: Owner::Host, ..token }
+//! }
+//! ```
+//!
+//! ```
+//! # use portcullis::space::{Owner, Ownership};
+//! fn take(token: Ownership) -> Ownership {
+//!     token
+//! }
+//! ```
+//!
+//! A claim is no token:
+//!
+//! ```compile_fail,E0308
+//! # use portcullis::{hw::Platform, space::{Claim, Iommu}};
+//! fn give_up<P: Platform>(iommu: &Iommu<'_, P>, claim: Claim<'_, '_, P>) {
+//!     let _ = iommu.disown(claim);
+//! }
+//! ```
+//!
+//! ```
+//! # use portcullis::{hw::Platform, space::{Claim, Iommu}};
+//! fn give_up<P: Platform>(iommu: &Iommu<'_, P>, claim: Claim<'_, '_, P>) {
+//!     let _ = claim.settle();
 //! }
 //! ```
 
@@ -136,6 +185,10 @@ pub struct Kept {
 }
 
 impl<P: Platform> Group<'_, P> {
+    pub(super) fn is_owned(&self) -> bool {
+        matches!(self.state, State::Owned(_))
+    }
+
     pub(super) fn is_owned_by(&self, guest: GuestId) -> bool {
         self.state == State::Owned(Owner::Guest(guest)) && !self.is_changing
     }
@@ -167,8 +220,8 @@ impl<'p, P: Platform> Iommu<'p, P> {
 
     /// Gives a group that nobody owns to `owner`.
     ///
-    /// Its streams abort before and after; a device that another owner used is reset first, within
-    /// the host's bound. While an SMMU of the group is awaited there is only a claim, and the first
+    /// Its streams abort before and after; a device that another owner had, the host too, attached or
+    /// not, is reset first, within the host's bound. While an SMMU of the group is awaited there is only a claim, and the first
     /// one wins.
     ///
     /// # Errors
@@ -220,6 +273,10 @@ impl<'p, P: Platform> Iommu<'p, P> {
         match outcome {
             Ok(()) => {
                 record.last = Some(owner);
+                for device in books.members(group).into_iter().flatten() {
+                    // Whoever has it may give it work, attached or not.
+                    books.device(device)?.is_dirty = true;
+                }
                 Ok(Ownership {
                     group,
                     generation,

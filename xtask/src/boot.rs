@@ -172,10 +172,15 @@ fn play(arguments: &Arguments, model: Model) -> Result<(), Stop> {
     let theatre = Theatre::open(&arguments.board)?;
     let more = arguments.boot_arguments();
     let outcomes = theatre.play(&guest_scenarios::Run {
-        model,
+        model: Model {
+            has_deaths: true,
+            ..model
+        },
         cpus: arguments.cpus,
         echo: Echo::Live,
-        limit: arguments.limit().unwrap_or(guest_scenarios::LIMIT),
+        limit: arguments
+            .timeout
+            .map_or(guest_scenarios::LIMIT, Duration::from_secs),
         more: &format!(" {more}"),
     })?;
     guest_scenarios::print(&outcomes);

@@ -57,6 +57,17 @@ pub(crate) fn may_be_over(text: &str) -> bool {
     text.ends_with('\n') && reason(last_line(text)).is_some()
 }
 
+/// What the self-check's last line begins with.
+const CLOSING: &str = "self-check: ";
+/// What the image says of its guests.
+const GUESTS: &str = "check guest-isolation: ";
+
+/// Whether the image's guests have shown that they are kept apart; `None` if there was no telling.
+pub(crate) fn guests_are_apart(text: &str) -> Option<bool> {
+    let mut lines = text.lines().filter_map(|line| line.strip_prefix(GUESTS));
+    lines.next().map(|result| result.trim_end() == "ok")
+}
+
 /// What a self-check printed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SelfCheck {
@@ -75,8 +86,8 @@ impl SelfCheck {
     /// # Errors
     ///
     /// A sentence, if a line is missing, a check was announced and not reported, reported and not
-    /// announced or reported twice, or if the closing line does not stand right before the last or
-    /// counts otherwise than its lines do.
+    /// announced or reported twice, or if the closing line is missing or counts otherwise than its lines
+    /// do. Behind it only guests may be checked ([`GUESTS`]).
     pub(crate) fn read(text: &str) -> Result<Self, String> {
         let lines: Vec<&str> = text
             .lines()
@@ -89,10 +100,16 @@ impl SelfCheck {
             passed: Vec::new(),
             failed: Vec::new(),
         };
-        for line in &lines {
+        let closing = lines.iter().position(|line| line.starts_with(CLOSING));
+        let (own, later) = lines.split_at(closing.unwrap_or(lines.len()));
+        for line in own {
             if let Some(report) = line.strip_prefix("check ") {
                 this.take(report)?;
             }
+        }
+        let is_other = |line: &&&str| line.starts_with("check ") && !line.starts_with(GUESTS);
+        if let Some(line) = later.iter().find(is_other) {
+            return Err(format!("`{line}` comes after the self-check"));
         }
         let reported = this.passed.len() + this.failed.len();
         if reported != this.announced.len() {
@@ -101,7 +118,7 @@ impl SelfCheck {
                 this.announced.len()
             ));
         }
-        this.closes_with(&lines)?;
+        this.closes_with(later.first().copied().unwrap_or(""))?;
         Ok(this)
     }
 
@@ -130,18 +147,17 @@ impl SelfCheck {
         Ok(())
     }
 
-    fn closes_with(&self, lines: &[&str]) -> Result<(), String> {
+    fn closes_with(&self, found: &str) -> Result<(), String> {
         let expected = format!(
             "self-check: {} passed, {} failed",
             self.passed.len(),
             self.failed.len()
         );
-        let found = lines.iter().rev().nth(1).copied().unwrap_or("");
         if found == expected {
             return Ok(());
         }
         Err(format!(
-            "the line before `end:` is `{found}`, not `{expected}`"
+            "the line behind the checks is `{found}`, not `{expected}`"
         ))
     }
 }
@@ -223,6 +239,22 @@ mod tests {
     }
 
     #[test]
+    fn guests_are_judged_behind_the_self_check_by_the_images_own_line() {
+        let text = GOOD.replace("end: ok", "check guest-isolation: ok\r\nend: ok");
+        assert!(SelfCheck::read(&text).is_ok());
+        assert_eq!(guests_are_apart(&text), Some(true));
+        assert_eq!(guests_are_apart(GOOD), None);
+        assert_eq!(
+            guests_are_apart("[first] check guest-isolation: ok\n"),
+            None
+        );
+        assert_eq!(
+            guests_are_apart("check guest-isolation: FAILED ok\n"),
+            Some(false)
+        );
+    }
+
+    #[test]
     fn a_self_check_that_contradicts_itself_is_refused() {
         let wrong = [
             ("checks: a-1 b-2\r\n", "", "no line"),
@@ -237,7 +269,8 @@ mod tests {
             ("check b-2: ok", "check b-2: FAILED", "neither"),
             ("check b-2: ok", "check b-2", "no result"),
             ("2 passed, 0", "1 passed, 0", "not `self-check: 2"),
-            ("end: ok", "more\nend: ok", "the line before"),
+            ("self-check: 2", "other: 2", "the line behind"),
+            ("end: ok", "check a-1: ok\nend: ok", "after the self-check"),
         ];
         for (from, to, why) in wrong {
             let text = GOOD.replacen(from, to, 1);

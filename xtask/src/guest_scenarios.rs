@@ -21,7 +21,7 @@ const KERNEL: &str = "kernel";
 /// time is not counted in instructions.
 const BOOT_ARGUMENTS: &str = "sync-timeout-us=20000";
 /// A boot may take so long.
-pub(crate) const LIMIT: Duration = Duration::from_secs(300);
+pub(crate) const LIMIT: Duration = Duration::from_secs(600);
 /// Of a console that is shown where something went wrong.
 const TAIL_LINES: usize = 60;
 /// What the chaotic runs draw by.
@@ -110,8 +110,9 @@ impl Theatre {
             .and_then(|verdict| ended.map(|()| verdict))
             .map(|verdict| judge(cast, &ran.console, &verdict));
         let outcomes = outcomes.unwrap_or_else(|why| {
+            println!("the run: FAILED {why}");
             let all = model::scenarios::NAMES.iter();
-            all.map(|name| (*name, Outcome::Failed(why.clone())))
+            all.map(|name| (*name, Outcome::Failed("with the run".into())))
                 .collect()
         });
         let has_failed = outcomes.iter().any(|it| matches!(it.1, Outcome::Failed(_)));
@@ -152,6 +153,7 @@ pub(crate) fn step() -> Result<steps::Outcome, Stop> {
         seed,
         smmus: 2,
         clock: Clock::Instructions,
+        has_deaths: true,
     };
     let hoarding = [1, 2, 4].map(|cpus| (model(Mode::Hoarding, 1), cpus));
     let chaotic = SEEDS.map(|seed| (model(Mode::Chaotic, seed), 4));

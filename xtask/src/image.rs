@@ -99,7 +99,7 @@ pub(crate) fn build(board: &Board, kind: Kind) -> Result<Image, Stop> {
 }
 
 /// The guest that images have with them.
-const GUEST: Recipe = Recipe {
+pub(crate) const GUEST: Recipe = Recipe {
     package: "guest-first",
     feature: "image",
     suffix: "-guest-first",

@@ -12,8 +12,10 @@ mod foreign;
 mod gdb;
 mod guest;
 mod guest_scenarios;
+mod guest_tests;
 mod guests;
 mod image;
+mod incident;
 mod model;
 mod monitor_tests;
 mod numbers;
@@ -56,6 +58,9 @@ enum Command {
     /// Measure what it costs, beside its peers
     #[command(long_about = bench::ABOUT, after_help = EXIT_STATUS)]
     Bench(bench::Arguments),
+    /// Play a policy that went wrong, step by step, beside Portcullis
+    #[command(long_about = incident::ABOUT, after_help = EXIT_STATUS)]
+    Incident(incident::Arguments),
     /// List the boards
     #[command(after_help = EXIT_STATUS)]
     Boards,
@@ -76,6 +81,7 @@ fn main() -> ExitCode {
         Command::Image(arguments) => image::command(&arguments),
         Command::Probe(arguments) => probe::command(&arguments),
         Command::Bench(arguments) => bench::command(&arguments),
+        Command::Incident(arguments) => incident::command(&arguments),
         Command::Boards => board::list(),
         Command::Doctor => doctor::command(),
         Command::Scenario(arguments) => scenario::command(&arguments),

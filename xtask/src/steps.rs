@@ -8,6 +8,7 @@ use clap::builder::PossibleValuesParser;
 use crate::bench;
 use crate::differential;
 use crate::guest_scenarios;
+use crate::guest_tests;
 use crate::monitor_tests;
 use crate::numbers;
 use crate::plugin_tests;
@@ -76,6 +77,11 @@ const STEPS: &[Step] = &[
         name: "test-qemu",
         about: "the image in QEMU: self-check, each check sabotaged, each refusal",
         run: qemu_tests::step,
+    },
+    Step {
+        name: "test-guests",
+        about: "guests at EL1 in QEMU: kept apart, started, refused by name",
+        run: guest_tests::step,
     },
     Step {
         name: "test-monitor",
@@ -280,16 +286,18 @@ fn clippy_target() -> Result<Outcome, Stop> {
         TARGET,
     ];
     cargo(&[&package, &build[..], &["--", "-Dwarnings"]].concat())?;
-    for guest in ["guest-first", "guest-kernel", "guest-measure"] {
-        let features = ["--features", "image", "--target", TARGET];
-        cargo(
-            &[
-                &["clippy", "--package", guest],
-                &features[..],
-                &["--", "-Dwarnings"],
-            ]
-            .concat(),
-        )?;
+    cargo(&[
+        "clippy",
+        "--package",
+        "portcullis-guest",
+        "--target",
+        TARGET,
+        "--",
+        "-Dwarnings",
+    ])?;
+    for guest in ["guest-first", "guest-idle", "guest-kernel", "guest-measure"] {
+        let package = ["clippy", "--package", guest, "--features", "image"];
+        cargo(&[&package[..], &["--target", TARGET, "--", "-Dwarnings"]].concat())?;
     }
     cargo(&[
         "clippy",

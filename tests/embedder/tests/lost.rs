@@ -405,3 +405,35 @@ fn contexts_are_not_mistaken_for_those_of_another_guest_at_the_same_address() {
         assert_clean(&host, mode);
     }
 }
+
+/// Bug: a device that the host had had, or a guest that never attached it, went to the next owner
+/// with what it had been told to do.
+#[test]
+fn a_device_is_reset_for_another_owner_whether_it_was_attached_or_not() {
+    for mode in modes() {
+        let host = host(Identity::full(), mode);
+        let smmu = take_over(&host);
+        let mut world = World::new(&host, &smmu, Ats::Off);
+        let dma = world.dma(Ats::Off);
+        let (guest, device) = (world.guest, world.device);
+        world.iommu.detach(guest, device).expect("detached");
+        world.disown();
+        let iommu = &world.iommu;
+        let Ok(Acquired::Owned(token)) = iommu.acquire(world.group, Owner::Host) else {
+            panic!("it is free");
+        };
+        assert_eq!(dma.write(None, VA), None, "it was reset, and is off");
+        // The host turns it on, and has it do something.
+        dma.turn_on();
+        dma.device().write32(frame::FLAGS, frame::flags::REPEAT);
+        assert_eq!(dma.device().read32(frame::CONTROL), frame::control::ENABLE);
+        iommu.disown(token).expect("it is not attached");
+        let owner = Owner::Guest(guest);
+        let Ok(Acquired::Owned(_)) = iommu.acquire(world.group, owner) else {
+            panic!("it is free");
+        };
+        assert_eq!(dma.device().read32(frame::CONTROL), 0, "{mode:?}");
+        world.end();
+        assert_clean(&host, mode);
+    }
+}

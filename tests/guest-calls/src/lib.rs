@@ -12,7 +12,8 @@ mod strangers;
 mod world;
 
 pub use board::{
-    Board, DATA, GUESTS, Guest, IPA, LIST, RAM_BYTES, SPACES, TABLES, VA, on_board, tables,
+    Board, DATA, GUESTS, Guest, IPA, LIST, RAM_BYTES, SPACES, TABLES, VA, guest_config, on_board,
+    on_unruly_board, tables,
 };
 pub use host::Host;
 pub use random::Random;

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use portcullis::addr::Pa;
 use portcullis::hw::{Barrier, Clock, DeviceTag, Frames, NotDone, Platform, Registers};
 use smmu_model::device::{Device, Wiring, frame};
-use smmu_model::{Claim, Machine, Settings};
+use smmu_model::{Claim, Machine, Memory as _, Settings};
 
 /// Where the host's memory starts.
 const BASE: u64 = 0x8000_0000;
@@ -158,6 +158,19 @@ impl Host {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Lets devices see what the CPU has in memory that was its own: [`Platform::store`] counts on it.
+    fn show(&self, base: u64, bytes: u64) {
+        self.machine.barrier(smmu_model::Barrier::Publish);
+        let memory = self.machine.memory();
+        for pa in (base..base + bytes).step_by(8) {
+            let value = memory.word(pa).expect("it is memory");
+            let value = value.load(Ordering::Relaxed);
+            if memory.read64(pa) != Ok(value) {
+                memory.set(pa, value).expect("it is memory");
+            }
+        }
+    }
+
     fn address_of(&self, word: &AtomicU64) -> u64 {
         let address = self.machine.memory().address_of(word);
         address.expect("the library touches memory that it was given, and no other")
@@ -212,6 +225,7 @@ unsafe impl Platform for Host {
     fn allocate(&self, log2_bytes: u8) -> Option<Frames> {
         let base = self.memory().take(log2_bytes, BASE + self.bytes)?;
         let bytes = 1 << log2_bytes;
+        self.show(base, bytes);
         self.machine.claim(Claim::FrameTaken { pa: base, bytes });
         // SAFETY: see the impl; a piece is aligned to its size.
         Some(unsafe { Frames::new(Pa::new(base), log2_bytes) })
@@ -244,8 +258,11 @@ unsafe impl Platform for Host {
     }
 
     fn store(&self, word: &AtomicU64, value: u64) {
-        let stored = self.machine.store(self.address_of(word), value);
-        stored.expect("the word is in memory");
+        // What changes nothing nobody sees; a world is mostly pages that are cleared again.
+        if word.load(Ordering::Relaxed) != value {
+            let stored = self.machine.store(self.address_of(word), value);
+            stored.expect("the word is in memory");
+        }
     }
 
     fn load(&self, word: &AtomicU64) -> u64 {

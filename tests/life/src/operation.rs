@@ -60,6 +60,68 @@ pub enum Op {
     Jam { device: usize, on: bool },
 }
 
+impl Op {
+    /// The same, with every place replaced.
+    pub fn at_places(
+        mut self,
+        guests: impl Fn(usize) -> usize,
+        devices: impl Fn(usize) -> usize,
+        spaces: impl Fn(usize) -> usize,
+        handles: impl Fn(usize) -> usize,
+    ) -> Self {
+        let (guest, device, space, handle) = self.places();
+        for (place, new) in [
+            (guest, &guests as &dyn Fn(usize) -> usize),
+            (device, &devices),
+            (space, &spaces),
+            (handle, &handles),
+        ] {
+            if let Some(place) = place {
+                *place = new(*place);
+            }
+        }
+        self
+    }
+
+    fn places(&mut self) -> Places<'_> {
+        match self {
+            Self::CreateGuest { guest }
+            | Self::DestroyGuest { guest }
+            | Self::ReleaseAll { guest }
+            | Self::Remap { guest } => (Some(guest), None, None, None),
+            Self::Acquire { guest, device }
+            | Self::Attach { guest, device, .. }
+            | Self::Detach { guest, device }
+            | Self::Reset { guest, device } => (Some(guest), Some(device), None, None),
+            Self::CreateSpace { guest, space }
+            | Self::Release { guest, space }
+            | Self::Invalidate { guest, space } => (Some(guest), None, Some(space), None),
+            Self::Bind {
+                guest,
+                space,
+                device,
+                ..
+            } => (Some(guest), Some(device), Some(space), None),
+            Self::Unbind { guest, handle } => (Some(guest), None, None, Some(handle)),
+            Self::Disown { device }
+            | Self::Restore { device }
+            | Self::Silence { device, .. }
+            | Self::Jam { device, .. } => (None, Some(device), None, None),
+            Self::Wait | Self::Halt { .. } | Self::Recover { .. } | Self::Mute { .. } => {
+                (None, None, None, None)
+            }
+        }
+    }
+}
+
+/// Of a guest, a device, a space and a handle.
+type Places<'a> = (
+    Option<&'a mut usize>,
+    Option<&'a mut usize>,
+    Option<&'a mut usize>,
+    Option<&'a mut usize>,
+);
+
 /// Why an operation did not do what it was asked: [`SpaceError`](portcullis::space::SpaceError) by
 /// name, without what it carries.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

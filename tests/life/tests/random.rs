@@ -2,7 +2,7 @@
 
 use portcullis::spec::ste::Ats;
 use portcullis_life::operation::Op;
-use portcullis_life::reference::{Reference, Shape};
+use portcullis_life::reference::Shape;
 use portcullis_life::world::{Machine, with_world};
 use proptest::prelude::*;
 use smmu_model::{Identity, Mode};
@@ -79,7 +79,7 @@ fn op(smmus: usize, has_faults: bool) -> impl Strategy<Value = Op> {
     ]
 }
 
-/// A world, and a program for it. It begins with what most programs need.
+/// A world, and a program for it.
 fn program(has_faults: bool) -> impl Strategy<Value = (Shape, Mode, Vec<Op>)> {
     (shape(), mode()).prop_flat_map(move |(shape, mode)| {
         let ops = prop::collection::vec(op(shape.smmus, has_faults), 1..60);
@@ -92,13 +92,7 @@ fn run(shape: &Shape, mode: Mode, ops: &[Op]) -> Result<(), String> {
         identity: Identity::full(),
         mode,
     };
-    with_world(shape, machine, |world| {
-        let mut reference = Reference::new(shape.clone());
-        for op in ops {
-            world.step(*op, &mut reference)?;
-        }
-        world.end(&mut reference)
-    })
+    with_world(shape, machine, |world| world.live(ops))
 }
 
 fn config() -> ProptestConfig {

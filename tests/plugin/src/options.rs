@@ -41,6 +41,9 @@ pub struct Options {
     /// `tick-ns=N`: the least guest time between two moments at which the SMMUs act on their own;
     /// 1000 unless said.
     pub tick_ns: u64,
+    /// `atc-timeout-us=N`: for how long an SMMU waits for a device's answer to an invalidation before
+    /// it says that there is none; 100000 unless given.
+    pub atc_timeout_us: u64,
 }
 
 /// A rule that the guest breaks on purpose.
@@ -93,7 +96,7 @@ impl Options {
         let (mut smmus, mut devices, mut kept) = (Vec::new(), Vec::new(), Vec::new());
         let mut tolerated = Vec::new();
         let mut is_sealed = true;
-        let mut tick_ns = 1000;
+        let (mut tick_ns, mut atc_timeout_us) = (1000, 100_000);
         for word in words {
             let (key, value) = word.split_once('=').ok_or(format!("{word}: no value"))?;
             let wrong = || format!("{word}: not understood");
@@ -121,6 +124,10 @@ impl Options {
                     let is_some = |ns: &u64| *ns != 0;
                     tick_ns = number(value).filter(is_some).ok_or_else(wrong)?;
                 }
+                "atc-timeout-us" => {
+                    let is_some = |us: &u64| *us != 0;
+                    atc_timeout_us = number(value).filter(is_some).ok_or_else(wrong)?;
+                }
                 _ => return Err(format!("{word}: no such argument")),
             }
         }
@@ -140,6 +147,7 @@ impl Options {
             is_sealed,
             tolerated,
             tick_ns,
+            atc_timeout_us,
         };
         this.check()?;
         Ok(this)
@@ -278,6 +286,7 @@ mod tests {
         assert_eq!(options.mode, Mode::Hoarding);
         assert_eq!(options.devices[0].wiring, Wiring::full(16));
         assert_eq!(options.tick_ns, 1000);
+        assert_eq!(options.atc_timeout_us, 100_000);
         assert_eq!(options.frames().count(), 2);
         assert!(options.tolerated.is_empty() && options.is_sealed);
         let chaotic = with(&["mode=chaotic", "seed=0x10"]).expect("good words");
@@ -302,6 +311,7 @@ mod tests {
             "mode=rude",
             "seed=x",
             "tick-ns=0",
+            "atc-timeout-us=0",
             "sealed=maybe",
             "keep-out=0x40000000+1",
             "smmu=0x5fc40000:wide",

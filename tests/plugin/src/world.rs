@@ -93,7 +93,10 @@ impl World {
         let record = Arc::new(Record::new());
         let unit = |(index, it): (usize, &options::Smmu)| {
             let memory = Arc::clone(&ram) as Arc<dyn Memory>;
-            let settings = Settings::new(it.identity, options.mode);
+            let settings = Settings {
+                atc_timeout_us: options.atc_timeout_us,
+                ..Settings::new(it.identity, options.mode)
+            };
             let smmu = Smmu::new(settings, index, memory, Arc::clone(&record));
             let behind = options.devices.iter().filter(|it| it.smmu == index);
             let seats = behind

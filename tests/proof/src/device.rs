@@ -16,7 +16,12 @@ impl<'h> Gun<'h> {
     /// A device of `stream` behind `smmu`; `with_ats`: it asks for translations and keeps them.
     pub fn new(record: &'h Record, smmu: &Smmu, stream: u32, with_ats: bool) -> Self {
         let device = Device::new(smmu, Wiring::full(stream));
-        let ats = if with_ats { frame::control::ATS } else { 0 };
+        // Asks again at once for what it is told to forget, as it may.
+        let ats = if with_ats {
+            frame::control::ATS | frame::control::EAGER
+        } else {
+            0
+        };
         device.write32(frame::CONTROL, frame::control::ENABLE | ats);
         Self { record, device }
     }
@@ -28,12 +33,22 @@ impl<'h> Gun<'h> {
 
     /// Writes 8 bytes; how they landed, if they did.
     pub fn fire(&self, pasid: Option<u32>, at: u64) -> Option<Landing> {
+        self.shoot(pasid, at, frame::flags::WRITE)
+    }
+
+    /// Reads 8 bytes; from where, if from anywhere.
+    pub fn reads(&self, pasid: Option<u32>, at: u64) -> Option<Pa> {
+        let landing = self.shoot(pasid, at, 0);
+        landing.map(|landing| Pa::new(landing.pa))
+    }
+
+    fn shoot(&self, pasid: Option<u32>, at: u64, flags: u32) -> Option<Landing> {
         let mark = self.record.mark();
         let tag = pasid.map_or(0, |pasid| pasid | 1 << 31);
         self.device.write32(frame::PASID, tag);
         self.device.write64(frame::IOVA, at);
         self.device.write32(frame::LENGTH, 8);
-        self.device.write32(frame::FLAGS, frame::flags::WRITE);
+        self.device.write32(frame::FLAGS, flags);
         self.device.write32(frame::COMMAND, frame::command::START);
         self.record.landed_since(mark).first().copied()
     }

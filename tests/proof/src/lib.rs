@@ -25,4 +25,7 @@ pub use count::Counts;
 pub use device::Gun;
 pub use step::{Kind, Step};
 pub use tap::{Tap, Wires};
-pub use world::{Board, DATA, Space, VA, Wanted, World, config, smmu_id, take_over, walk};
+pub use world::{
+    Board, DATA, Space, VA, WINDOW, Wanted, World, config, smmu_id, take_over, take_over_for,
+    try_take_over, walk,
+};

@@ -1,9 +1,10 @@
 //! A host that sees all that passes between the library and the machine, and can leave out one step.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::ptr::NonNull;
-use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use portcullis::addr::Pa;
 use portcullis::hw::{Barrier, Clock, DeviceTag, Frames, NotDone, Platform, Registers};
@@ -22,11 +23,20 @@ const CMDQ_CONS: usize = 0x9c;
 /// CMD_CFGI_STE with Leaf = 1 of a stream that nobody has: what stands where a command was.
 const HARMLESS: [u64; 2] = [0x0000_fffe_0000_0003, 1];
 
+/// Valid, of the lowest level or a table, with access and memory that is written back: to whatever
+/// reads it as a descriptor of stage 2 or 1, as an STE or as a CD.
+const POISON: u64 = 0x7ff;
+
 /// A host between the library and the machine.
 pub struct Tap {
     host: Hypervisor,
     log: Arc<Mutex<Log>>,
     devices: Mutex<BTreeMap<u64, Vec<Arc<Device>>>>,
+    refuses_resets: AtomicBool,
+    /// Whether memory has caches that the SMMUs do not snoop; only where the library is told so, it
+    /// cleans: the rest is cleaned for it.
+    has_caches: bool,
+    poison: OnceLock<u64>,
 }
 
 /// What is known of an SMMU's command queue.
@@ -56,6 +66,10 @@ struct Log {
     was_left_out: bool,
     /// The second word of a command that is left out comes next, to this address.
     second_word: Option<u64>,
+    /// Words that were stored since the last barrier, where there are caches.
+    stored: Vec<u64>,
+    /// What was to be cleaned, and was not.
+    uncleaned: Option<Range<u64>>,
 }
 
 impl Log {
@@ -106,7 +120,42 @@ impl Tap {
             host: Hypervisor::with_smmus(settings),
             log: Arc::new(Mutex::new(log)),
             devices: Mutex::new(BTreeMap::new()),
+            refuses_resets: AtomicBool::new(false),
+            has_caches: settings.iter().any(|it| !it.identity.cohacc),
+            poison: OnceLock::new(),
         }
+    }
+
+    /// From now on, fills what is allocated, up to 64 KiB, with what would be an entry, a table or a
+    /// page to an SMMU that sees it before it is written: all of it leads to one page.
+    pub fn poison(&self) {
+        let page = self
+            .host
+            .allocate(12)
+            .expect("there is memory")
+            .base()
+            .as_u64();
+        self.poison.get_or_init(|| page | POISON);
+        self.spoil(page, 1 << 12);
+    }
+
+    /// Where poison leads, in which nobody is to land.
+    pub fn trap(&self) -> Option<Pa> {
+        self.poison.get().map(|word| Pa::new(word & !0xfff))
+    }
+
+    fn spoil(&self, from: u64, bytes: u64) {
+        if let Some(poison) = self.poison.get() {
+            for at in (from..from + bytes).step_by(8) {
+                let spoilt = self.machine().memory().set(at, *poison);
+                spoilt.expect("it was allocated");
+            }
+        }
+    }
+
+    /// Has the host refuse to reset devices from now on.
+    pub fn refuse_resets(&self) {
+        self.refuses_resets.store(true, Ordering::Relaxed);
     }
 
     /// The machine below.
@@ -186,7 +235,11 @@ unsafe impl Platform for Tap {
     type Registers = Wires;
 
     fn allocate(&self, log2_bytes: u8) -> Option<Frames> {
-        self.host.allocate(log2_bytes)
+        let frames = self.host.allocate(log2_bytes)?;
+        if log2_bytes <= 16 {
+            self.spoil(frames.base().as_u64(), 1 << log2_bytes);
+        }
+        Some(frames)
     }
 
     fn free(&self, frames: Frames) {
@@ -198,14 +251,27 @@ unsafe impl Platform for Tap {
     }
 
     fn clean(&self, words: &[AtomicU64]) {
-        if !lock(&self.log).step(Kind::Clean) {
+        let mut log = lock(&self.log);
+        if log.step(Kind::Clean) {
+            let first = words
+                .first()
+                .and_then(|it| self.machine().memory().address_of(it));
+            log.uncleaned = first.map(|first| first..first + 8 * words.len() as u64);
+        } else {
+            drop(log);
             self.host.clean(words);
         }
     }
 
     fn store(&self, word: &AtomicU64, value: u64) {
         let at = self.machine().memory().address_of(word);
-        let value = at.map_or(value, |at| lock(&self.log).store(at, value));
+        let value = at.map_or(value, |at| {
+            let mut log = lock(&self.log);
+            if self.has_caches {
+                log.stored.push(at);
+            }
+            log.store(at, value)
+        });
         self.host.store(word, value);
     }
 
@@ -218,6 +284,11 @@ unsafe impl Platform for Tap {
     }
 
     fn reset_device(&self, device: DeviceTag) -> Result<(), NotDone> {
+        if self.refuses_resets.load(Ordering::Relaxed) {
+            return Err(NotDone {
+                because: "the host refuses",
+            });
+        }
         let devices = lock(&self.devices).get(&device.0).cloned();
         for device in devices.unwrap_or_default() {
             let controls = device.read32(frame::CONTROL);
@@ -229,7 +300,15 @@ unsafe impl Platform for Tap {
     }
 
     fn barrier(&self, kind: Barrier) {
-        if !lock(&self.log).step(Kind::of_barrier(kind)) {
+        let mut log = lock(&self.log);
+        let is_left_out = log.step(Kind::of_barrier(kind));
+        let stored = std::mem::take(&mut log.stored);
+        let uncleaned = log.uncleaned.clone().unwrap_or(0..0);
+        drop(log);
+        for at in stored.into_iter().filter(|at| !uncleaned.contains(at)) {
+            self.machine().clean(at, 8);
+        }
+        if !is_left_out {
             self.host.barrier(kind);
         }
     }

@@ -3,7 +3,7 @@
 use portcullis::addr::{Ipa, Pa};
 use portcullis::hw::{Barrier, DeviceTag, Frames, Platform, PoolShape};
 use portcullis::id::{Asid, StreamId};
-use portcullis::smmu::{Firmware, QueueIndices, Settings, Smmu};
+use portcullis::smmu::{Firmware, QueueIndices, Settings, Smmu, TakeOverError};
 use portcullis::space::stage2::PageSizes;
 use portcullis::space::{
     Acquired, Ask, By, DeviceDescription, DeviceId, GroupId, GuestConfig, GuestId, Handle, Iommu,
@@ -24,16 +24,38 @@ pub const VA: u64 = 0x1234_5000;
 pub const DATA: u64 = 0x4_0000_0000;
 /// Where guests have the tables of their spaces, two pages for each.
 const TABLES: u64 = 0x4_1000_0000;
-const WINDOW: Ipa = Ipa::new(0x70_0000_0000);
+/// Where guests' devices see their contexts.
+pub const WINDOW: Ipa = Ipa::new(0x70_0000_0000);
 
 /// Takes the SMMU of this index over, with 2^16 streams.
-pub fn take_over(tap: &Tap, smmu: usize, is_coherent: bool) -> Smmu<'_, Tap> {
+pub fn take_over(tap: &Tap, smmu: usize) -> Smmu<'_, Tap> {
+    take_over_for(tap, smmu, None)
+}
+
+/// As [`take_over`], with another time-out of a CMD_SYNC.
+pub fn take_over_for(tap: &Tap, smmu: usize, sync_timeout_us: Option<u64>) -> Smmu<'_, Tap> {
+    try_take_over(tap, smmu, sync_timeout_us).expect("it is taken over")
+}
+
+/// As [`take_over_for`], whatever comes of it.
+///
+/// # Errors
+///
+/// Every [`TakeOverError`].
+pub fn try_take_over(
+    tap: &Tap,
+    smmu: usize,
+    sync_timeout_us: Option<u64>,
+) -> Result<Smmu<'_, Tap>, TakeOverError> {
     let firmware = Firmware {
-        is_coherent,
+        is_coherent: true,
         queue_indices: QueueIndices::Page1,
     };
-    let settings = Settings::new(StreamId::new(0xffff));
-    Smmu::take_over(tap, tap.registers(smmu), firmware, settings).expect("it is taken over")
+    let mut settings = Settings::new(StreamId::new(0xffff));
+    if let Some(sync_timeout_us) = sync_timeout_us {
+        settings.sync_timeout_us = sync_timeout_us;
+    }
+    Smmu::take_over(tap, tap.registers(smmu), firmware, settings)
 }
 
 /// A guest with 4 KiB pages and a window for CDs of 16 MiB.
@@ -91,6 +113,8 @@ pub struct Wanted<'a> {
     pub pasid_bits: u8,
     /// What it may do with ATS.
     pub ats: Ats,
+    /// What must happen to it between two owners.
+    pub reset: ResetPolicy,
 }
 
 impl<'a> Wanted<'a> {
@@ -101,6 +125,7 @@ impl<'a> Wanted<'a> {
             streams,
             pasid_bits: 12,
             ats: Ats::Off,
+            reset: ResetPolicy::Needed,
         }
     }
 }
@@ -151,7 +176,7 @@ impl<'p> World<'p> {
             pasid_bits: wanted.pasid_bits,
             can_stall: false,
             ats: wanted.ats,
-            reset: ResetPolicy::Needed,
+            reset: wanted.reset,
         };
         let id = self
             .iommu
@@ -196,6 +221,8 @@ impl<'p> World<'p> {
     pub fn give(&self, guest: GuestId, ipa: Ipa) -> Frames {
         let page = self.tap.allocate(12).expect("there is memory");
         page.fill(self.tap, 0);
+        self.tap.clean(page.words(self.tap));
+        self.tap.barrier(Barrier::Publish);
         let (attributes, sizes) = (Attributes::MEMORY, PageSizes::PagesOnly);
         self.iommu
             .map(guest, ipa, page.base(), 0x1000, attributes, sizes)
@@ -246,6 +273,7 @@ impl<'p> World<'p> {
         for (table, index, descriptor) in leads {
             let words = table.words(self.tap);
             self.tap.store(&words[index as usize], descriptor.as_u64());
+            self.tap.clean(words);
         }
         self.tap.barrier(Barrier::Publish);
         (page.base(), [page, top, bottom])

@@ -100,7 +100,7 @@ impl<'p> Scene<'p> {
 #[test]
 fn records_are_as_many_in_a_page_as_is_said() {
     let tap = tap();
-    let smmus = [take_over(&tap, 0, true)];
+    let smmus = [take_over(&tap, 0)];
     let scene = Scene::new(&tap, &smmus);
     let (iommu, guest) = (&scene.world.iommu, scene.guest);
     // The records of numbers stay; so do two of everything, and a page of each with them.
@@ -156,7 +156,7 @@ fn records_are_as_many_in_a_page_as_is_said() {
 #[test]
 fn numbers_take_what_is_said() {
     let tap = tap();
-    let smmus = [take_over(&tap, 0, true)];
+    let smmus = [take_over(&tap, 0)];
     let scene = Scene::new(&tap, &smmus);
     let (iommu, guest) = (&scene.world.iommu, scene.guest);
     let before = iommu.size_bytes();
@@ -180,7 +180,7 @@ fn numbers_take_what_is_said() {
 #[test]
 fn guests_and_attached_devices_take_what_is_said() {
     let tap = tap();
-    let smmus = [take_over(&tap, 0, true)];
+    let smmus = [take_over(&tap, 0)];
     let mut world = World::new(&tap, &smmus);
     world.guest();
     let before = tap.host().bytes_out();
@@ -258,7 +258,7 @@ fn guests_and_attached_devices_take_what_is_said() {
 #[test]
 fn leaves_come_back_when_they_are_empty() {
     let tap = tap();
-    let smmus = [take_over(&tap, 0, true)];
+    let smmus = [take_over(&tap, 0)];
     let scene = Scene::new(&tap, &smmus);
     let (iommu, guest) = (&scene.world.iommu, scene.guest);
     let sealed = || iommu.sealed_bytes(guest).expect("there") / PAGE;
@@ -298,7 +298,7 @@ fn leaves_come_back_when_they_are_empty() {
 fn whatever_ends_takes_no_memory_and_gives_all_back() {
     for by in [By::Pasid, By::WholeStream] {
         let tap = tap();
-        let smmus = [take_over(&tap, 0, true)];
+        let smmus = [take_over(&tap, 0)];
         let at_rest = tap.host().bytes_out();
         {
             let mut world = World::new(&tap, &smmus);
@@ -389,7 +389,7 @@ fn refused<T: std::fmt::Debug>(
 #[test]
 fn each_quota_is_held_for_each_guest() {
     let tap = tap();
-    let smmus = [take_over(&tap, 0, true)];
+    let smmus = [take_over(&tap, 0)];
     let mut world = World::new(&tap, &smmus);
     let quota = Quota {
         spaces: 4,

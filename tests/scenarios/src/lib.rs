@@ -124,6 +124,8 @@ pub struct Run {
     pub mode: Mode,
     /// Whether it tells itself, line by line, on stdout.
     pub tells: bool,
+    /// Commands of this opcode do nothing: to see that a story can fail.
+    pub swallows: Option<u8>,
 }
 
 impl Run {
@@ -133,6 +135,7 @@ impl Run {
             configuration,
             mode: Mode::Hoarding,
             tells: false,
+            swallows: None,
         }
     }
 
@@ -142,6 +145,7 @@ impl Run {
             configuration,
             mode: Mode::Chaotic { seed },
             tells: false,
+            swallows: None,
         }
     }
 }
@@ -154,7 +158,7 @@ impl Run {
 pub fn play(story: &Story, run: &Run) {
     let configuration = run.configuration;
     let count = configuration.smmus + story.late_smmus;
-    let stage = Arc::new(Stage::new(run.tells));
+    let stage = Arc::new(Stage::new(run.tells, run.swallows));
     let identity = |smmu| (story.shape)(smmu, configuration.identity());
     let settings: Vec<_> = (0..count)
         .map(|smmu| world::model(identity(smmu), run.mode))

@@ -25,6 +25,8 @@ pub struct Stage {
     pub schedule: Schedule,
     /// Who tells.
     pub trace: Trace,
+    /// Commands of this opcode do nothing.
+    swallows: Option<u8>,
     hardware: Mutex<Vec<Hardware>>,
     turn_us: AtomicU64,
     has_ports: AtomicBool,
@@ -36,10 +38,11 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// A stage that tells everything, if `tells`.
-    pub fn new(tells: bool) -> Self {
+    /// A stage that tells everything, if `tells`, and on which commands of an opcode do nothing.
+    pub fn new(tells: bool, swallows: Option<u8>) -> Self {
         Self {
             trace: Trace::new(tells),
+            swallows,
             turn_us: AtomicU64::new(1),
             ..Self::default()
         }
@@ -141,6 +144,9 @@ impl Bystander for Stage {
                 self.stores.fetch_add(1, Ordering::Relaxed);
             }
             _ => {}
+        }
+        if let Some(opcode) = self.swallows {
+            self.trace.swallow(deed, opcode);
         }
         for words in self.trace.announced(deed) {
             self.count(words[0] as u8);

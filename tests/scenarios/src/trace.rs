@@ -5,7 +5,7 @@ use std::fmt::Write;
 use std::sync::{Arc, OnceLock};
 
 use portcullis_embedder::Deed;
-use smmu_model::{Machine, offset};
+use smmu_model::{Barrier, Machine, offset};
 
 use crate::schedule;
 
@@ -59,6 +59,30 @@ impl Trace {
                 Some((machine, _)),
             ) => commands(machine, smmu, value as u32),
             _ => Vec::new(),
+        }
+    }
+
+    /// Has commands of this opcode, which are about to be announced, do nothing: they become
+    /// invalidations of EL2's translations, of which there are none.
+    pub(crate) fn swallow(&self, deed: Deed, opcode: u8) {
+        let Some((machine, _)) = self.machine.get() else {
+            return;
+        };
+        if let Deed::RegisterWrite {
+            smmu,
+            offset: offset::CMDQ_PROD,
+            value,
+        } = deed
+        {
+            for slot in slots(machine, smmu, value as u32) {
+                let word = machine.memory().load(slot).unwrap_or(0);
+                if word as u8 == opcode {
+                    for (at, value) in [(slot, 0x20), (slot + 8, 0)] {
+                        machine.store(at, value).expect("the queue is in memory");
+                    }
+                }
+            }
+            machine.barrier(Barrier::Publish);
         }
     }
 
@@ -143,14 +167,19 @@ fn stored(machine: &Machine, smmus: usize, pa: u64) -> Option<String> {
 
 /// The commands from where the queue stood up to `end`.
 fn commands(machine: &Machine, smmu: usize, end: u32) -> Vec<[u64; 2]> {
+    let word = |pa| machine.memory().load(pa).unwrap_or(0);
+    let slots = slots(machine, smmu, end).into_iter();
+    slots.map(|slot| [word(slot), word(slot + 8)]).collect()
+}
+
+/// Where these commands lie.
+fn slots(machine: &Machine, smmu: usize, end: u32) -> Vec<u64> {
     let (base, log2) = queue(machine, smmu);
     let mask = (2_u32 << log2) - 1;
     let mut at = machine.smmu(smmu).read32(offset::CMDQ_PROD) & mask;
     let mut found = Vec::new();
     while at != end & mask {
-        let slot = base + u64::from(at & (mask >> 1)) * 16;
-        let word = |pa| machine.memory().load(pa).unwrap_or(0);
-        found.push([word(slot), word(slot + 8)]);
+        found.push(base + u64::from(at & (mask >> 1)) * 16);
         at = (at + 1) & mask;
     }
     found

@@ -11,7 +11,8 @@ pub(crate) const RELEASE_BESIDE_SILENCE: Story = Story::new(
     "a release on one SMMU is not delayed by another SMMU that never answers",
     release_beside_silence,
 )
-.only(|it| it.smmus > 1, "one SMMU is silent, and another not");
+.only(|it| it.smmus > 1, "one SMMU is silent, and another not")
+.with_bytes(12 << 20);
 
 /// Everything else that others may do, while a CPU waits for one SMMU.
 pub(crate) const OTHERS_GO_ON: Story = Story::new(
@@ -19,7 +20,8 @@ pub(crate) const OTHERS_GO_ON: Story = Story::new(
     "while a CPU waits for an SMMU, others work on what is not its object",
     others_go_on,
 )
-.only(|it| it.smmus > 1, "one SMMU is silent, and another not");
+.only(|it| it.smmus > 1, "one SMMU is silent, and another not")
+.with_bytes(12 << 20);
 
 /// How long a turn is: the CPU that waits has hundreds of them before its time is up.
 const TURN_US: u64 = 20;
@@ -130,6 +132,8 @@ fn others_go_on(world: &World<'_>) {
         if world.is_detached(&silent) {
             world.attach(&silent, &guest);
         }
+        // What its devices left behind of their former contexts.
+        world.iommu.tidy(guest.id).expect("it runs");
         world.close(&guest, left);
         world.start_over(&guest);
         for process in [&stuck, &other, &foreign] {

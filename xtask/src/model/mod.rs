@@ -97,6 +97,7 @@ impl Arguments {
             seed: self.seed.unwrap_or(1),
             smmus: self.smmus.unwrap_or(SMMUS),
             clock: Clock::Instructions,
+            has_deaths: false,
         }))
     }
 }
@@ -118,6 +119,9 @@ pub(crate) struct Model {
     pub(crate) seed: u64,
     pub(crate) smmus: u8,
     pub(crate) clock: Clock,
+    /// SMMUs die, so that the last fence falls: an SMMU is turned off although devices use ATS, which
+    /// nobody can tell them any more.
+    pub(crate) has_deaths: bool,
 }
 
 impl Model {
@@ -240,6 +244,11 @@ impl Model {
         if let Some(bytes) = image_bytes(&image.raw) {
             words.push(format!("keep-out={:#x}+{bytes:#x}", board.image_address));
         }
+        if self.has_deaths {
+            words.push("tolerate=DisabledWithAts".into());
+        }
+        // Well below what the image waits for a SYNC.
+        words.push("atc-timeout-us=5000".into());
         words.push(format!("verdict={}", qemu::option_value(&files.verdict)));
         let mut value = OsString::from(qemu::option_value(&library()));
         for word in words {

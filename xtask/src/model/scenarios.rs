@@ -94,7 +94,8 @@ impl Claim {
         is_ended
             && match self {
                 Self::Quiet(tried) => seen.landed == 0 && seen.tried >= tried,
-                Self::Landed(count) => seen.landed == count && seen.tried >= count,
+                // What had stalled before may land, tried or not.
+                Self::Landed(count) => seen.landed == count,
                 Self::Dies => seen.landed < seen.tried,
             }
     }

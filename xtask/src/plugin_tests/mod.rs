@@ -60,6 +60,7 @@ const CHECKS: &[&str] = &[
 
 /// As `cargo xtask boot --smmu model` has it.
 const MODEL: Model = Model {
+    has_deaths: false,
     has_native: false,
     mode: Mode::Hoarding,
     seed: 1,

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::board::{self, Board, Qemu};
 use crate::boot;
-use crate::console::{End, SelfCheck};
+use crate::console::{self, End, SelfCheck};
 use crate::guest::{self, Echo, Ran};
 use crate::image::{self, Image, Kind};
 use crate::qemu;
@@ -194,6 +194,9 @@ fn passing(ran: &Ran) -> Result<SelfCheck, String> {
         return Err(format!("it ended with {end}"));
     }
     let report = SelfCheck::read(&ran.console)?;
+    if console::guests_are_apart(&ran.console) != Some(true) {
+        return Err("its guests did not show that they are kept apart".into());
+    }
     if report.failed.is_empty() && !report.passed.is_empty() {
         return Ok(report);
     }

@@ -69,7 +69,21 @@ vectors:
     msr     elr_el1, x9
     eret
     .balign 128
-    .rept   11
+    .rept   7
+    b       stray
+    .balign 128
+    .endr
+    // From EL0 in AArch32, where x9 is not kept: TPIDR_EL1 says where to go on, at EL1.
+    mrs     x9, tpidr_el1
+    cbz     x9, stray
+    msr     tpidr_el1, xzr
+    msr     elr_el1, x9
+    mov     x9, #0x3c5
+    msr     spsr_el1, x9
+    mrs     x10, esr_el1
+    eret
+    .balign 128
+    .rept   3
     b       stray
     .balign 128
     .endr

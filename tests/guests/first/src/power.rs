@@ -14,6 +14,7 @@ const CPU_OFF: u64 = 0x8400_0002;
 const CPU_ON: u64 = 0xc400_0003;
 const AFFINITY_INFO: u64 = 0xc400_0004;
 const SYSTEM_OFF: u64 = 0x8400_0008;
+const SYSTEM_RESET: u64 = 0x8400_0009;
 
 const STACK_BYTES: usize = 8192;
 
@@ -61,6 +62,11 @@ pub(crate) fn cpu_off() -> ! {
 
 pub(crate) fn off() -> ! {
     call(SYSTEM_OFF, 0, 0, 0);
+    stop()
+}
+
+pub(crate) fn reset() -> ! {
+    call(SYSTEM_RESET, 0, 0, 0);
     stop()
 }
 

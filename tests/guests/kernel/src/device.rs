@@ -4,6 +4,7 @@ use portcullis_guest::{DeviceInfo, Error};
 
 use crate::arch::{self, Mmio};
 use crate::calls::EL2;
+use crate::pages::PAGE;
 use crate::story::{Told, Trouble};
 use crate::{ensure, say};
 
@@ -71,6 +72,8 @@ pub(crate) enum SmmuFault {
     },
     /// It stops for good.
     Stop,
+    /// Records of events meet an abort.
+    EventAbort,
 }
 
 /// How an ATC behaves.
@@ -183,6 +186,14 @@ impl Device {
         self.start()
     }
 
+    /// Writes at `count` pages from `va` on, whatever becomes of each.
+    pub(crate) fn burst(&self, pasid: u32, va: u64, count: u32) -> Told {
+        self.put_job(Some(pasid), va, WRITE, 1);
+        self.at.write32(SHOTS, count);
+        self.at.write64(STRIDE, PAGE);
+        self.start()
+    }
+
     /// Ends what [`fire`](Self::fire) began.
     pub(crate) fn stop(&self) {
         self.at.write32(COMMAND, 2);
@@ -244,6 +255,7 @@ impl Device {
             SmmuFault::SyncNever { after } => (1, after, 0),
             SmmuFault::SyncLate { after, us } => (2, after, us),
             SmmuFault::Stop => (3, 0, 0),
+            SmmuFault::EventAbort => (5, 0, 0),
         };
         self.at.write32(SMMU_FAULT_US, us);
         self.at.write32(SMMU_FAULT_SKIP, after);

@@ -136,8 +136,15 @@ fn invalidations(el2: &El2) -> Result<(), Error> {
 }
 
 fn releases(el2: &El2, devices: u32) -> Result<(), Error> {
+    let mut able = [Device(0); MOST_DEVICES];
+    let mut count = 1;
     for number in 1..devices {
-        el2.attach(Device(number), Untagged::Abort)?;
+        let device = Device(number);
+        el2.attach(device, Untagged::Abort)?;
+        if el2.device_info(device)?.takes_pasids {
+            able[count] = device;
+            count += 1;
+        }
     }
     let sizes = [
         (1, "release, 1 binding"),
@@ -145,13 +152,13 @@ fn releases(el2: &El2, devices: u32) -> Result<(), Error> {
         (8, "release, 8 bindings"),
         (64, "release, 64 bindings"),
     ];
-    for (bindings, name) in sizes.into_iter().filter(|(count, _)| *count <= devices) {
+    for (bindings, name) in sizes.into_iter().filter(|(bindings, _)| *bindings <= count) {
         let mut release = Least::of(name);
         for _ in 0..TIMES {
             let space = space(el2)?;
             let mut handles = [None::<Handle>; MOST_DEVICES];
-            for (number, handle) in (0..bindings).zip(&mut handles) {
-                *handle = Some(el2.bind(space.id, Device(number), By::Pasid)?);
+            for (device, handle) in able.iter().zip(&mut handles).take(bindings) {
+                *handle = Some(el2.bind(space.id, *device, By::Pasid)?);
             }
             release.turn(|| el2.release(space.id))?;
             for handle in handles.into_iter().flatten() {

@@ -12,10 +12,12 @@
 //! and its devices fenced. A device that is fenced, or behind an SMMU that is stopped, reaches
 //! nothing.
 
+mod canonical;
 mod ends;
 mod state;
 
 use crate::operation::{Op, Why};
+pub use canonical::{Renaming, Symmetry};
 pub use state::{
     Binding, BindingState, Device, Guest, Life, Reach, Set, Shape, Smmu, Space, SpaceState, State,
     Stream,
@@ -38,8 +40,14 @@ pub struct Reference {
 impl Reference {
     /// A world in which there is nothing yet but SMMUs and devices.
     pub fn new(shape: Shape) -> Self {
+        let state = State::new(&shape);
+        Self::at(shape, state)
+    }
+
+    /// A world that stands so.
+    pub fn at(shape: Shape, state: State) -> Self {
         Self {
-            state: State::new(&shape),
+            state,
             resets: vec![0; shape.devices.len()],
             shape,
         }
@@ -66,7 +74,7 @@ impl Reference {
     pub fn apply(&mut self, op: Op) -> Expected {
         let outcome = match op {
             Op::CreateGuest { guest } => {
-                self.state.guests[guest] = Guest::new();
+                self.state.guests[guest] = Guest::running();
                 Ok(())
             }
             Op::DestroyGuest { guest } => self.destroy(guest),

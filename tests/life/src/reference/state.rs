@@ -83,7 +83,7 @@ pub struct Guest {
 
 impl Guest {
     /// A new one.
-    pub fn new() -> Self {
+    pub fn running() -> Self {
         Self {
             life: Life::Running,
             live: Set::default(),
@@ -96,7 +96,7 @@ impl Guest {
     pub fn gone() -> Self {
         Self {
             life: Life::Gone,
-            ..Self::new()
+            ..Self::running()
         }
     }
 }
@@ -287,6 +287,11 @@ impl State {
             smmus: vec![Smmu::default(); shape.smmus],
             handles: shape.handles,
         }
+    }
+
+    /// How many places for handles there are.
+    pub fn handles(&self) -> usize {
+        self.handles
     }
 
     /// The first place for a handle that is free.

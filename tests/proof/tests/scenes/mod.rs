@@ -165,6 +165,7 @@ impl<'p> Cast<'p> {
                 streams: &streams,
                 pasid_bits,
                 ats,
+                ..Wanted::new(i % k, &streams)
             };
             let board = self.world.device(group, wanted);
             self.boards.push(board);
@@ -181,6 +182,7 @@ impl<'p> Cast<'p> {
                 streams: &streams,
                 pasid_bits,
                 ats,
+                ..Wanted::new(i % k, &streams)
             };
             let (board, token) = self.world.attached(self.guest, wanted);
             self.boards.push(board);
@@ -223,7 +225,7 @@ fn stream(i: usize) -> StreamId {
 pub(crate) fn measure(what: Scene, (n, k, ats): (usize, usize, bool), mode: Mode) -> Counts {
     let settings = vec![Settings::new(Identity::full(), mode); k];
     let tap = Tap::new(&settings);
-    let smmus: Vec<_> = (0..k).map(|smmu| take_over(&tap, smmu, true)).collect();
+    let smmus: Vec<_> = (0..k).map(|smmu| take_over(&tap, smmu)).collect();
     let mut cast = Cast::new(&tap, &smmus);
     let ats = if ats { Ats::Split } else { Ats::Off };
     let counts = play(what, &mut cast, &smmus, (n, k, ats));
@@ -432,7 +434,7 @@ fn play<'p>(
 /// translations, and by both.
 pub(crate) fn bystander_loses() -> [u64; 4] {
     let tap = Tap::new(&[Settings::new(Identity::full(), Mode::Polite)]);
-    let smmus = [take_over(&tap, 0, true)];
+    let smmus = [take_over(&tap, 0)];
     let cast = Cast::new(&tap, &smmus);
     let entry = Command::cfgi_ste(StreamId::new(0x8000), CfgiScope::Leaf);
     // The bystander is the first guest of all.

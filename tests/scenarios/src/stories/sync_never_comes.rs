@@ -123,7 +123,7 @@ fn play(world: &World<'_>) {
     let devices = [0, 1, 2].map(|_| world.spare_device(world.usual()));
     for (at, (name, operation)) in OPERATIONS.iter().enumerate() {
         // A seed plays some, a machine all.
-        if world.is_chaotic() && (at + world.draw(3)) % 3 != 0 {
+        if world.is_chaotic() && !(at + world.draw(3)).is_multiple_of(3) {
             continue;
         }
         let has_ports = world.draw(2) == 0;

@@ -1,7 +1,16 @@
 //! Numbers, memory and quotas run out.
 
-use portcullis::space::{Ask, GuestConfig, Quantity, Quota, SpaceConfig, SpaceError};
+use std::sync::Arc;
 
+use portcullis::id::Vmid;
+use portcullis::space::{
+    Ask, GuestConfig, HostedConfig, Iommu, IommuSettings, Quantity, Quota, SpaceConfig, SpaceError,
+};
+use portcullis::spec::vmsa::Stage2Walk;
+use portcullis_embedder::Hypervisor;
+use smmu_model::Mode;
+
+use crate::stage::Stage;
 use crate::{Guest, Story, Wanted, World};
 
 pub(super) const STORY: Story = Story::new(
@@ -14,6 +23,10 @@ fn play(world: &World<'_>) {
     pasids(world);
     if !world.configuration.has_wide_tags {
         asids(world);
+        // It takes 10 MiB and as many guests as there are VMIDs: now and then.
+        if world.draw(16) == 0 {
+            vmids(world);
+        }
     }
     bits_of_a_device(world);
     quotas(world);
@@ -77,6 +90,52 @@ fn asids(world: &World<'_>) {
     assert!(create().is_ok());
     assert_eq!(create(), Err(SpaceError::NoAsid));
     world.kill(&guest);
+}
+
+/// With 8-bit tags there are 255 guests, on a machine with memory for so many.
+fn vmids(world: &World<'_>) {
+    let settings = [crate::world::model(
+        world.configuration.identity(),
+        Mode::Forgetful,
+    )];
+    let beside = Arc::new(Stage::new(false, None));
+    let host = Hypervisor::with_bystander(&settings, 14 << 20, beside);
+    let smmu = crate::world::take_over(&host, 0);
+    let iommu = Iommu::new(&host, IommuSettings::default()).expect("there is memory");
+    iommu
+        .add_smmu(crate::world::smmu_id(0), &smmu)
+        .expect("it is new");
+    let first = iommu
+        .create_guest(&world.guest_config())
+        .expect("there is room");
+    let walk = iommu.stage2_of(first).expect("it runs");
+    assert_eq!(walk.vmid, Vmid::new(1));
+    // Guests whose stage 2 the host has take little.
+    let adopt = |vmid| {
+        let config = HostedConfig {
+            walk: Stage2Walk {
+                vmid: Vmid::new(vmid),
+                ..walk
+            },
+            window: world.guest_config().window,
+            log2_window_bytes: 12,
+            pasid_bits: 4,
+            quota: Quota::default(),
+        };
+        iommu.adopt_guest(&config).map(|(guest, _)| guest)
+    };
+    let guests: Vec<_> = (2..=255)
+        .map(|vmid| adopt(vmid).expect("it is free"))
+        .collect();
+    let out = host.bytes_out();
+    let another = || iommu.create_guest(&world.guest_config());
+    assert_eq!(another(), Err(SpaceError::NoVmid));
+    assert_eq!(adopt(77), Err(SpaceError::VmidTaken));
+    assert_eq!(host.bytes_out(), out, "nothing has changed");
+    iommu.destroy_guest(guests[40]).expect("it has no devices");
+    let heir = another().expect("one is free");
+    assert_eq!(iommu.stage2_of(heir).expect("it runs").vmid, Vmid::new(42));
+    assert_eq!(another(), Err(SpaceError::NoVmid));
 }
 
 /// A device that issues two bits of PASID cannot have the number 4.

@@ -10,7 +10,6 @@ mod heap;
 mod vectors;
 
 use core::arch::asm;
-use core::hint::spin_loop;
 use core::sync::atomic::AtomicU64;
 
 pub(crate) use boot::{image_end, secondary_entry};
@@ -192,7 +191,20 @@ pub(crate) fn within(us: u64, mut is_so: impl FnMut() -> bool) -> bool {
         if now_ns() >= end {
             return is_so();
         }
-        spin_loop();
+        dawdle();
+    }
+}
+
+/// Passes some time in one piece: an emulator that counts instructions does so for each piece.
+fn dawdle() {
+    // SAFETY: does nothing.
+    unsafe {
+        asm!(
+            ".rept 256",
+            "nop",
+            ".endr",
+            options(nomem, nostack, preserves_flags)
+        );
     }
 }
 

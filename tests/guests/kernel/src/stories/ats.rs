@@ -51,24 +51,27 @@ fn holds_out(stage: &Stage, device: &Device, other: &Device, how: Atc) -> Told {
 
     device.behave(how, LATE_US);
     let released = process.memory.release();
-    let watch = device.watch(number);
     match (how, &released) {
         (Atc::Right | Atc::Late, Ok(())) => {}
-        (Atc::Silent | Atc::Unsupported, Err(why)) if why.code() == Some(Code::CachesKept) => {
+        (Atc::Silent, Err(why)) if why.code() == Some(Code::CachesKept) => {
             let is_stopped = !matches!(why.fence(), None | Some(Fence::Failed));
             ensure!(is_stopped, "nothing stopped it: {why}");
         }
-        // An answer of "unsupported" is an answer: what the device kept, the entry does not let through.
+        // "Unsupported" is an answer, and no SMMU tells it from another: the device goes on with what
+        // it has, which stage 2 keeps within its own guest. This one does not try.
         (Atc::Unsupported, Ok(())) => {}
         (_, other) => return Err(Trouble::failed(format_args!("{how:?}: {other:?}"))),
     }
-    stage.is_blocked(device, number, va)?;
-    watch.quiet(stage.number, 1);
+    if how != Atc::Unsupported {
+        let watch = device.watch(number);
+        stage.is_blocked(device, number, va)?;
+        watch.quiet(stage.number, 1);
+    }
     // Others are unharmed.
     stage.lands(other, its, own, 2)?;
 
     device.behave(Atc::Right, 0);
-    if released.is_err() {
+    if released.is_err() || how == Atc::Unsupported {
         let is_back = arch::within(BACK_US, || {
             arch::pause(1000);
             EL2.device_reset(device.id).is_ok()

@@ -13,7 +13,11 @@ mod stalls;
 use crate::story::Story;
 
 const fn story(name: &'static str, play: fn(&crate::story::Stage) -> crate::story::Told) -> Story {
-    Story { name, play }
+    Story {
+        name,
+        play,
+        is_last: false,
+    }
 }
 
 /// All of them, in the order in which they are played; the first is number 1. The last leaves an SMMU dead.
@@ -48,5 +52,8 @@ pub(crate) const ALL: &[Story] = &[
     story("ats-holdout", ats::ats_holdout),
     story("guest-dies", others::guest_dies),
     story("storm", others::storm),
-    story("shared-smmu-dies", others::shared_smmu_dies),
+    Story {
+        is_last: true,
+        ..story("shared-smmu-dies", others::shared_smmu_dies)
+    },
 ];

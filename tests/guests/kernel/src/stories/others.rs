@@ -1,6 +1,6 @@
 //! Of two guests: one plays, and the other only wants to live.
 
-use portcullis_guest::{Answer, Code, Counter, FaultKind, Quotas};
+use portcullis_guest::{Answer, Code, Counter, Error, FaultKind, Quotas};
 
 use crate::calls::{self, EL2};
 use crate::device::{Device, End, SmmuFault};
@@ -13,12 +13,14 @@ use crate::{arch, ensure, say};
 /// Where nothing is mapped.
 const NOWHERE: u64 = FIRST_VA + 0x800 * PAGE;
 /// Within this a fault arrives, whatever other guests do.
-const FAULT_US: u64 = 20_000;
+const FAULT_US: u64 = 60_000;
+/// How long a guest floods the SMMU.
+const STORM_US: u64 = 40_000;
 /// Within this a guest is told that an SMMU stopped.
 const TOLD_US: u64 = 500_000;
 
-/// Whether another guest has devices behind the same SMMUs.
-fn is_alone(stage: &Stage) -> bool {
+/// Whether no other guest has devices behind the same SMMUs.
+pub(super) fn is_alone(stage: &Stage) -> bool {
     stage.devices.iter().any(|device| {
         let same = stage.devices.iter().filter(|it| it.unit == device.unit);
         same.filter(|it| it.can_stall).count() > 1
@@ -58,9 +60,10 @@ pub(super) fn storm(stage: &Stage) -> Told {
     let number = process.number()?;
     // Stalls that nobody answers, and more of them than are its share; and faults without end.
     let watches = [patient.watch(number), impatient.watch(number)];
-    patient.fire(number, NOWHERE, 1, 8)?;
-    impatient.fire(number, NOWHERE, 1, 32)?;
-    for _ in 0..64 {
+    patient.burst(number, NOWHERE, 4 * most)?;
+    impatient.fire(number, NOWHERE, 1, 1)?;
+    let end = arch::now_ns() + STORM_US * 1000;
+    while arch::now_ns() < end {
         impatient.fires(100)?;
         let stalls = EL2.stats(Counter::Stalls)?;
         ensure!(
@@ -68,7 +71,6 @@ pub(super) fn storm(stage: &Stage) -> Told {
             "{stalls} stalls, {most} are its share"
         );
     }
-    patient.stop();
     impatient.stop();
     let more = EL2.stats(Counter::LostFaults)? - lost;
     ensure!(more != 0, "it is not told that faults were lost");
@@ -192,8 +194,8 @@ pub(super) fn guest_dies(stage: &Stage) -> Told {
     calls::system_reset()
 }
 
-/// Numbers are this at most, in a story that does not need more.
-const MOST: u32 = 64;
+/// Numbers are this at most: no other story needs more at a time.
+const MOST: u32 = 1 << 11;
 
 /// The guest has died: nothing is left of it, and it has everything anew.
 fn lives_again(stage: &Stage) -> Told {
@@ -223,7 +225,7 @@ fn lives_again(stage: &Stage) -> Told {
 }
 
 /// How often the neighbour is served, once it knows that the other guest must be over.
-const ROUNDS_AFTER: u32 = 400;
+const ROUNDS_AFTER: u32 = 100;
 /// In this time everything is over.
 const LIFE_US: u64 = 120_000_000;
 
@@ -242,33 +244,34 @@ pub(crate) fn live_beside(stage: &Stage) -> Told {
     while arch::now_ns() < end {
         match first.round(stage)? {
             Round::Served => {}
-            Round::Stopped => {
+            Round::Stopped | Round::Unconfirmed => {
                 say!("neighbour: told");
                 break;
             }
         }
-        if first.rounds % 16 == 0 {
-            second.round(stage)?;
-        }
     }
-    let before = second.rounds;
     for _ in 0..ROUNDS_AFTER {
-        second.round(stage)?;
+        let round = second.round(stage)?;
+        ensure!(
+            round == Round::Served,
+            "the other SMMU stops too: {round:?}"
+        );
     }
-    let (rounds, slowest) = (
-        first.rounds + before,
-        first.slowest_ns.max(second.slowest_ns),
-    );
+    let rounds = first.rounds;
+    let slowest_ns = first.slowest_ns.max(second.slowest_ns);
     say!(
-        "neighbour: {rounds} faults answered before, {ROUNDS_AFTER} after, the slowest in {slowest} ns"
+        "neighbour: {rounds} faults answered and {ROUNDS_AFTER}, the slowest told in {slowest_ns} ns"
     );
     Ok(())
 }
 
-#[derive(PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Round {
     Served,
+    /// The SMMU stopped, and that was told.
     Stopped,
+    /// Something was not confirmed: it is to be told.
+    Unconfirmed,
 }
 
 /// A process of the neighbour's, and its device.
@@ -292,43 +295,74 @@ impl<'s> Life<'s> {
         })
     }
 
-    /// One fault: it arrives in time, it is answered, and the access lands.
+    /// One fault: it arrives in time, it is answered, and the access lands; or the SMMU stops on the
+    /// way, and that is told.
     fn round(&mut self, stage: &Stage) -> Result<Round, Trouble> {
         let number = self.process.number()?;
+        let device = self.device;
+        let watch = device.watch(number);
+        let round = self.faults(number);
+        let count = watch.landed(stage.number);
+        let round = round?;
+        match round {
+            Round::Served => ensure!(count == 1, "{count} accesses landed in a round"),
+            Round::Stopped => ensure!(count <= 1, "{count} accesses landed in the last round"),
+            Round::Unconfirmed => {
+                is_told()?;
+                return Ok(Round::Stopped);
+            }
+        }
+        Ok(round)
+    }
+
+    fn faults(&mut self, number: u32) -> Result<Round, Trouble> {
         let va = FIRST_VA + PAGE * u64::from(self.rounds % 8);
         let space = self.process.memory.space()?;
-        let watch = self.device.watch(number);
         let start = arch::now_ns();
         let end = self.device.write(number, va, self.rounds.into())?;
-        let mut stopped = end != End::Stalled;
         let mut id = None;
+        let mut is_stopped = false;
         arch::within(FAULT_US, || {
             let fault = EL2.fault_next().ok().flatten();
-            stopped |= fault.is_some_and(|it| matches!(it.kind, FaultKind::SmmuStopped(_)));
+            is_stopped |= fault.is_some_and(|it| matches!(it.kind, FaultKind::SmmuStopped(_)));
             id = fault.and_then(|it| it.id);
-            id.is_some() || stopped
+            id.is_some() || is_stopped
         });
-        if stopped {
-            watch.quiet(stage.number, 0);
+        if is_stopped {
             return Ok(Round::Stopped);
         }
         let Some(id) = id else {
             return Err(Trouble::failed(format_args!(
-                "round {}: no fault within {FAULT_US} us",
+                "round {}: {end:?}, and no fault within {FAULT_US} us",
                 self.rounds
             )));
         };
         self.slowest_ns = self.slowest_ns.max(arch::now_ns() - start);
         self.process.memory.map_new(va);
-        EL2.fault_answer(id, Answer::Retry)?;
+        if is_unconfirmed(EL2.fault_answer(id, Answer::Retry))? {
+            return Ok(Round::Unconfirmed);
+        }
         self.device.has_none_pending()?;
-        ensure!(watch.landed(stage.number) == 1, "not one access landed");
         let seen = self.process.memory.read(va);
-        ensure!(seen == self.rounds.into(), "{seen:#x} landed");
         let page = self.process.memory.unmap(va);
-        calls::invalidate(space, va, PAGE)?;
+        if is_unconfirmed(calls::invalidate(space, va, PAGE))? {
+            // The page stays what it was.
+            return Ok(Round::Unconfirmed);
+        }
         page.into_iter().for_each(crate::pages::put_back);
+        ensure!(seen == self.rounds.into(), "{seen:#x} landed");
         self.rounds += 1;
         Ok(Round::Served)
+    }
+}
+
+/// Whether hardware did not confirm; another refusal is trouble.
+fn is_unconfirmed(outcome: Result<(), Error>) -> Result<bool, Trouble> {
+    match outcome {
+        Ok(()) => Ok(false),
+        Err(why) => match why.code() {
+            Some(Code::NotConfirmed | Code::SmmuDown | Code::Fenced) => Ok(true),
+            _ => Err(why.into()),
+        },
     }
 }

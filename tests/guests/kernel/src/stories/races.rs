@@ -44,7 +44,8 @@ pub(crate) fn second_cpu(_context: u64) -> ! {
                     *HANDLE.lock() = Some(handle);
                     1
                 }
-                Err(why) if why.code() == Some(Code::Released) => 2,
+                // Of what is released and nobody holds there is nothing left.
+                Err(why) if matches!(why.code(), Some(Code::Released | Code::NoSuchSpace)) => 2,
                 Err(_) => 3,
             };
             GOT.store(got, Ordering::Relaxed);
@@ -70,6 +71,13 @@ pub(super) fn release_races_bind(stage: &Stage) -> Told {
 }
 
 fn races(stage: &Stage, device: &crate::device::Device) -> Told {
+    // What is bound without a race lands.
+    let mut process = Process::new();
+    let (va, _) = process.page();
+    process.open(device)?;
+    let number = process.number()?;
+    stage.lands(device, number, va, 1)?;
+    process.exit()?;
     let (mut bound, mut refused) = (0, 0);
     for round in 1..=ROUNDS {
         let mut process = Process::new();
