@@ -12,7 +12,6 @@ const S12_VMALL: u8 = 0x28;
 const S2_IPA: u8 = 0x2a;
 const ATC_INV: u8 = 0x40;
 const RESUME: u8 = 0x44;
-const STALL_TERM: u8 = 0x45;
 
 /// No ATS, STALL_MODEL 0, and split ATS, STALL_MODEL 0; both with one SMMU.
 const PLAIN: usize = 0;
@@ -45,7 +44,6 @@ fn a_story_fails_when_what_it_looks_at_does_nothing() {
         (ATC_INV, "adopt", ATS),
         (RESUME, "stalled-when-killed", PLAIN),
         (RESUME, "storm", PLAIN),
-        (STALL_TERM, "stalled-when-killed", PLAIN),
     ];
     for (opcode, name, configuration) in rows {
         assert!(holds(name, configuration, None), "{name}");
