@@ -326,16 +326,21 @@ fn come_to_rest(world: &mut World<'_>, hands: Hands, what: &str) {
     let iommu = &world.iommu;
     let smmu = SmmuId::new(SMMU as u8).expect("below 16");
     assert_eq!(iommu.recover(smmu), Ok(()), "{what}");
-    for device in [DEVICE, OTHER] {
-        if device == OTHER || !hands.is_removed.get() {
-            assert_eq!(iommu.restore(world.device(device)), Ok(()), "{what}");
+    let restore_all = || {
+        for device in [DEVICE, OTHER] {
+            if device == OTHER || !hands.is_removed.get() {
+                assert_eq!(iommu.restore(world.device(device)), Ok(()), "{what}");
+            }
         }
-    }
+    };
+    restore_all();
     for guest in [GUEST, OTHER].map(|guest| world.guest(guest)) {
         let ended = iommu.destroy_guest(guest);
         let is_over = matches!(ended, Ok(()) | Err(SpaceError::NoSuchGuest));
         assert!(is_over, "{what}: {ended:?}");
     }
+    // For whoever comes next, now that they are nobody's.
+    restore_all();
     world.host().free(hands.page);
     if hands.is_removed.get() {
         world.bury();
