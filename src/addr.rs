@@ -8,6 +8,20 @@
 //!
 //! Converting one into another is a decision, so there is no `From` between them: the room that
 //! decides says `Pa::new(ipa.as_u64())` and why.
+//!
+//! ```compile_fail,E0308
+//! # use portcullis::addr::{Ipa, Pa};
+//! fn page_to_give_back(ipa: Ipa, pa: Pa) -> Pa {
+//!     ipa
+//! }
+//! ```
+//!
+//! ```
+//! # use portcullis::addr::{Ipa, Pa};
+//! fn page_to_give_back(ipa: Ipa, pa: Pa) -> Pa {
+//!     pa
+//! }
+//! ```
 
 use core::fmt;
 

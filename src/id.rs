@@ -7,6 +7,22 @@
 //! | [`Pasid`] | Portcullis, for the life of a space | the same number, in the user's words |
 //! | [`Asid`] | Portcullis | the TLB entries of one address space of a VM |
 //! | [`Vmid`] | Portcullis | the TLB entries of one VM |
+//!
+//! One is not taken for another, not even a PASID for the SubstreamID of the same number:
+//!
+//! ```compile_fail,E0308
+//! # use portcullis::id::{Pasid, SubstreamId};
+//! fn what_the_device_issues(pasid: Pasid) -> SubstreamId {
+//!     pasid
+//! }
+//! ```
+//!
+//! ```
+//! # use portcullis::id::{Pasid, SubstreamId};
+//! fn what_the_device_issues(pasid: Pasid) -> SubstreamId {
+//!     pasid.substream()
+//! }
+//! ```
 
 use core::fmt;
 

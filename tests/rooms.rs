@@ -105,3 +105,56 @@ fn the_search_sees_through_lists_and_leaves_out_comments() {
     let text = "use crate::{addr::Pa, id::Vmid};\n// crate::space\nlet x = crate::hw::Mmio;";
     assert_eq!(named(text), ["addr", "id", "hw"]);
 }
+
+/// The code blocks of the documentation in `text`: what stands behind the fence, and the lines.
+fn blocks(text: &str) -> Vec<(String, Vec<String>)> {
+    let mut blocks: Vec<(String, Vec<String>)> = Vec::new();
+    let mut is_inside = false;
+    for line in text.lines() {
+        let line = line.trim_start();
+        let Some(line) = ["//!", "///"].iter().find_map(|it| line.strip_prefix(it)) else {
+            is_inside = false;
+            continue;
+        };
+        let line = line.strip_prefix(' ').unwrap_or(line);
+        match (line.strip_prefix("```"), is_inside) {
+            (Some(_), true) => is_inside = false,
+            (Some(fence), false) => {
+                is_inside = true;
+                blocks.push((fence.to_owned(), Vec::new()));
+            }
+            (None, true) => {
+                if let Some((_, lines)) = blocks.last_mut() {
+                    lines.push(line.to_owned());
+                }
+            }
+            (None, false) => {}
+        }
+    }
+    blocks
+}
+
+/// What must not compile could fail to for any reason: a twin that does differs in that line alone.
+#[test]
+fn every_misuse_that_types_exclude_has_a_twin_that_compiles_and_differs_in_one_line() {
+    let mut files = Vec::new();
+    sources(Path::new("src"), &mut files);
+    let mut misuses = 0;
+    for file in files {
+        let text = fs::read_to_string(&file).expect("a source");
+        let blocks = blocks(&text);
+        for (at, (_, misuse)) in blocks
+            .iter()
+            .enumerate()
+            .filter(|(_, (fence, _))| fence.starts_with("compile_fail"))
+        {
+            let (fence, twin) = blocks.get(at + 1).expect("a twin behind it");
+            assert_eq!(fence, "", "{}: a twin compiles", file.display());
+            assert_eq!(misuse.len(), twin.len(), "{}: {misuse:?}", file.display());
+            let differing = misuse.iter().zip(twin).filter(|(one, two)| one != two);
+            assert_eq!(differing.count(), 1, "{}: {misuse:?}", file.display());
+            misuses += 1;
+        }
+    }
+    assert!(misuses >= 18, "only {misuses} were found");
+}

@@ -15,6 +15,8 @@ use portcullis::discover::{GuestNode, List, Mpidr, Start, StreamsOf, Text};
 use portcullis::guest::description::{MAX_GUESTS, Planned, TREE_BYTES};
 use portcullis::hw::{Frames, Platform};
 use portcullis::pci::{Class, Function, Kind};
+use portcullis::space::stage2::PageSizes;
+use portcullis::spec::vmsa::Attributes;
 
 use super::hardware::Hardware;
 use super::world::{Built, Ending, World};
@@ -124,16 +126,19 @@ pub(crate) struct Exam {
     hidden: Frames,
     /// How many guests have shown all.
     passed: AtomicU32,
+    /// Whether the page is in every guest's stage 2 all the same, to see that it is noticed.
+    is_sabotaged: bool,
 }
 
 impl Exam {
     /// With a page of EL2's to keep.
-    pub(crate) fn new(host: &Host) -> Option<Self> {
+    pub(crate) fn new(host: &Host, is_sabotaged: bool) -> Option<Self> {
         let hidden = host.allocate(12)?;
         hidden.fill(host, secret(MAX_GUESTS));
         Some(Self {
             hidden,
             passed: AtomicU32::new(0),
+            is_sabotaged,
         })
     }
 
@@ -174,6 +179,16 @@ impl Exam {
             });
             let state = slot.state.lock();
             let Some(built) = &state.built else { continue };
+            if self.is_sabotaged {
+                let (pa, sizes) = (self.hidden.base(), PageSizes::PagesOnly);
+                let (ipa, memory) = (Ipa::new(pa.as_u64()), Attributes::MEMORY);
+                let mapped = world
+                    .iommu
+                    .map(built.id, ipa, pa, PAGE_BYTES, memory, sizes);
+                if let Err(why) = mapped {
+                    println!("guest {}: not sabotaged: {why}", planned.name);
+                }
+            }
             let put = |at: Ipa, number: u64, value: u64| {
                 let at = Ipa::new(at.as_u64() + 8 * number);
                 if let Some(word) = world.word(&built.ram, at) {

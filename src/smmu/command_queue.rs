@@ -45,7 +45,23 @@ const POLLS_PER_LOOK: u32 = 64;
 /// Commands that were submitted and not yet waited for.
 ///
 /// Bound to the queue that gave it. Dropping it gives up the answer, nothing else: the commands
-/// take effect all the same, at a time that is then unknown.
+/// take effect all the same, at a time that is then unknown. It is waited for once:
+///
+/// ```compile_fail,E0382
+/// # use portcullis::{hw::Platform, smmu::{Smmu, Ticket}};
+/// fn wait<P: Platform>(smmu: &Smmu<'_, P>, ticket: Ticket, other: Ticket) {
+///     let _ = smmu.wait(ticket);
+///     let _ = smmu.wait(ticket);
+/// }
+/// ```
+///
+/// ```
+/// # use portcullis::{hw::Platform, smmu::{Smmu, Ticket}};
+/// fn wait<P: Platform>(smmu: &Smmu<'_, P>, ticket: Ticket, other: Ticket) {
+///     let _ = smmu.wait(ticket);
+///     let _ = smmu.wait(other);
+/// }
+/// ```
 #[must_use = "nothing is confirmed until the ticket was waited for"]
 #[derive(Debug)]
 pub struct Ticket {
@@ -148,6 +164,21 @@ impl CommandQueue {
     /// in pieces; nobody else's commands come between them, so that a position belongs to one train
     /// and a failure to its issuer.
     pub(super) fn submit<P: Platform>(
+        &self,
+        io: &Io<'_, P>,
+        train: impl Iterator<Item = Command>,
+        timeout_us: u64,
+    ) -> Result<Ticket, CommandError> {
+        let ticket = self.put_in(io, train, timeout_us);
+        if ticket.is_err() {
+            // What the commands were to speak of is stored, and stays so: commands of before must not
+            // meet it half seen (§3.21.3).
+            io.barrier(Barrier::Publish);
+        }
+        ticket
+    }
+
+    fn put_in<P: Platform>(
         &self,
         io: &Io<'_, P>,
         train: impl Iterator<Item = Command>,

@@ -224,8 +224,15 @@ pub(crate) enum Removed {
 ///
 /// ```compile_fail,E0616
 /// # use portcullis::smmu::Unsynced;
-/// fn impatient(change: Unsynced<u32>) -> u32 {
-///     change.payload
+/// fn look(change: &Unsynced<u32>) -> bool {
+///     change.payload == 0
+/// }
+/// ```
+///
+/// ```
+/// # use portcullis::smmu::Unsynced;
+/// fn look(change: &Unsynced<u32>) -> bool {
+///     change.gathered().is_nothing()
 /// }
 /// ```
 ///
@@ -237,13 +244,47 @@ pub(crate) enum Removed {
 /// let change = Unsynced::new(nothing, 5);
 /// ```
 ///
-/// What can be done is to look at what must be invalidated, and to pass it on:
+/// ```
+/// # use portcullis::{id::Vmid, smmu::{Gathered, Unsynced}, spec::vmsa::Granule};
+/// let nothing = Gathered::nothing(Vmid::new(1), Granule::Kib4);
+/// let is_nothing = nothing.is_nothing();
+/// ```
+///
+/// What a change of a stage 2 set free is not given back before:
+///
+/// ```compile_fail,E0308
+/// # use portcullis::{hw::Platform, smmu::Unsynced, space::stage2::{Reclaim, Stage2}};
+/// fn give_back<'p, P: Platform>(stage2: &mut Stage2<'p, P>, debt: Unsynced<Reclaim<'p, P>>) {
+///     let _ = stage2.reclaim(debt);
+/// }
+/// ```
 ///
 /// ```
-/// # use portcullis::smmu::Unsynced;
-/// fn patient(change: Unsynced<u32>) -> Unsynced<u32> {
-///     if change.gathered().is_nothing() { /* still to be confirmed, by no command */ }
-///     change
+/// # use portcullis::{hw::Platform, smmu::Unsynced, space::stage2::{Reclaim, Stage2}};
+/// fn give_back<'p, P: Platform>(stage2: &mut Stage2<'p, P>, debt: Unsynced<Reclaim<'p, P>>) {
+///     let _ = stage2.lose(debt);
+/// }
+/// ```
+///
+/// nor is it forgotten, where the compiler's warning is heeded:
+///
+/// ```compile_fail
+/// # #![deny(unused_must_use)]
+/// # use portcullis::{addr::Ipa, hw::Platform, space::stage2::{Stage2, Stage2Error}};
+/// # type Done = Result<(), Stage2Error>;
+/// fn unmap<P: Platform>(stage2: &mut Stage2<'_, P>, at: Ipa) -> Done {
+///     stage2.unmap(at, 0x1000)?;
+///     Ok(())
+/// }
+/// ```
+///
+/// ```
+/// # #![deny(unused_must_use)]
+/// # use portcullis::{addr::Ipa, hw::Platform, space::stage2::{Stage2, Stage2Error}};
+/// # type Done = Result<(), Stage2Error>;
+/// fn unmap<P: Platform>(stage2: &mut Stage2<'_, P>, at: Ipa) -> Done {
+///     let _debt = stage2.unmap(at, 0x1000)?;
+///     Ok(())
 /// }
 /// ```
 #[must_use = "SMMUs may still use what this change removed, until an invalidation is confirmed"]

@@ -48,7 +48,21 @@ impl Loss {
 
 /// That an SMMU holds nothing of what was lost on it before.
 ///
-/// Only [`Smmu::recover`] makes one.
+/// Only [`Smmu::recover`] makes one:
+///
+/// ```compile_fail,E0451
+/// # use portcullis::smmu::Proof;
+/// fn prove(proof: Proof) -> Proof {
+///     Proof { ..proof }
+/// }
+/// ```
+///
+/// ```
+/// # use portcullis::smmu::Proof;
+/// fn prove(proof: Proof) -> Proof {
+///     proof
+/// }
+/// ```
 #[derive(Debug)]
 #[must_use = "it is what gives back that which was lost"]
 pub struct Proof {

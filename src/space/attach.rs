@@ -154,7 +154,9 @@ impl<'p, P: Platform> Iommu<'p, P> {
                     let _ = self.note_attached(guest, plan);
                 } else if let Some(contexts) = plan.contexts {
                     // Nobody else has them.
-                    let _ = self.discard(guest, contexts);
+                    if let Err(contexts) = self.discard(guest, contexts) {
+                        self.books().keep_leftover(guest, contexts);
+                    }
                 }
             }
             return Err(error);
@@ -456,7 +458,8 @@ impl<'p, P: Platform> Iommu<'p, P> {
     ///
     /// # Errors
     ///
-    /// The contexts, if somebody else is at work on them, or a stream of theirs is lost.
+    /// The contexts, if somebody else is at work on them, a stream of theirs is lost, or something of
+    /// the guest's memory.
     pub(super) fn discard(
         &self,
         guest: GuestId,
@@ -465,7 +468,8 @@ impl<'p, P: Platform> Iommu<'p, P> {
         let Ok(smmu) = self.smmu(contexts.smmu()) else {
             return Err(contexts);
         };
-        if !smmu.is_clear_of(&contexts) {
+        // While something of the guest's memory is not proven, nothing more is lost.
+        if !smmu.is_clear_of(&contexts) || self.is_unproven(guest) {
             return Err(contexts);
         }
         let (id, contexts) = contexts.try_into_inner()?;
@@ -484,9 +488,18 @@ impl<'p, P: Platform> Iommu<'p, P> {
         let Some(change) = memory.lock(self.platform()).unseal_all(detached) else {
             return;
         };
-        if let Ok(unsealed) = self.confirm(guest, change) {
-            memory.lock(self.platform()).give_back(unsealed);
+        match self.confirm(guest, change) {
+            Ok(unsealed) => memory.lock(self.platform()).give_back(unsealed),
+            Err((_, change)) => memory.lock(self.platform()).keep_unconfirmed(change),
         }
+    }
+
+    /// Whether an SMMU did not confirm something of a guest's memory.
+    pub(super) fn is_unproven(&self, guest: GuestId) -> bool {
+        let mut books = self.books();
+        books
+            .guest(guest)
+            .is_ok_and(|guest| !guest.unproven.is_empty())
     }
 
     /// Memory of the window, the tables that lead there known to every SMMU.
@@ -505,8 +518,9 @@ impl<'p, P: Platform> Iommu<'p, P> {
         let Some(change) = memory.lock(self.platform()).unseal(sealed) else {
             return;
         };
-        if let Ok(unsealed) = self.confirm(guest, change) {
-            memory.lock(self.platform()).give_back(unsealed);
+        match self.confirm(guest, change) {
+            Ok(unsealed) => memory.lock(self.platform()).give_back(unsealed),
+            Err((_, change)) => memory.lock(self.platform()).keep_unconfirmed(change),
         }
     }
 }

@@ -264,14 +264,20 @@ impl<'p, P: Platform> Iommu<'p, P> {
                 (space.live_on, space.was_bound) = before;
                 Err(error)
             }
-            Err(Failed::Kept(device)) => {
+            Err(Failed::Kept { device, error }) => {
+                // Its CD is live and confirmed, for a device that is cut off.
+                books.remove_handle(first.handle);
                 if let Some(binding) = books.bindings.get_mut(first.binding) {
                     binding.state = BindingState::Bound;
                 }
                 books.keep_caches(first.binding);
                 drop(books);
-                let fence = self.fence_silent(smmu, device);
-                Err(SpaceError::CachesKept { device, fence })
+                if error == CommandError::AtcTimeout {
+                    let fence = self.fence_silent(smmu, device);
+                    return Err(SpaceError::CachesKept { device, fence });
+                }
+                let fence = self.fence_devices(smmu, [device].into_iter());
+                Err(SpaceError::NotConfirmed { smmu, error, fence })
             }
             Err(lost) => {
                 books.remove_handle(first.handle);
@@ -346,7 +352,9 @@ impl<'p, P: Platform> Iommu<'p, P> {
             error => Failed::Refused(SpaceError::of_stream(id, error, Fence::NotNeeded)),
         });
         if let Err(Failed::Refused(_)) = outcome {
-            let _ = self.discard(guest, contexts);
+            if let Err(contexts) = self.discard(guest, contexts) {
+                self.books().keep_leftover(guest, contexts);
+            }
             return outcome;
         }
         let outcome = match outcome {
@@ -375,19 +383,20 @@ impl<'p, P: Platform> Iommu<'p, P> {
             .into_iter()
             .flat_map(|stream| smmu.atc_inv_everything(stream));
         let ticket = smmu.submit_then_sync(commands.clone());
+        let kept = |error| Failed::Kept { device, error };
         match ticket.and_then(|ticket| smmu.wait(ticket)) {
             Ok(()) => return Ok(()),
             Err(CommandError::AtcTimeout) => {}
-            Err(error) => return Err(Failed::Lost(Some(error))),
+            Err(error) => return Err(kept(error)),
         }
         // It may have been another's (§4.7.3).
         let mut is_silent = false;
-        let asked = smmu.atc_invalidate_singly(commands, |_| is_silent = true);
-        match asked {
-            Ok(()) if is_silent => Err(Failed::Kept(device)),
-            Ok(()) => Ok(()),
-            Err(error) => Err(Failed::Lost(Some(error))),
+        smmu.atc_invalidate_singly(commands, |_| is_silent = true)
+            .map_err(kept)?;
+        if is_silent {
+            return Err(kept(CommandError::AtcTimeout));
         }
+        Ok(())
     }
 
     /// Drops a handle: one call, before the space was released or after.
@@ -511,8 +520,11 @@ enum Failed {
     Refused(SpaceError),
     /// The SMMU did not confirm, or memory did not hold what was stored.
     Lost(Option<CommandError>),
-    /// The device kept what it had cached of before.
-    Kept(DeviceId),
+    /// The device did not confirm that it forgot what it had cached of before.
+    Kept {
+        device: DeviceId,
+        error: CommandError,
+    },
 }
 
 impl Failed {
@@ -541,7 +553,7 @@ impl Failed {
             Self::Refused(error) => error,
             Self::Lost(Some(error)) => SpaceError::NotConfirmed { smmu, error, fence },
             Self::Lost(None) => SpaceError::NotHeld { smmu, fence },
-            Self::Kept(device) => SpaceError::CachesKept { device, fence },
+            Self::Kept { device, .. } => SpaceError::CachesKept { device, fence },
         }
     }
 }

@@ -15,7 +15,7 @@
 //!
 //! ```compile_fail,E0382
 //! # use portcullis::{hw::Platform, space::{Iommu, Ownership}};
-//! fn twice<P: Platform>(iommu: &Iommu<'_, P>, token: Ownership) {
+//! fn spend<P: Platform>(iommu: &Iommu<'_, P>, token: Ownership, other: Ownership) {
 //!     let _ = iommu.disown(token);
 //!     let _ = iommu.disown(token);
 //! }
@@ -23,8 +23,57 @@
 //!
 //! ```
 //! # use portcullis::{hw::Platform, space::{Iommu, Ownership}};
-//! fn once<P: Platform>(iommu: &Iommu<'_, P>, token: Ownership) {
+//! fn spend<P: Platform>(iommu: &Iommu<'_, P>, token: Ownership, other: Ownership) {
 //!     let _ = iommu.disown(token);
+//!     let _ = iommu.disown(other);
+//! }
+//! ```
+//!
+//! It is not copied, so that two could show it:
+//!
+//! ```compile_fail,E0599
+//! # use portcullis::space::Ownership;
+//! fn share(token: Ownership) {
+//!     let _ = token.clone();
+//! }
+//! ```
+//!
+//! ```
+//! # use portcullis::space::Ownership;
+//! fn share(token: Ownership) {
+//!     let _ = token.group();
+//! }
+//! ```
+//!
+//! and not made up: only [`Iommu::acquire`] and [`Claim::settle`] give one.
+//!
+//! ```compile_fail,E0451
+//! # use portcullis::space::{Owner, Ownership};
+//! fn take(token: Ownership) -> Ownership {
+//!     Ownership { owner: Owner::Host, ..token }
+//! }
+//! ```
+//!
+//! ```
+//! # use portcullis::space::{Owner, Ownership};
+//! fn take(token: Ownership) -> Ownership {
+//!     token
+//! }
+//! ```
+//!
+//! A claim is no token:
+//!
+//! ```compile_fail,E0308
+//! # use portcullis::{hw::Platform, space::{Claim, Iommu}};
+//! fn give_up<P: Platform>(iommu: &Iommu<'_, P>, claim: Claim<'_, '_, P>) {
+//!     let _ = iommu.disown(claim);
+//! }
+//! ```
+//!
+//! ```
+//! # use portcullis::{hw::Platform, space::{Claim, Iommu}};
+//! fn give_up<P: Platform>(iommu: &Iommu<'_, P>, claim: Claim<'_, '_, P>) {
+//!     let _ = claim.settle();
 //! }
 //! ```
 

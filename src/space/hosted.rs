@@ -12,11 +12,11 @@
 //! The window's memory is taken once, at the beginning, and never leaves the host's tables before
 //! the guest ends; inside it, CDs come and go.
 //!
-//! A change that nobody confirmed is no value that can be used for another guest, or twice:
+//! A change that nobody confirmed is no value that can be used twice:
 //!
 //! ```compile_fail,E0382
 //! # use portcullis::{hw::Platform, space::{HostChange, Iommu}};
-//! fn twice<P: Platform>(iommu: &Iommu<'_, P>, change: HostChange) {
+//! fn confirm<P: Platform>(iommu: &Iommu<'_, P>, change: HostChange, other: HostChange) {
 //!     let _ = iommu.confirm_host_change(change);
 //!     let _ = iommu.confirm_host_change(change);
 //! }
@@ -24,8 +24,49 @@
 //!
 //! ```
 //! # use portcullis::{hw::Platform, space::{HostChange, Iommu}};
-//! fn once<P: Platform>(iommu: &Iommu<'_, P>, change: HostChange) {
+//! fn confirm<P: Platform>(iommu: &Iommu<'_, P>, change: HostChange, other: HostChange) {
 //!     let _ = iommu.confirm_host_change(change);
+//!     let _ = iommu.confirm_host_change(other);
+//! }
+//! ```
+//!
+//! nor one that is forgotten, where the compiler's warning is heeded:
+//!
+//! ```compile_fail
+//! # #![deny(unused_must_use)]
+//! # use portcullis::{addr::Ipa, hw::Platform, space::{GuestId, Iommu, SpaceError}};
+//! # type Done = Result<(), SpaceError>;
+//! fn unmap<P: Platform>(iommu: &Iommu<'_, P>, guest: GuestId, at: Ipa) -> Done {
+//!     iommu.host_unmapped(guest, at, 0x1000)?;
+//!     Ok(())
+//! }
+//! ```
+//!
+//! ```
+//! # #![deny(unused_must_use)]
+//! # use portcullis::{addr::Ipa, hw::Platform, space::{GuestId, Iommu, SpaceError}};
+//! # type Done = Result<(), SpaceError>;
+//! fn unmap<P: Platform>(iommu: &Iommu<'_, P>, guest: GuestId, at: Ipa) -> Done {
+//!     let _change = iommu.host_unmapped(guest, at, 0x1000)?;
+//!     Ok(())
+//! }
+//! ```
+//!
+//! And what is to be mapped is spent once:
+//!
+//! ```compile_fail,E0382
+//! # use portcullis::{hw::Platform, space::{Iommu, WindowWanted}};
+//! fn mapped<P: Platform>(iommu: &Iommu<'_, P>, wanted: WindowWanted, other: WindowWanted) {
+//!     let _ = iommu.window_mapped(wanted);
+//!     let _ = iommu.window_mapped(wanted);
+//! }
+//! ```
+//!
+//! ```
+//! # use portcullis::{hw::Platform, space::{Iommu, WindowWanted}};
+//! fn mapped<P: Platform>(iommu: &Iommu<'_, P>, wanted: WindowWanted, other: WindowWanted) {
+//!     let _ = iommu.window_mapped(wanted);
+//!     let _ = iommu.window_mapped(other);
 //! }
 //! ```
 

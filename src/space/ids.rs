@@ -66,6 +66,26 @@ public_key! {
 }
 public_key! {
     /// What a holder has of a binding. Every bind gives a new one.
+    ///
+    /// It is no space's name, nor is that a handle:
+    ///
+    /// ```compile_fail,E0308
+    /// # use portcullis::{hw::Platform, space::{GuestId, Handle, Iommu, SpaceId}};
+    /// fn let_go<P: Platform>(
+    ///     iommu: &Iommu<'_, P>, guest: GuestId, space: SpaceId, handle: Handle,
+    /// ) {
+    ///     let _ = iommu.unbind(guest, space);
+    /// }
+    /// ```
+    ///
+    /// ```
+    /// # use portcullis::{hw::Platform, space::{GuestId, Handle, Iommu, SpaceId}};
+    /// fn let_go<P: Platform>(
+    ///     iommu: &Iommu<'_, P>, guest: GuestId, space: SpaceId, handle: Handle,
+    /// ) {
+    ///     let _ = iommu.unbind(guest, handle);
+    /// }
+    /// ```
     Handle
 }
 public_key! {

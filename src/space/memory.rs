@@ -13,7 +13,7 @@ use super::ids::SmmuId;
 use super::settings::GuestConfig;
 use super::stage2::{CpuRoot, Reclaim, Stage2, Stage2Config, Stage2Error};
 use super::window::{Unsealed, Window, WindowError};
-use crate::hw::{CpuTlb, NoTables, Platform};
+use crate::hw::{CpuTlb, NoTables, Platform, Slab};
 use crate::id::Vmid;
 use crate::smmu::{Detached, Features, Gathered, Sealed, Unsynced};
 use crate::spec::vmsa::{CpuWalk, Stage2Walk};
@@ -34,6 +34,8 @@ pub(super) enum Memory<'p, P: Platform> {
 pub(super) struct Own<'p, P: Platform> {
     pub(super) stage2: Stage2<'p, P>,
     window: Window<'p, P>,
+    /// What left the window, and was not confirmed to be forgotten: until the guest has ended.
+    unconfirmed: Slab<'p, P, Unsealed<'p, P>>,
 }
 
 /// Memory that is on its way out of the window.
@@ -82,7 +84,11 @@ impl<'p, P: Platform> Memory<'p, P> {
         }
         let made = Window::new(platform, &mut stage2, config.window, config.window_bytes);
         match made {
-            Ok(window) => Ok(Self::Own(Own { stage2, window })),
+            Ok(window) => Ok(Self::Own(Own {
+                stage2,
+                window,
+                unconfirmed: Slab::new(platform),
+            })),
             Err(why) => {
                 // Nobody ever walked it.
                 stage2.dismantle().open().free();
@@ -182,6 +188,14 @@ impl<'p, P: Platform> Memory<'p, P> {
         }
     }
 
+    /// Keeps what left the window and an SMMU may still look at, until the guest has ended: that is
+    /// the proof. Where there is no memory to note it in, it stays out of use for good.
+    pub(super) fn keep_unconfirmed(&mut self, change: Unsynced<Leaving<'p, P>>) {
+        if let (Self::Own(own), Leaving::Own(unsealed)) = (self, change.open()) {
+            let _ = own.unconfirmed.insert(unsealed);
+        }
+    }
+
     /// Takes back tables that every SMMU has forgotten.
     pub(super) fn reclaim(&mut self, tables: Reclaim<'p, P>) {
         if let Self::Own(own) = self {
@@ -207,7 +221,19 @@ impl<'p, P: Platform> Memory<'p, P> {
     /// Gives everything back. No SMMU has anything of the VMID any more, and no CPU.
     pub(super) fn free(self, platform: &P) {
         match self {
-            Self::Own(Own { mut stage2, window }) => {
+            Self::Own(Own {
+                mut stage2,
+                mut window,
+                mut unconfirmed,
+            }) => {
+                for slot in 0..unconfirmed.slots() {
+                    let key = unconfirmed.key_at(slot);
+                    if let Some(unsealed) = key.and_then(|key| unconfirmed.remove(key)) {
+                        // It is of this window.
+                        let _ = window.give_back(&mut stage2, unsealed);
+                    }
+                }
+                let _ = unconfirmed.free();
                 // Contexts that were lost are still sealed; the window's books stay out of use with
                 // them.
                 let _ = window.close(&mut stage2);

@@ -35,7 +35,45 @@ use crate::smmu::{CommandError, Context, Flush, PendingRelease as Train, Release
 
 /// A release that was submitted to every SMMU, from [`Iommu::begin_release`].
 ///
-/// Dropping it finishes it, and loses what it says.
+/// Dropping it finishes it, and loses what it says. It is finished once:
+///
+/// ```compile_fail,E0382
+/// # use portcullis::{hw::Platform, space::PendingRelease};
+/// fn finish<P: Platform>(pending: PendingRelease<'_, '_, P>, other: PendingRelease<'_, '_, P>) {
+///     let _ = pending.finish();
+///     let _ = pending.finish();
+/// }
+/// ```
+///
+/// ```
+/// # use portcullis::{hw::Platform, space::PendingRelease};
+/// fn finish<P: Platform>(pending: PendingRelease<'_, '_, P>, other: PendingRelease<'_, '_, P>) {
+///     let _ = pending.finish();
+///     let _ = other.finish();
+/// }
+/// ```
+///
+/// and it is not let go unseen, where the compiler's warning is heeded:
+///
+/// ```compile_fail
+/// # #![deny(unused_must_use)]
+/// # use portcullis::{hw::Platform, space::{GuestId, Iommu, SpaceError, SpaceId}};
+/// # type Done = Result<(), SpaceError>;
+/// fn end<P: Platform>(iommu: &Iommu<'_, P>, guest: GuestId, space: SpaceId) -> Done {
+///     iommu.begin_release(guest, space)?;
+///     Ok(())
+/// }
+/// ```
+///
+/// ```
+/// # #![deny(unused_must_use)]
+/// # use portcullis::{hw::Platform, space::{GuestId, Iommu, SpaceError, SpaceId}};
+/// # type Done = Result<(), SpaceError>;
+/// fn end<P: Platform>(iommu: &Iommu<'_, P>, guest: GuestId, space: SpaceId) -> Done {
+///     iommu.begin_release(guest, space)?.finish()?;
+///     Ok(())
+/// }
+/// ```
 #[must_use = "nothing is confirmed until the release was finished"]
 pub struct PendingRelease<'a, 'p, P: Platform> {
     iommu: &'a Iommu<'p, P>,

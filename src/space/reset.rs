@@ -85,10 +85,13 @@ impl<P: Platform> Iommu<'_, P> {
             return Err(SpaceError::NotReset { device, because });
         }
         let mut books = self.books();
+        let group = books.device(device)?.group;
+        let is_owned = books.group(group)?.is_owned();
         let record = books.device(device)?;
         record.is_fenced = false;
         record.is_port_fenced = false;
-        record.is_dirty = false;
+        // Whoever has it may give it work again.
+        record.is_dirty = is_owned;
         Ok(())
     }
 

@@ -92,16 +92,21 @@ impl<P: Platform> Iommu<'_, P> {
     }
 
     /// Gives back memory that a guest's devices need no more: leaves of CDs that are all free, and
-    /// contexts of devices that were detached. 3 SYNCs for each piece on its SMMU.
+    /// contexts of devices that were detached. 3 SYNCs for each piece on its SMMU. Nothing while
+    /// something of the guest's memory is not proven.
     ///
     /// To be called when there is time; [`destroy_guest`](Self::destroy_guest) gives back all.
     ///
     /// # Errors
     ///
     /// [`NoSuchGuest`](SpaceError::NoSuchGuest), [`GuestEnding`](SpaceError::GuestEnding),
-    /// [`Busy`](SpaceError::Busy).
+    /// [`Busy`](SpaceError::Busy). [`NotConfirmed`](SpaceError::NotConfirmed): the guest's devices
+    /// there are fenced; what left the window comes back when the guest ends.
     pub fn tidy(&self, guest: GuestId) -> Result<(), SpaceError> {
         let ((), _visit) = self.alone(guest, |books| books.running(guest).map(|_| ()))?;
+        if self.is_unproven(guest) {
+            return Ok(());
+        }
         let mut leftovers = self.books().running(guest)?.leftovers.take();
         while let Some(contexts) = leftovers.pop() {
             if let Err(contexts) = self.discard(guest, contexts) {
@@ -119,13 +124,20 @@ impl<P: Platform> Iommu<'_, P> {
                 continue;
             };
             let smmu = self.smmu(id)?;
-            while let Some(context) = contexts.first_empty_leaf() {
+            while !self.is_unproven(guest)
+                && let Some(context) = contexts.first_empty_leaf()
+            {
                 let Ok(leaf) = smmu.give_back_leaf(&contexts, context) else {
                     break;
                 };
                 self.unseal(guest, leaf);
             }
         }
-        Ok(())
+        let mut books = self.books();
+        let record = books.running(guest)?;
+        match record.lost_by.filter(|_| !record.unproven.is_empty()) {
+            None => Ok(()),
+            Some(error) => Err(error),
+        }
     }
 }

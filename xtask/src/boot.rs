@@ -178,7 +178,9 @@ fn play(arguments: &Arguments, model: Model) -> Result<(), Stop> {
         },
         cpus: arguments.cpus,
         echo: Echo::Live,
-        limit: arguments.limit().unwrap_or(guest_scenarios::LIMIT),
+        limit: arguments
+            .timeout
+            .map_or(guest_scenarios::LIMIT, Duration::from_secs),
         more: &format!(" {more}"),
     })?;
     guest_scenarios::print(&outcomes);

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::board::{self, Board};
+use crate::boot;
 use crate::console::{self, End};
 use crate::guest::{self, Echo, Ran};
 use crate::guests::{self, Guest};
@@ -47,7 +48,17 @@ const fn asked(name: &'static str, cpus: Range<u32>, devices: &'static [&'static
     }
 }
 
+/// The case in which a page of EL2's is in every guest's stage 2.
+const SABOTAGED: &str = "embedded, sabotaged";
+
 const CASES: &[Case] = &[
+    Case {
+        name: SABOTAGED,
+        cpus: 2,
+        guests: &[],
+        lines: &["check guest-isolation: FAILED EL2's memory was changed"],
+        end: "guests are not kept apart: EL2's memory was changed",
+    },
     Case {
         name: "embedded, on four CPUs",
         cpus: 4,
@@ -165,9 +176,15 @@ pub(crate) fn step() -> Result<Outcome, Stop> {
     let board = board::load(BOARD)?;
     let image = image::build(&board, Kind::Plain)?;
     let guest = guests::build(&board, "first")?;
+    let sabotage = image::build(&board, Kind::Sabotage)?;
     let mut failed = Vec::new();
     for case in CASES {
-        let ran = run(&board, &image, &guest, case)?;
+        let image = if case.name == SABOTAGED {
+            &sabotage
+        } else {
+            &image
+        };
+        let ran = run(&board, image, &guest, case)?;
         match judge(&ran, case) {
             Ok(()) => progress(&format!("{}: as expected", case.name)),
             Err(why) => {
@@ -207,7 +224,11 @@ fn run(board: &Board, image: &Image, guest: &Path, case: &Case) -> Result<Ran, S
             .arg(&tree)
             .args(guests::loaders(&placed));
     }
-    let qemu = qemu::with_kernel(machine, &image.raw, "no-self-check");
+    let arguments = match case.name {
+        SABOTAGED => format!("no-self-check {}", boot::sabotage("guest-isolation")),
+        _ => "no-self-check".into(),
+    };
+    let qemu = qemu::with_kernel(machine, &image.raw, &arguments);
     guest::run(qemu, Some(LIMIT), Echo::Quiet, || ())
 }
 
@@ -216,17 +237,19 @@ fn judge(ran: &Ran, case: &Case) -> Result<(), String> {
     if let Some(missing) = case.lines.iter().find(|line| !lines.contains(line)) {
         return Err(format!("no line `{missing}`"));
     }
+    let refuses = case.end != "ok";
     let is_bad = |line: &&&str| line.starts_with('[') && line.contains("FAILED");
-    if let Some(line) = lines.iter().find(is_bad) {
+    if let Some(line) = lines.iter().find(is_bad)
+        && case.name != SABOTAGED
+    {
         return Err(format!("`{line}`"));
     }
-    let refuses = case.end != "ok";
     // DMA that is stopped makes events, which the SMMU pulls a wire for.
     let pulled = lines.iter().find_map(|line| line.strip_prefix("smmus: "));
     if !refuses && case.guests.is_empty() && pulled.is_none_or(|it| it == "0 interrupts") {
         return Err("no event came by interrupt".into());
     }
-    if refuses && lines.iter().any(|line| line.starts_with('[')) {
+    if refuses && case.name != SABOTAGED && lines.iter().any(|line| line.starts_with('[')) {
         return Err("a guest ran".into());
     }
     let expected = match refuses {

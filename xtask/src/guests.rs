@@ -104,7 +104,8 @@ impl Arguments {
         self.guest.is_empty()
     }
 
-    /// The guests asked for, on a machine with so many CPUs; those of this repository are built.
+    /// The guests asked for, on a machine with so many CPUs; those of this repository are built, also
+    /// where nothing else is: their length is in the command line.
     ///
     /// # Errors
     ///

@@ -41,6 +41,14 @@ const TABLES: &[Table] = &[
         find: || boot(&["--smmu", "model", "--mode", "polite"]),
     },
     Table {
+        heading: "## Release over four SMMUs",
+        find: || {
+            let mut numbers = boot(&["--smmu", "model", "--mode", "polite", "--smmus", "4"])?;
+            numbers.retain(|name, _| name.starts_with("release, "));
+            Ok(numbers)
+        },
+    },
+    Table {
         heading: "## Start",
         find: start,
     },

@@ -61,7 +61,10 @@ mod tests {
         Ram { ipa, pa }
     }
 
-    fn found(from: u64, bytes: u64) -> (Result<(), u64>, Vec<(u64, u64, u64)>) {
+    /// Where a piece is, how many bytes it has, and how many came before.
+    type Piece = (u64, u64, u64);
+
+    fn found(from: u64, bytes: u64) -> (Result<(), u64>, Vec<Piece>) {
         let ram = [
             ram(0x4000_0000, 0x2000, 0x8000_0000),
             ram(0x4000_2000, 0x1000, 0x9000_0000),

@@ -5,7 +5,7 @@
 //!
 //! | piece | what |
 //! |---|---|
-//! | [`dispatch`] | one call |
+//! | [`dispatch()`] | one call |
 //! | [`GuestWorld`] | what a call needs of the hypervisor around it |
 //! | [`Code`], [`Refused`] | why not |
 //! | [`number`] | the functions |

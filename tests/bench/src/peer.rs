@@ -7,7 +7,9 @@
 use std::ptr::NonNull;
 
 use aarch64_paging::Mapping;
-use aarch64_paging::descriptor::{PhysicalAddress, Stage2Attributes, UpdatableDescriptor};
+use aarch64_paging::descriptor::{
+    Descriptor, PhysicalAddress, Stage2Attributes, UpdatableDescriptor,
+};
 use aarch64_paging::paging::{Constraints, MemoryRegion, PageTable, Stage2, Translation};
 
 use crate::arena::Arena;
@@ -73,6 +75,7 @@ pub struct Tables<'a>(Mapping<Pool<'a>, Stage2>);
 
 /// 40 bits of address take four levels here: there are no concatenated roots.
 const ROOT_LEVEL: usize = 0;
+const LAST_LEVEL: usize = 3;
 
 const MEMORY: Stage2Attributes = Stage2Attributes::VALID
     .union(Stage2Attributes::ACCESS_FLAG)
@@ -131,15 +134,14 @@ impl<'a> tables::Tables<'a> for Tables<'a> {
     #[inline]
     fn walk(&self, ipa: u64) -> Option<u64> {
         let mut found = None;
-        let visited = self
-            .0
-            .walk_range(&region(ipa, 0x1000), &mut |at, entry, _| {
-                if entry.is_valid() {
-                    let offset = ipa - at.start().0 as u64;
-                    found = Some(entry.output_address().0 as u64 + offset);
-                }
-                Ok(())
-            });
+        let mut look = |_: &MemoryRegion, entry: &Descriptor<Stage2Attributes>, level: usize| {
+            if entry.is_valid() {
+                let span = 1 << (12 + 9 * (LAST_LEVEL - level));
+                found = Some((entry.output_address().0 as u64) + (ipa & (span - 1)));
+            }
+            Ok(())
+        };
+        let visited = self.0.walk_range(&region(ipa, 0x1000), &mut look);
         visited.ok().and(found)
     }
 

@@ -71,11 +71,9 @@ mod tests {
         for kind in KINDS {
             for live in kind.live {
                 let mut numbers = with_live(&arena, kind.bits, live);
-                assert_ne!(
-                    cycle(&mut numbers),
-                    cycle(&mut numbers),
-                    "the oldest goes first"
-                );
+                let twice = [cycle(&mut numbers), cycle(&mut numbers)];
+                // Of several that came back the oldest goes first.
+                assert_eq!(twice[0] == twice[1], live == 1, "{twice:?}");
                 assert_eq!(numbers.taken(), live);
                 numbers.free();
             }

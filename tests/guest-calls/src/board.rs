@@ -42,10 +42,6 @@ pub const VA: u64 = 0x1234_5000;
 const LOG2_RAM: u8 = 18;
 const WINDOW: Ipa = Ipa::new(0x70_0000_0000);
 
-/// Where hardware did not confirm that it forgot a part of a window, that and the tables that led
-/// there stay out of use: of all guests at most their windows and their quotas of tables.
-const MOST_LOST: u64 = GUESTS as u64 * ((1 << 20) + (64 << 12));
-
 /// What a guest may have.
 pub(crate) const QUOTA: Quota = Quota {
     spaces: 24,
@@ -105,7 +101,8 @@ pub fn on_board(mode: Mode, act: impl FnOnce(&Board<'_>)) {
 ///
 /// # Panics
 ///
-/// As [`on_board`]; but an SMMU that was stopped as the last fence may have had ATS on (§3.9.1).
+/// As [`on_board`]; but an SMMU that was stopped as the last fence may have had ATS on (§3.9.1), and
+/// one that refused CFGI_STE goes on with the STALL_TERM behind it in the same train (§4.6.2).
 pub fn on_unruly_board(mode: Mode, act: impl FnOnce(&Board<'_>)) {
     let host = machine(mode);
     run(&host, Some(2_000), |board| {
@@ -114,7 +111,8 @@ pub fn on_unruly_board(mode: Mode, act: impl FnOnce(&Board<'_>)) {
     });
     let violations = host.machine().record().violations();
     let mut others = violations.iter();
-    if let Some(found) = others.find(|it| it.rule != Rule::DisabledWithAts) {
+    let borne = [Rule::DisabledWithAts, Rule::StallTermWhileLive];
+    if let Some(found) = others.find(|it| !borne.contains(&it.rule)) {
         panic!("{mode:?}: {found}");
     }
 }
@@ -141,13 +139,11 @@ fn run(host: &Host, sync_timeout_us: Option<u64>, act: impl FnOnce(&Board<'_>)) 
     let board = Board::new(host, &smmus);
     act(&board);
     board.end();
-    let lost = host.bytes_out() - before;
-    let may_lose = sync_timeout_us.map_or(0, |_| MOST_LOST);
-    assert!(lost <= may_lose, "{lost} bytes did not come back");
+    assert_eq!(host.bytes_out(), before, "all memory came back");
     for smmu in smmus {
         smmu.shut_down().expect("it is confirmed");
     }
-    assert_eq!(host.bytes_out(), lost);
+    assert_eq!(host.bytes_out(), 0);
 }
 
 fn take_over(host: &Host, smmu: usize, sync_timeout_us: Option<u64>) -> Smmu<'_, Host> {

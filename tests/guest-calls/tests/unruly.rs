@@ -1,5 +1,5 @@
 //! Random calls while hardware misbehaves: no panic, nothing reached that is another's; and once it
-//! behaves again, everything ends in order.
+//! behaves again, all memory comes back.
 //!
 //! 20,000 calls in the ordinary run. `PORTCULLIS_CALLS` and `PORTCULLIS_SEED` as in `fuzz.rs`, a
 //! fifth as many calls.
@@ -129,7 +129,7 @@ fn round(board: &Board<'_>, seed: u64, codes: &mut BTreeSet<i64>) {
 }
 
 #[test]
-fn random_calls_on_hardware_that_misbehaves_end_in_order() {
+fn random_calls_on_hardware_that_misbehaves_leak_nothing() {
     let calls = setting("PORTCULLIS_CALLS").map_or(ORDINARY, |calls| calls / 5);
     let first = setting("PORTCULLIS_SEED").unwrap_or(0);
     let mut codes = BTreeSet::new();

@@ -1,7 +1,7 @@
 //! Incidents: policies for PASIDs and owners that went wrong, each a small driver of its own on the
 //! model of an SMMU, beside Portcullis on the same steps.
 //!
-//! A story ([`stories`]) is told once and played twice. What reached memory is the model's record to
+//! A story (`stories`) is told once and played twice. What reached memory is the model's record to
 //! say; whose memory that is, the story knows. `INCIDENTS.md` beside this crate is the page to read.
 
 mod kit;

@@ -48,6 +48,8 @@ pub struct Faults {
     pub abort_at: Option<u64>,
     /// Acknowledgements (CR0ACK, IRQ_CTRLACK, GBPA.Update) take this much longer, in microseconds.
     pub acknowledge_late_us: u64,
+    /// After so many more acknowledgements one takes so many microseconds longer.
+    pub acknowledge_once_late: Option<(u32, u64)>,
     /// CR0ACK, IRQ_CTRLACK and GBPA.Update never follow.
     pub acknowledge_never: bool,
     /// The event queue takes no record, as if full.
@@ -60,6 +62,23 @@ pub struct Faults {
 }
 
 impl Faults {
+    /// How much longer the acknowledgement takes that is begun now.
+    pub(crate) fn acknowledgement_us(&mut self) -> u64 {
+        let once = match &mut self.acknowledge_once_late {
+            Some((0, late_us)) => {
+                let late_us = *late_us;
+                self.acknowledge_once_late = None;
+                late_us
+            }
+            Some((left, _)) => {
+                *left -= 1;
+                0
+            }
+            None => 0,
+        };
+        self.acknowledge_late_us + once
+    }
+
     /// How much longer the `CMD_SYNC` takes that is begun now.
     pub(crate) fn lateness_us(&mut self) -> u64 {
         match &mut self.sync_late_count {

@@ -33,7 +33,7 @@ impl Core {
         if self.updates.began_us().is_none() {
             self.updates.began_us = Some(now);
         }
-        let due = now + self.choices.acknowledge_us() + self.faults.acknowledge_late_us;
+        let due = now + self.choices.acknowledge_us() + self.faults.acknowledgement_us();
         (!self.faults.acknowledge_never).then_some(due)
     }
 

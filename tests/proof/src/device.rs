@@ -42,6 +42,11 @@ impl<'h> Gun<'h> {
         landing.map(|landing| Pa::new(landing.pa))
     }
 
+    /// How many translations the device holds.
+    pub fn cached(&self) -> u32 {
+        self.device.read32(frame::ATC_ENTRIES)
+    }
+
     fn shoot(&self, pasid: Option<u32>, at: u64, flags: u32) -> Option<Landing> {
         let mark = self.record.mark();
         let tag = pasid.map_or(0, |pasid| pasid | 1 << 31);

@@ -51,6 +51,7 @@ impl fmt::Display for Kind {
             Self::Command(0x11) => "NH_ASID",
             Self::Command(0x12) => "NH_VA",
             Self::Command(0x13) => "NH_VAA",
+            Self::Command(0x20) => "EL2_ALL",
             Self::Command(0x28) => "S12_VMALL",
             Self::Command(0x2a) => "S2_IPA",
             Self::Command(0x30) => "NSNH_ALL",

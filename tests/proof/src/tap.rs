@@ -112,12 +112,21 @@ fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Tap {
     /// A host on a machine with these SMMUs.
     pub fn new(settings: &[Settings]) -> Self {
+        Self::over(Hypervisor::with_smmus(settings), settings)
+    }
+
+    /// As [`new`](Self::new), with so many bytes of memory.
+    pub fn with_memory(bytes: u64, settings: &[Settings]) -> Self {
+        Self::over(Hypervisor::with_memory(bytes, settings), settings)
+    }
+
+    fn over(host: Hypervisor, settings: &[Settings]) -> Self {
         let log = Log {
             queues: vec![Queue::default(); settings.len()],
             ..Log::default()
         };
         Self {
-            host: Hypervisor::with_smmus(settings),
+            host,
             log: Arc::new(Mutex::new(log)),
             devices: Mutex::new(BTreeMap::new()),
             refuses_resets: AtomicBool::new(false),
@@ -256,7 +265,11 @@ unsafe impl Platform for Tap {
             let first = words
                 .first()
                 .and_then(|it| self.machine().memory().address_of(it));
-            log.uncleaned = first.map(|first| first..first + 8 * words.len() as u64);
+            // Whole lines: a word that is cleaned would take its neighbours along.
+            log.uncleaned = first.map(|first| {
+                let end = first + 8 * words.len() as u64;
+                first & !63..end.next_multiple_of(64)
+            });
         } else {
             drop(log);
             self.host.clean(words);

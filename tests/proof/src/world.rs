@@ -254,6 +254,12 @@ impl<'p> World<'p> {
         (space, frames)
     }
 
+    /// Tables at address 0 of a guest, that lead [`VA`] to a page of their own: where walks go by a CD
+    /// whose root was not seen yet. That page.
+    pub fn lay_trap(&self, guest: GuestId) -> (Pa, [Frames; 3]) {
+        self.tables(guest, 0, DATA - 0x1000)
+    }
+
     /// Two tables from `root` on that map [`VA`] to a fresh page at `data`: where that is.
     fn tables(&self, guest: GuestId, root: u64, data: u64) -> (Pa, [Frames; 3]) {
         let page = self.give(guest, Ipa::new(data));

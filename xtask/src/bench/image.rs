@@ -42,6 +42,16 @@ pub(super) fn rows(wanted: &Wanted) -> Result<Vec<Row>, Stop> {
         let count = numbers::until_the_first_guest()? as f64;
         rows.push(Row::new(FIRST_GUEST, count, "instructions").beside(TO_REACH.0, TO_REACH.1));
     }
+    Ok(rows)
+}
+
+/// Rows of hypercalls.
+///
+/// # Errors
+///
+/// As the guest `measure` and its boots end.
+pub(super) fn calls(wanted: &Wanted) -> Result<Vec<Row>, Stop> {
+    let mut rows = Vec::new();
     for (smmu, words) in SMMUS {
         if wanted.is_quick || !wanted.filter.may_want(&["hypercall."]) {
             continue;

@@ -115,7 +115,11 @@ pub(crate) fn command(arguments: &Arguments) -> Result<(), Stop> {
         is_quick: arguments.quick,
     };
     let folder = target_folder().join("bench");
-    let (rows, skipped) = measure(&wanted, &folder)?;
+    let Measured {
+        rows,
+        skipped,
+        failed,
+    } = measure(&wanted, &folder)?;
     if rows.is_empty() {
         return Err(Stop::CouldNotRun("no number has such a name".into()));
     }
@@ -126,6 +130,9 @@ pub(crate) fn command(arguments: &Arguments) -> Result<(), Stop> {
     }
     let (json, html) = keep(&rows, &skipped, &folder)?;
     println!("report: {} and {}", json.display(), html.display());
+    if !failed.is_empty() {
+        return Err(Stop::Failed(failed.join("; ")));
+    }
     missing(&wanted, &rows)
 }
 
@@ -139,14 +146,23 @@ pub(crate) fn step() -> Result<Outcome, Stop> {
         filter: Filter::new(None),
         is_quick: true,
     };
-    let (rows, _) = measure(&wanted, &target_folder().join("bench"))?;
+    let rows = measure(&wanted, &target_folder().join("bench"))?.rows;
     println!("{}", report::balance(&rows));
     missing(&wanted, &rows)?;
     Ok(Outcome::Passed)
 }
 
+/// What came of it.
+struct Measured {
+    rows: Vec<Row>,
+    /// What could not be had here.
+    skipped: Vec<String>,
+    /// What was tried and failed.
+    failed: Vec<String>,
+}
+
 /// Every row that is wanted, and what had to be left out.
-fn measure(wanted: &Wanted, folder: &Path) -> Result<(Vec<Row>, Vec<String>), Stop> {
+fn measure(wanted: &Wanted, folder: &Path) -> Result<Measured, Stop> {
     let start = Instant::now();
     fs::create_dir_all(folder)
         .map_err(|why| Stop::Failed(format!("{}: {why}", folder.display())))?;
@@ -159,6 +175,12 @@ fn measure(wanted: &Wanted, folder: &Path) -> Result<(Vec<Row>, Vec<String>), St
     rows.extend(times::tags(wanted, folder)?);
     rows.extend(image::rows(wanted)?);
     let mut skipped = Vec::new();
+    let mut failed = Vec::new();
+    match image::calls(wanted) {
+        Ok(more) => rows.extend(more),
+        // What takes minutes is not thrown away for it.
+        Err(stop) => failed.push(format!("hypercalls: {stop}")),
+    }
     match linux::rows(wanted, folder)? {
         Ok(more) => rows.extend(more),
         Err(why) => skipped.push(why),
@@ -169,7 +191,11 @@ fn measure(wanted: &Wanted, folder: &Path) -> Result<(Vec<Row>, Vec<String>), St
         rows.len(),
         start.elapsed().as_secs_f32()
     ));
-    Ok((rows, skipped))
+    Ok(Measured {
+        rows,
+        skipped,
+        failed,
+    })
 }
 
 /// Writes both forms of the report, and keeps the one before.

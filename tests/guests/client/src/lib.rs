@@ -9,7 +9,7 @@
 //! portcullis.unbind(handle)?; // the device issues the PASID no longer
 //! ```
 //!
-//! No allocation, no statics, no panics. [`Hvc`] is there on AArch64; [`Conduit`] lets tests answer.
+//! No allocation, no statics, no panics. `Hvc` is there on AArch64; [`Conduit`] lets tests answer.
 #![no_std]
 
 mod calls;

@@ -72,6 +72,8 @@ pub(crate) enum SmmuFault {
     },
     /// It stops for good.
     Stop,
+    /// Records of events meet an abort.
+    EventAbort,
 }
 
 /// How an ATC behaves.
@@ -253,6 +255,7 @@ impl Device {
             SmmuFault::SyncNever { after } => (1, after, 0),
             SmmuFault::SyncLate { after, us } => (2, after, us),
             SmmuFault::Stop => (3, 0, 0),
+            SmmuFault::EventAbort => (5, 0, 0),
         };
         self.at.write32(SMMU_FAULT_US, us);
         self.at.write32(SMMU_FAULT_SKIP, after);

@@ -77,7 +77,8 @@ impl Reference {
     pub(super) fn reset(&mut self, device: usize) {
         self.resets[device] += 1;
         let at = &mut self.state.devices[device];
-        at.is_dirty = false;
+        // Whoever has it may give it work again.
+        at.is_dirty = at.owner.is_some();
         at.has_kept = false;
         if at.stream == Stream::AwaitsReset {
             at.stream = Stream::Free;

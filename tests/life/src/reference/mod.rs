@@ -245,6 +245,8 @@ impl Reference {
         }
         let at = &mut self.state.devices[device];
         (at.owner, at.last, at.token) = (Some(guest), Some(guest), Some(true));
+        // Whoever has it may give it work.
+        at.is_dirty = true;
         Ok(())
     }
 
@@ -278,7 +280,6 @@ impl Reference {
         let at = &mut self.state.devices[device];
         at.attached = Some(guest);
         at.reach = Reach::Pasids { stage2 };
-        at.is_dirty = true;
         if !is_confirmed {
             self.lose_streams(&[device]);
             return Err(vec![Why::NotConfirmed]);

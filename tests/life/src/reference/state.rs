@@ -152,7 +152,7 @@ pub struct Device {
     pub stream: Stream,
     /// It is cut off until it is reset.
     pub is_fenced: bool,
-    /// It was used since its last reset.
+    /// Somebody has had it since its last reset.
     pub is_dirty: bool,
     /// It kept translations that it was told to drop.
     pub has_kept: bool,

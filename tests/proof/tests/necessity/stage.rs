@@ -46,6 +46,8 @@ pub(crate) fn note_panics() {
 pub(crate) struct Setup {
     pub(crate) ats: Ats,
     pub(crate) is_coherent: bool,
+    /// How much memory the machine has.
+    pub(crate) bytes: u64,
 }
 
 /// An operation with what comes before and after it.
@@ -84,10 +86,11 @@ impl Play {
         } else {
             Identity::incoherent()
         };
-        let tap = Tap::new(&[Settings {
+        let settings = Settings {
             atc_timeout_us: 200,
             ..Settings::new(identity, mode)
-        }]);
+        };
+        let tap = Tap::with_memory(self.setup.bytes, &[settings]);
         tap.poison();
         let start = tap.machine().record().mark();
         let mut stage = Stage {
@@ -183,13 +186,6 @@ impl<'t> Stage<'t> {
     pub(crate) fn free(&self, frames: impl IntoIterator<Item = Frames>) {
         frames.into_iter().for_each(|it| self.tap.free(it));
     }
-
-    /// Lets time pass, as waits do.
-    pub(crate) fn pass(&self, us: u64) {
-        for _ in 0..us {
-            self.tap.machine().advance(1);
-        }
-    }
 }
 
 /// A guest with a device of two streams, and another device; and a further guest.
@@ -218,6 +214,7 @@ impl<'p> Cast<'p> {
         };
         let [guest, next] =
             [(); 2].map(|()| world.iommu.create_guest(&config).expect("there is memory"));
+        let _tables = world.lay_trap(guest);
         let wanted = |streams| Wanted {
             pasid_bits,
             ats: stage.setup.ats,
@@ -233,13 +230,7 @@ impl<'p> Cast<'p> {
         });
         let tokens = vec![world.own(guest, board.group), world.own(guest, other.group)];
         // In the same part of the stream table.
-        let (_, _token) = world.attached(
-            next,
-            Wanted {
-                pasid_bits: 0,
-                ..Wanted::new(0, &[NEIGHBOUR])
-            },
-        );
+        let (_, _token) = world.attached(next, Wanted::new(0, &[NEIGHBOUR]));
         // What an SMMU can know of the entries beside it, it knows from now on.
         for gun in board.guns.iter().chain(&other.guns) {
             gun.fire(None, DATA);

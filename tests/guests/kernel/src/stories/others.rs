@@ -19,8 +19,8 @@ const STORM_US: u64 = 40_000;
 /// Within this a guest is told that an SMMU stopped.
 const TOLD_US: u64 = 500_000;
 
-/// Whether another guest has devices behind the same SMMUs.
-fn is_alone(stage: &Stage) -> bool {
+/// Whether no other guest has devices behind the same SMMUs.
+pub(super) fn is_alone(stage: &Stage) -> bool {
     stage.devices.iter().any(|device| {
         let same = stage.devices.iter().filter(|it| it.unit == device.unit);
         same.filter(|it| it.can_stall).count() > 1

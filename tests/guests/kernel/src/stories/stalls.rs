@@ -4,7 +4,7 @@ use portcullis_guest::{Answer, Code, Counter};
 
 use super::lives::are_nobodys;
 use crate::calls::EL2;
-use crate::device::End;
+use crate::device::{End, SmmuFault};
 use crate::memory::FIRST_VA;
 use crate::pages::PAGE;
 use crate::process::Process;
@@ -68,7 +68,35 @@ pub(super) fn stalled_when_killed(stage: &Stage) -> Told {
     let fault = EL2.fault_next()?;
     ensure!(fault.is_none(), "the heir is told of {fault:?}");
     heir.exit()?;
+    if super::others::is_alone(stage) {
+        records_lost(stage)?;
+    }
     Ok(())
+}
+
+/// The record of a stall is lost with the event queue: nobody can answer it, so the devices that stall
+/// are cut off, which ends it.
+fn records_lost(stage: &Stage) -> Told {
+    let device = stage.patient()?;
+    let mut process = Process::new();
+    let file = process.open(device)?;
+    let number = process.number()?;
+    device.put_in(SmmuFault::EventAbort);
+    let watch = device.watch(number);
+    let end = device.write(number, FIRST_VA, 3)?;
+    ensure!(end == End::Stalled, "{end:?}, not stalled");
+    device.has_none_pending()?;
+    device.put_in(SmmuFault::None);
+    let (va, _) = process.page();
+    stage.is_blocked(device, number, va)?;
+    watch.quiet(stage.number, 2);
+    let is_cut_off = EL2.device_info(device.id)?.is_fenced;
+    ensure!(is_cut_off, "the device is not cut off");
+    // It comes back, and nothing else is missing.
+    EL2.device_reset(device.id)?;
+    drop(file);
+    process.exit()?;
+    stage.read_all_faults()
 }
 
 /// The next stall that is told of.
