@@ -57,8 +57,9 @@ fn play(world: &World<'_>) {
     assert_eq!(device.pending(), 4);
 
     world.release(&process);
-    // What is told to end may take a little for it (§4.6.1), and goes nowhere meanwhile.
-    for _ in 0..3 {
+    // What is told to end may take a little for it (§4.6.1), as may the SMMU until it reads of it, and
+    // goes nowhere meanwhile.
+    for _ in 0..40 {
         world.pass(100);
         world.settle();
     }
@@ -101,7 +102,7 @@ fn play(world: &World<'_>) {
     assert_eq!(world.shoot(&other, Some(heir.pasid), HOLE), Ends::Stalled);
     world.pass(100);
     world.cure(0);
-    for _ in 0..3 {
+    for _ in 0..40 {
         world.pass(100);
         world.settle();
     }

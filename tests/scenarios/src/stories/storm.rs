@@ -19,7 +19,7 @@ const SHARE: u32 = 4;
 /// Shots of the flood; the SMMU holds 32 records at a time.
 const FLOOD: u64 = 100;
 /// How often EL2 serves the queue before the other guest must have its fault.
-const BOUND: u32 = 8;
+const BOUND: u32 = 40;
 
 fn play(world: &World<'_>) {
     let config = GuestConfig {
@@ -60,7 +60,7 @@ fn play(world: &World<'_>) {
         .iommu
         .answer(quiet.id, id, Answer::Retry)
         .expect("it goes on");
-    for _ in 0..3 {
+    for _ in 0..40 {
         world.pass(100);
         world.settle();
     }
