@@ -3,11 +3,11 @@
 use portcullis::addr::Ipa;
 use portcullis::hw::PoolShape;
 use portcullis::id::Asid;
-use portcullis::space::{GuestConfig, Quota};
+use portcullis::space::{GroupId, GuestConfig, Quota};
 use portcullis::spec::stage1::{Half, Stage1Walk, TopByte};
 use portcullis::spec::vmsa::{BbmLevel, Cacheability, Granule, Shareability, WalkCoherency};
 
-use super::WINDOW;
+use super::{Device, WINDOW, World};
 
 /// How guests are made.
 pub fn guest_config() -> GuestConfig {
@@ -43,5 +43,18 @@ pub(super) fn walk_from(root: Ipa) -> Stage1Walk {
         high: None,
         output_bits: 40,
         memory_types: 0xff,
+    }
+}
+
+impl World<'_> {
+    /// Makes one group of devices that nobody has.
+    pub fn join(&mut self, devices: &[usize]) -> GroupId {
+        let group = self.iommu.add_group().expect("there is room");
+        for &device in devices {
+            let removed = self.iommu.remove_device(self.devices[device].id);
+            removed.expect("nobody has it");
+            self.devices[device] = Device::new(&self.iommu, &self.shape, group, device);
+        }
+        group
     }
 }

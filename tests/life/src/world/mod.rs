@@ -162,7 +162,10 @@ impl<'p> World<'p> {
         }
         iommu.end_discovery();
         let devices = (0..shape.devices.len())
-            .map(|device| Device::new(&iommu, shape, device))
+            .map(|device| {
+                let group = iommu.add_group().expect("there is room");
+                Device::new(&iommu, shape, group, device)
+            })
             .collect();
         let nobody = Guest {
             id: GuestId::from_parts(77, 77),
@@ -464,8 +467,7 @@ impl Guest {
 }
 
 impl Device {
-    fn new(iommu: &Iommu<'_, Host>, shape: &Shape, device: usize) -> Self {
-        let group = iommu.add_group().expect("there is room");
+    fn new(iommu: &Iommu<'_, Host>, shape: &Shape, group: GroupId, device: usize) -> Self {
         let description = DeviceDescription {
             tag: DeviceTag(device as u64),
             smmu: Some(smmu_id(shape.devices[device])),
