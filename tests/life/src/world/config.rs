@@ -7,7 +7,10 @@ use portcullis::space::{GroupId, GuestConfig, Quota};
 use portcullis::spec::stage1::{Half, Stage1Walk, TopByte};
 use portcullis::spec::vmsa::{BbmLevel, Cacheability, Granule, Shareability, WalkCoherency};
 
+use portcullis::smmu::Smmu;
+
 use super::{Device, WINDOW, World};
+use crate::host::Host;
 
 /// How guests are made.
 pub fn guest_config() -> GuestConfig {
@@ -46,14 +49,20 @@ pub(super) fn walk_from(root: Ipa) -> Stage1Walk {
     }
 }
 
-impl World<'_> {
-    /// Makes one group of devices that nobody has.
-    pub fn join(&mut self, devices: &[usize]) -> GroupId {
+impl<'p> World<'p> {
+    /// An SMMU.
+    pub fn smmu(&self, smmu: usize) -> &'p Smmu<'p, Host> {
+        &self.smmus[smmu]
+    }
+
+    /// Makes one group of devices that nobody has, which can stall or not.
+    pub fn join(&mut self, devices: &[usize], can_stall: bool) -> GroupId {
         let group = self.iommu.add_group().expect("there is room");
         for &device in devices {
             let removed = self.iommu.remove_device(self.devices[device].id);
             removed.expect("nobody has it");
-            self.devices[device] = Device::new(&self.iommu, &self.shape, group, device);
+            self.devices[device] =
+                Device::new(&self.iommu, &self.shape, (group, can_stall), device);
         }
         group
     }

@@ -78,6 +78,7 @@ struct Device {
 pub struct World<'p> {
     shape: Shape,
     host: &'p Host,
+    smmus: &'p [Smmu<'p, Host>],
     /// All SMMUs of the library.
     pub iommu: Iommu<'p, Host>,
     guests: Vec<Guest>,
@@ -164,7 +165,7 @@ impl<'p> World<'p> {
         let devices = (0..shape.devices.len())
             .map(|device| {
                 let group = iommu.add_group().expect("there is room");
-                Device::new(&iommu, shape, group, device)
+                Device::new(&iommu, shape, (group, false), device)
             })
             .collect();
         let nobody = Guest {
@@ -182,6 +183,7 @@ impl<'p> World<'p> {
         Self {
             shape: shape.clone(),
             host,
+            smmus,
             iommu,
             guests: (0..shape.guests).map(|_| nobody.empty()).collect(),
             spaces: vec![nothing; shape.spaces],
@@ -467,13 +469,18 @@ impl Guest {
 }
 
 impl Device {
-    fn new(iommu: &Iommu<'_, Host>, shape: &Shape, group: GroupId, device: usize) -> Self {
+    fn new(
+        iommu: &Iommu<'_, Host>,
+        shape: &Shape,
+        (group, can_stall): (GroupId, bool),
+        device: usize,
+    ) -> Self {
         let description = DeviceDescription {
             tag: DeviceTag(device as u64),
             smmu: Some(smmu_id(shape.devices[device])),
             streams: &[stream_of(device)],
             pasid_bits: 16,
-            can_stall: false,
+            can_stall,
             ats: shape.ats,
             reset: ResetPolicy::Needed,
         };

@@ -71,6 +71,42 @@ pub(super) struct Hands {
 }
 
 impl Act {
+    /// The operations of [`Iommu`](portcullis::space::Iommu) that it is.
+    pub(super) const fn names(self) -> &'static [&'static str] {
+        match self {
+            Self::Do(Op::Acquire { .. }) => &["acquire"],
+            Self::Do(Op::Attach { .. }) => &["attach"],
+            Self::Do(Op::CreateSpace { .. }) => &["create_space"],
+            Self::Do(Op::Bind { .. }) => &["bind"],
+            Self::Do(Op::Unbind { .. }) => &["unbind"],
+            Self::Do(Op::Release { .. }) => &["release"],
+            Self::Do(Op::ReleaseAll { .. }) => &["release_all"],
+            Self::Do(Op::Invalidate { .. }) => &["invalidate"],
+            Self::Do(Op::Detach { .. }) => &["detach"],
+            Self::Do(Op::Reset { .. }) => &["reset_device"],
+            Self::Do(Op::DestroyGuest { .. }) => &["destroy_guest"],
+            Self::Do(Op::Recover { .. }) => &["recover"],
+            Self::Do(_) => &[],
+            Self::MakeGuest => &["create_guest"],
+            Self::AddDevice => &["add_device"],
+            Self::RemoveDevice => &["remove_device"],
+            Self::Map => &["map"],
+            Self::Unmap => &["unmap"],
+            Self::Protect => &["protect"],
+            Self::Tidy => &["tidy"],
+            Self::MakeGuestWithCpus => &["create_guest_with_cpus"],
+            Self::AdoptGuest => &["adopt_guest"],
+            Self::AddGroups => &["add_group"],
+            Self::MapFor => &["map_for"],
+            Self::InvalidateList => &["invalidate_list"],
+            Self::TwoPhases | Self::DropRelease => &["begin_release"],
+            Self::AttachGroup => &["attach_group"],
+            Self::DetachGroup => &["detach_group"],
+            Self::HostChange => &["host_unmapped", "confirm_host_change"],
+            Self::Restore => &["restore"],
+        }
+    }
+
     pub(super) fn go(self, world: &mut World<'_>, hands: &Hands) -> Result<(), SpaceError> {
         let guest = world.guest(GUEST);
         let iommu = &world.iommu;
@@ -83,15 +119,8 @@ impl Act {
             }
             Self::AddDevice => {
                 let group = iommu.add_group()?;
-                let description = DeviceDescription {
-                    tag: DeviceTag(DEVICE as u64),
-                    smmu: SmmuId::new(SMMU as u8),
-                    streams: &[StreamId::new(1), StreamId::new(2)],
-                    pasid_bits: 16,
-                    can_stall: false,
-                    ats: Ats::Off,
-                    reset: ResetPolicy::Needed,
-                };
+                let streams = [StreamId::new(1), StreamId::new(2)];
+                let description = description(&streams);
                 let device = iommu.add_device(group, &description)?;
                 iommu.remove_device(device)
             }
@@ -136,5 +165,18 @@ impl Act {
             Self::HostChange => hands.extra.take_away(iommu),
             Self::Restore => iommu.restore(world.device(DEVICE)),
         }
+    }
+}
+
+/// A device of these streams.
+pub(super) fn description(streams: &[StreamId]) -> DeviceDescription<'_> {
+    DeviceDescription {
+        tag: DeviceTag(DEVICE as u64),
+        smmu: SmmuId::new(SMMU as u8),
+        streams,
+        pasid_bits: 16,
+        can_stall: false,
+        ats: Ats::Off,
+        reset: ResetPolicy::Needed,
     }
 }

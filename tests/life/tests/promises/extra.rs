@@ -60,7 +60,7 @@ impl Extra {
     }
 
     fn add_group(&mut self, world: &mut World<'_>, guest: GuestId) {
-        let group = world.join(&DEVICES);
+        let group = world.join(&DEVICES, false);
         let iommu = &world.iommu;
         let Ok(Acquired::Owned(token)) = iommu.acquire(group, Owner::Guest(guest)) else {
             panic!("it is free");
@@ -185,7 +185,7 @@ impl Tables {
         self.store(host, (table, ipa >> 12 & 511), word);
     }
 
-    fn map_window(&self, host: &Host, wanted: &WindowWanted) {
+    pub(super) fn map_window(&self, host: &Host, wanted: &WindowWanted) {
         for offset in (0..wanted.size_bytes).step_by(0x1000) {
             let pa = Pa::new(wanted.pa.as_u64() + offset);
             self.map(host, wanted.ipa.as_u64() + offset, pa, READ);

@@ -5,6 +5,7 @@
 
 mod act;
 mod extra;
+mod quiet;
 mod table;
 
 use std::cell::Cell;
