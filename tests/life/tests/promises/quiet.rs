@@ -289,3 +289,41 @@ fn an_answer_takes_no_memory_and_waits_for_nothing() {
         });
     }
 }
+
+#[test]
+fn a_stall_that_cannot_be_written_down_is_aborted() {
+    const STALLING: usize = 2;
+    on_world(Ats::Off, BOUND, |world, hands| {
+        let group = world.join(&[STALLING], true);
+        let (guest, space) = (world.guest(GUEST), world.space(0));
+        let device = world.device(STALLING);
+        let iommu = &world.iommu;
+        assert!(iommu.acquire(group, Owner::Guest(guest)).is_ok());
+        assert_eq!(iommu.attach(guest, device, Untagged::Stage2), Ok(()));
+        assert!(iommu.bind(guest, space, device, By::Pasid).is_ok());
+        let number = iommu
+            .pasid_of(guest, space)
+            .expect("it has one")
+            .pasid
+            .as_u32();
+        while let Ok(Some(_)) = iommu.next_fault(guest) {}
+        assert_eq!(
+            world.host().write(STALLING, Some(number), 0x2000_0000),
+            None
+        );
+        let before = world.host().allocations();
+        world.host().fail_after(Some(0));
+        for _ in 0..100 {
+            world.host().machine().advance(1);
+            iommu.service(u32::MAX);
+        }
+        world.host().fail_after(None);
+        assert_eq!(world.host().allocations(), before + 1);
+        while let Ok(Some(fault)) = iommu.next_fault(guest) {
+            assert_eq!(fault.id, None);
+        }
+        assert_eq!(world.host().machine().smmu(SMMU).stalled(), 0);
+        assert!(world.reaches(OTHER, OTHER));
+        come_to_rest(world, hands, "a stall");
+    });
+}
