@@ -49,11 +49,13 @@ impl<'p, P: Platform> Iommu<'p, P> {
         self.books().forget_stalls(guest);
         match outcome {
             Ok(()) => {
-                if let Some(error) = self.books().unproven(guest) {
+                let mut books = self.books();
+                if let Some(error) = books.unproven(guest) {
                     // Of before: what was lost then is given back on proof, and on nothing else.
-                    self.books().guest(guest)?.life = GuestLife::Lost;
+                    books.guest(guest)?.life = GuestLife::Lost;
                     return Err(error);
                 }
+                drop(books);
                 self.bury(guest);
                 drop(visit);
                 Ok(())

@@ -107,3 +107,19 @@ fn what_an_smmu_may_still_translate_waits_for_its_recovery() {
         holds(Ats::Full, has_ports, true, &ops);
     }
 }
+
+#[test]
+fn a_guest_that_ends_with_an_unconfirmed_unmap_does_not_wait_for_itself() {
+    for ats in [Ats::Off, Ats::Split] {
+        let ops = [
+            MUTE,
+            REMAP,
+            WELL,
+            Op::DestroyGuest { guest: 0 },
+            RESTORE,
+            RECOVER,
+        ];
+        holds(ats, true, true, &ops);
+        holds(ats, false, true, &ops);
+    }
+}

@@ -5,6 +5,7 @@ use portcullis_life::operation::Op;
 use portcullis_life::reference::Shape;
 use portcullis_life::world::{Machine, with_world};
 use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
 use smmu_model::{Identity, Mode};
 
 const GUESTS: usize = 2;
@@ -100,6 +101,10 @@ fn config() -> ProptestConfig {
         cases: std::env::var("LIFE_CASES").map_or(400, |it| it.parse().expect("a number")),
         failure_persistence: None,
         max_shrink_iters: 400,
+        // The same programs every time; another number, other programs.
+        rng_seed: RngSeed::Fixed(
+            std::env::var("LIFE_SEED").map_or(1, |it| it.parse().expect("a number")),
+        ),
         ..ProptestConfig::default()
     }
 }
