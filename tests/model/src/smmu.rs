@@ -324,6 +324,24 @@ impl Smmu {
         self.with(|core| core.transact(transaction))
     }
 
+    /// Submits a transaction, and does `then` with its outcome before the SMMU goes on.
+    pub(crate) fn transact_then<T>(
+        &self,
+        transaction: Transaction,
+        then: impl FnOnce(Outcome) -> T,
+    ) -> T {
+        self.with(|core| then(core.transact(transaction)))
+    }
+
+    /// Submits the transaction that there is at this moment, if there is one: nothing comes between
+    /// what `make` looks at and what becomes of it.
+    pub(crate) fn transact_now(
+        &self,
+        make: impl FnOnce() -> Option<Transaction>,
+    ) -> Option<Outcome> {
+        self.with(|core| make().map(|transaction| core.transact(transaction)))
+    }
+
     /// Puts these faults in, in place of those before.
     pub fn set_faults(&self, faults: Faults) {
         self.with(|core| core.faults = faults);

@@ -7,6 +7,9 @@ use crate::ats::{AtcInvalidation, AtsAnswer, AtsGrant, InvalidationAnswer};
 use crate::stall::Finished;
 use crate::transaction::{Access, Kind, Outcome, Transaction};
 
+/// How often an access asks anew because its translation was invalidated on the way.
+const MOST_ASKS: usize = 16;
+
 impl Device {
     /// A store to COMMAND.
     pub(super) fn command(&self, value: u32) {
@@ -117,17 +120,24 @@ impl Device {
             let outcome = self.smmu.transact(plain);
             return self.take_outcome(shot, outcome, false);
         }
-        match self.translated_address(shot) {
-            Ok(address) => {
-                let outcome = self.smmu.transact(Transaction {
-                    address,
-                    kind: Kind::Translated,
-                    ..plain
-                });
-                self.take_outcome(shot, outcome, true);
+        for _ in 0..MOST_ASKS {
+            if let Err(end) = self.translate(shot) {
+                return self.state().end(shot, end);
             }
-            Err(end) => self.state().end(shot, end),
+            // It is used while the SMMU does nothing else: an answer to an invalidation tells it that
+            // everything translated before is through (§3.9.1), whatever thread delivers it.
+            let outcome = self.smmu.transact_now(|| {
+                Some(Transaction {
+                    address: self.held(shot)?,
+                    kind: Kind::Translated,
+                    ..plain.clone()
+                })
+            });
+            if let Some(outcome) = outcome {
+                return self.take_outcome(shot, outcome, true);
+            }
         }
+        self.state().end(shot, End::NotGranted);
     }
 
     fn transaction(&self, shot: &Shot, access: Access) -> Transaction {
@@ -147,24 +157,29 @@ impl Device {
         }
     }
 
-    /// Where `shot` goes by the ATC, after asking if nothing fitting is held.
-    fn translated_address(&self, shot: &Shot) -> Result<u64, End> {
-        let held = |device: &Self| {
-            let state = device.state();
-            state.atc.translate(
-                shot.pasid,
-                shot.iova,
-                shot.is_write(),
-                shot.is_instruction(),
-            )
-        };
-        if let Some(address) = held(self) {
+    /// Where `shot` goes by what the ATC holds.
+    fn held(&self, shot: &Shot) -> Option<u64> {
+        let state = self.state();
+        state.atc.translate(
+            shot.pasid,
+            shot.iova,
+            shot.is_write(),
+            shot.is_instruction(),
+        )
+    }
+
+    /// Has the ATC hold where `shot` goes, by asking if it does not.
+    fn translate(&self, shot: &Shot) -> Result<(), End> {
+        if self.held(shot).is_some() {
             let mut state = self.state();
             state.counters.atc_hits = state.counters.atc_hits.wrapping_add(1);
-            return Ok(address);
+            return Ok(());
         }
         self.ask(shot)?;
-        held(self).ok_or(End::NotGranted)
+        match self.held(shot) {
+            Some(_) => Ok(()),
+            None => Err(End::NotGranted),
+        }
     }
 
     /// Asks for the translation of `shot` and keeps what is granted.
@@ -182,7 +197,8 @@ impl Device {
             kind: Kind::AtsRequest,
             ..self.transaction(shot, access)
         };
-        match self.smmu.transact(request) {
+        // Kept before the SMMU goes on: no invalidation comes between a grant and its place.
+        self.smmu.transact_then(request, |outcome| match outcome {
             Outcome::Ats(AtsAnswer::Success(grant)) if grant.can_read || grant.can_write => {
                 self.state().atc.keep(shot.pasid, shot.iova, grant);
                 Ok(grant)
@@ -190,7 +206,7 @@ impl Device {
             Outcome::Ats(AtsAnswer::UnsupportedRequest) => Err(End::UnsupportedRequest),
             Outcome::Ats(AtsAnswer::CompleterAbort) => Err(End::CompleterAbort),
             _ => Err(End::NotGranted),
-        }
+        })
     }
 
     /// TRANSLATE.
