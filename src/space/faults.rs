@@ -180,10 +180,11 @@ impl<'p, P: Platform> Iommu<'p, P> {
         let Ok(smmu) = self.smmu(id) else {
             return taken;
         };
-        let now_us = self.now_us();
         let mut left = budget;
         loop {
             let mut answers = Answers::new();
+            // Of this batch: a quarantine that an event restarts must not be as old as a long turn.
+            let now_us = self.now_us();
             let found = smmu.service(left.min(BATCH as u32), |event| {
                 let mut books = self.books();
                 if let Some(due) = books.note_event(id, &event, now_us) {

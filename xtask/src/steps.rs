@@ -346,8 +346,9 @@ fn doc() -> Result<Outcome, Stop> {
 }
 
 fn test_host() -> Result<Outcome, Stop> {
-    // The scenarios have a step of their own.
-    cargo(&["test", "--workspace", "--exclude", SCENARIOS])?;
+    // The scenarios have a step of their own. All that fails is shown at once.
+    let keep_going = "--no-fail-fast";
+    cargo(&["test", "--workspace", keep_going, "--exclude", SCENARIOS])?;
     Ok(Outcome::Passed)
 }
 

@@ -1,7 +1,7 @@
 //! Stage 2: what a guest's memory is, for devices (and, where a host wants, for its CPUs).
 //!
 //! Changes come in two steps. A call changes the tables in memory and returns; what it took away
-//! is held in an [`Unsynced`] until the SMMUs confirm that they forgot it. Adding takes one step:
+//! is held in an [`Unsynced`](crate::smmu::Unsynced) until the SMMUs confirm that they forgot it. Adding takes one step:
 //! what is invalid is never cached (§3.17; `smmuv3.md` 7.1), a barrier is enough.
 //!
 //! Every call either does all it says or refuses by name and leaves the tables as they were: it
@@ -29,7 +29,7 @@
 //! # CPUs
 //!
 //! CPUs walk the same stage 2 if they were provided for ([`Stage2::with_cpus`]): each change tells
-//! them through [`CpuTlb`] before it returns, so that what an [`Unsynced`] still owes is the SMMUs'
+//! them through [`CpuTlb`] before it returns, so that what an [`Unsynced`](crate::smmu::Unsynced) still owes is the SMMUs'
 //! alone. They share the root with the devices, or have one of their own ([`CpuRoot::Own`]) that
 //! shares the tables below: then what one entry of the root covers can be for devices alone, as a
 //! window of CDs is, or for CPUs alone ([`View`]). Entries of the root are kept in step: one store

@@ -18,7 +18,8 @@ impl<'p, P: Platform> Stage2<'p, P> {
     /// # Errors
     ///
     /// [`NotWholePages`](Stage2Error::NotWholePages), [`PastInput`](Stage2Error::PastInput),
-    /// [`InWindow`](Stage2Error::InWindow). If an end of the range lies within a block, and walkers are [`Live`](Walkers::Live),
+    /// [`InWindow`](Stage2Error::InWindow). If an end of the range lies within a block, and walkers are
+    /// [`Live`](super::Walkers::Live),
     /// [`SplitNeeded`](Stage2Error::SplitNeeded) or [`BreakNeeded`](Stage2Error::BreakNeeded), as
     /// the module's text says; where the block is split, [`NoTables`](Stage2Error::NoTables).
     #[inline]

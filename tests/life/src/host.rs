@@ -250,6 +250,11 @@ unsafe impl Platform for Host {
         NonNull::from(word.expect("the library asks for memory that it was given"))
     }
 
+    fn peek(&self, at: Pa) -> Option<u64> {
+        let word = self.machine.memory().word(at.as_u64())?;
+        Some(word.load(Ordering::Relaxed))
+    }
+
     fn clean(&self, words: &[AtomicU64]) {
         if let Some(first) = words.first() {
             self.machine

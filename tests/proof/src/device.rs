@@ -47,6 +47,11 @@ impl<'h> Gun<'h> {
         self.device.read32(frame::ATC_ENTRIES)
     }
 
+    /// How many of its transactions are stalled, were aborted and went through, in this order.
+    pub fn ends(&self) -> [u32; 3] {
+        [frame::PENDING, frame::ABORTED, frame::LANDED].map(|at| self.device.read32(at))
+    }
+
     fn shoot(&self, pasid: Option<u32>, at: u64, flags: u32) -> Option<Landing> {
         let mark = self.record.mark();
         let tag = pasid.map_or(0, |pasid| pasid | 1 << 31);

@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `numbers` | CMD_SYNCs, waits, commands, register accesses, allocations and evictions of every operation |
 //! | `memory` | what spaces, bindings, handles, devices and guests take, and that it comes back; quotas |
+//! | `stalls` | a guest holds its share of stalled transactions, and nobody else's is aborted for it |
 //! | `overlap` | an SMMU that never answers delays nobody on another |
 //! | `necessity` | each step of each operation is objected to when it is left out, or explained |
 #![expect(

@@ -33,6 +33,7 @@ pub struct Tap {
     log: Arc<Mutex<Log>>,
     devices: Mutex<BTreeMap<u64, Vec<Arc<Device>>>>,
     refuses_resets: AtomicBool,
+    has_ports: AtomicBool,
     /// Whether memory has caches that the SMMUs do not snoop; only where the library is told so, it
     /// cleans: the rest is cleaned for it.
     has_caches: bool,
@@ -130,6 +131,7 @@ impl Tap {
             log: Arc::new(Mutex::new(log)),
             devices: Mutex::new(BTreeMap::new()),
             refuses_resets: AtomicBool::new(false),
+            has_ports: AtomicBool::new(false),
             has_caches: settings.iter().any(|it| !it.identity.cohacc),
             poison: OnceLock::new(),
         }
@@ -165,6 +167,32 @@ impl Tap {
     /// Has the host refuse to reset devices from now on.
     pub fn refuse_resets(&self) {
         self.refuses_resets.store(true, Ordering::Relaxed);
+    }
+
+    /// Has the host reset devices again.
+    pub fn allow_resets(&self) {
+        self.refuses_resets.store(false, Ordering::Relaxed);
+    }
+
+    /// Gives every device a port that the host can close.
+    pub fn add_ports(&self) {
+        self.has_ports.store(true, Ordering::Relaxed);
+    }
+
+    /// Opens or closes the port of a device.
+    fn port(&self, device: DeviceTag, is_open: bool) -> Result<(), NotDone> {
+        if !self.has_ports.load(Ordering::Relaxed) {
+            return Err(NotDone {
+                because: "there are no ports",
+            });
+        }
+        let devices = lock(&self.devices).get(&device.0).cloned();
+        for device in devices.unwrap_or_default() {
+            let rest = device.read32(frame::CONTROL) & !frame::control::ENABLE;
+            let enable = if is_open { frame::control::ENABLE } else { 0 };
+            device.write32(frame::CONTROL, rest | enable);
+        }
+        Ok(())
     }
 
     /// The machine below.
@@ -310,6 +338,14 @@ unsafe impl Platform for Tap {
             device.write32(frame::CONTROL, controls);
         }
         Ok(())
+    }
+
+    fn fence_port(&self, device: DeviceTag) -> Result<(), NotDone> {
+        self.port(device, false)
+    }
+
+    fn unfence_port(&self, device: DeviceTag) -> Result<(), NotDone> {
+        self.port(device, true)
     }
 
     fn barrier(&self, kind: Barrier) {

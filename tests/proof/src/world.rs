@@ -111,6 +111,8 @@ pub struct Wanted<'a> {
     pub streams: &'a [StreamId],
     /// How many bits of PASID it issues.
     pub pasid_bits: u8,
+    /// Whether its transactions can stall.
+    pub can_stall: bool,
     /// What it may do with ATS.
     pub ats: Ats,
     /// What must happen to it between two owners.
@@ -124,6 +126,7 @@ impl<'a> Wanted<'a> {
             smmu,
             streams,
             pasid_bits: 12,
+            can_stall: false,
             ats: Ats::Off,
             reset: ResetPolicy::Needed,
         }
@@ -174,7 +177,7 @@ impl<'p> World<'p> {
             smmu: Some(smmu_id(wanted.smmu)),
             streams: wanted.streams,
             pasid_bits: wanted.pasid_bits,
-            can_stall: false,
+            can_stall: wanted.can_stall,
             ats: wanted.ats,
             reset: wanted.reset,
         };

@@ -122,8 +122,14 @@ fn the_part_of_a_release_that_is_answered_does_not_wait_for_the_rest() {
     scene.bind(0, 1);
     answers(&tap, 0, false);
     let before = tap.machine().smmu(1).syncs();
+    let from_us = tap.machine().record().now_us();
     let pending = iommu.begin_release(guest, scene.spaces[0].id);
     let pending = pending.expect("submitted");
+    let took_us = tap.machine().record().now_us() - from_us;
+    assert!(
+        took_us < TIMEOUT_US,
+        "both are submitted to, without a wait"
+    );
     // The silent one comes first, and nobody has waited yet: time alone brings the answers.
     for _ in 0..20 {
         tap.machine().advance(1);

@@ -42,6 +42,7 @@ const fn idle(
 }
 
 const ATC_INV: Kind = Kind::Command(0x40);
+const CFGI_STE: Kind = Kind::Command(0x03);
 const EL2_ALL: Kind = Kind::Command(0x20);
 const S2_IPA: Kind = Kind::Command(0x2a);
 const NH_ALL: Kind = Kind::Command(0x10);
@@ -52,8 +53,13 @@ const CPUS: &str = "CPUs walk the same tables: their stores are ordered before w
     them. The SMMU is served by the barrier before CMDQ_PROD.";
 const BEGUN: &str = "Commands have no order but by a CMD_SYNC (§4.7.3), and a stale entry would refill \
     the TLB; while SMMUEN is 0 the model fills nothing, and an SMMU need not either.";
-const SPLIT: &str = "What split stages cached are addresses of the guest, and stage 2 checks them \
-    (§3.9.1): only full translations go stale. One train serves both.";
+const SPLIT: &str = "\"Any modification to stage 1 or stage 2 requires an invalidation of ATC entries\", with \
+    EATS = 0b10 too (§3.9.1, note on nested translation): an ATC entry is derived from both stages. \
+    The model keeps what comes of stage 1 alone, and has stage 2 checked at each use.";
+const RESTORED: &str = "Its fence had its streams abort, confirmed. One whose port was closed instead has \
+    them open until then, and there it is noticed.";
+const RESET: &str = "The reset that follows empties the device, and the books do not wait for its answer \
+    (CachesKept is forgiven there). It is the train of a detach, whose device is not reset.";
 const NT: &str = "At BBML 1 a block and its pages may be cached at once unless the block was seen with nT \
     (§3.21.1.3); the model holds both only where a draw lets it.";
 
@@ -65,9 +71,14 @@ pub(crate) const IDLE: &[Idle] = &[
         "What devices wrote before a CMD_SYNC was complete is what a CPU loads after it saw that \
          (§4.7.3): a CPU may load early. The library loads nothing of theirs here; its user may.",
     ),
-    idle(&["take over", "shut down"], Kind::Sync, &[1], BEGUN),
     idle(
-        &["take over", "shut down"],
+        &["take over", "shut down", "recover", "recover after a halt"],
+        Kind::Sync,
+        &[1],
+        BEGUN,
+    ),
+    idle(
+        &["take over", "shut down", "recover", "recover after a halt"],
         EL2_ALL,
         &[1],
         "What another hypervisor had cached of its own regime serves none of our streams (STRW is \
@@ -135,8 +146,9 @@ pub(crate) const IDLE: &[Idle] = &[
         &["destroy a guest, full ATS"],
         Kind::Sync,
         &[2],
-        "The streams abort by then, so no device is granted anew what is going; it tells which of \
-         translations and devices did not confirm.",
+        "\"Software must ensure that the SMMU TLB invalidation is complete before initiating the ATS \
+         Invalidation\" (§3.9.1). The streams abort by then, so the model grants nothing anew; it tells \
+         as well which of translations and devices did not confirm.",
     ),
     idle(
         &["destroy a guest", "destroy a guest, full ATS"],
@@ -186,5 +198,33 @@ pub(crate) const IDLE: &[Idle] = &[
         &[4],
         "The mark of a place where a table is about to be; it is not valid, and is cleaned again with \
          the link.",
+    ),
+    idle(
+        &["abort what was released"],
+        Kind::Sync,
+        &[1],
+        "As in a release of what is not stalled, where it is noticed; here too little is in flight.",
+    ),
+    idle(&["restore a fenced device"], CFGI_STE, &[1, 2], RESTORED),
+    idle(&["restore a fenced device"], Kind::Sync, &[1], RESTORED),
+    idle(
+        &["restore a fenced device", "restore behind its port"],
+        ATC_INV,
+        &[1, 2, 3, 4],
+        RESET,
+    ),
+    idle(
+        &["restore a fenced device", "restore behind its port"],
+        Kind::Sync,
+        &[2],
+        RESET,
+    ),
+    idle(&["attach, host's tables"], Kind::Publish, &[1], TABLE_FIRST),
+    idle(
+        &["restore behind its port"],
+        Kind::Sync,
+        &[1],
+        "The CMD_SYNC behind the train completes the CMD_CFGI_STEs as well, and what a device asks \
+         anew until then goes with its reset. In a detach it is noticed (§3.9.1).",
     ),
 ];

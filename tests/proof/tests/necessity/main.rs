@@ -10,9 +10,10 @@ mod stage;
 
 use idle::{IDLE, Idle};
 use plays::PLAYS;
-use portcullis_proof::{Kind, Step};
-use smmu_model::Mode;
-use stage::{Outcome, Play};
+use portcullis::space::Fence;
+use portcullis_proof::{Kind, Step, Tap, VA, Wanted, World, smmu_id, take_over};
+use smmu_model::{Identity, Mode, Settings};
+use stage::{Outcome, Play, STREAM};
 
 /// How many seeds a step has to show itself in, beside the hoarding mode.
 const SEEDS: u64 = 12;
@@ -117,4 +118,22 @@ fn every_explanation_is_about_a_step() {
             }
         }
     }
+}
+
+/// What has no play, because it tells no SMMU anything: there is nothing to leave out.
+#[test]
+fn adding_and_halting_an_smmu_have_no_step() {
+    let settings = Settings::new(Identity::full(), Mode::Hoarding);
+    let tap = Tap::new(&[settings]);
+    let smmus = [take_over(&tap, 0)];
+    let (steps, _, mut world) = tap.without(None, || World::new(&tap, &smmus));
+    assert_eq!(steps, [], "added");
+    let guest = world.guest();
+    let (board, _token) = world.attached(guest, Wanted::new(0, &[STREAM]));
+    let (space, _) = world.space(guest);
+    world.bind(guest, space, &board);
+    let (steps, _, halted) = tap.without(None, || world.iommu.halt(smmu_id(0)));
+    assert_eq!((steps, halted), (vec![], Ok(Fence::Smmu)));
+    assert_eq!(board.guns[0].hits(Some(space.pasid), VA), None);
+    world.expect_clean();
 }

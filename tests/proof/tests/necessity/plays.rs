@@ -1,5 +1,7 @@
 //! The operations: what comes before each, and what must be seen after it.
 
+mod faults;
+mod hosted;
 mod memory;
 mod spaces;
 
@@ -9,23 +11,25 @@ use crate::stage::{Play, Setup, Stage};
 
 const OFF: Setup = Setup {
     ats: Ats::Off,
+    can_stall: false,
     is_coherent: true,
     bytes: 2 << 20,
 };
 const SPLIT: Setup = Setup {
     ats: Ats::Split,
-    is_coherent: true,
-    bytes: 2 << 20,
+    ..OFF
 };
 const FULL: Setup = Setup {
     ats: Ats::Full,
-    is_coherent: true,
-    bytes: 2 << 20,
+    ..OFF
 };
 const CLEANED: Setup = Setup {
-    ats: Ats::Off,
     is_coherent: false,
-    bytes: 2 << 20,
+    ..OFF
+};
+const STALLING: Setup = Setup {
+    can_stall: true,
+    ..OFF
 };
 const ROOMY: Setup = Setup {
     bytes: 6 << 20,
@@ -79,6 +83,18 @@ pub(crate) const PLAYS: &[Play] = &[
     play("tidy a leaf", OFF, memory::tidy_leaf),
     play("tidy a device", OFF, memory::tidy_device),
     play("take an event", OFF, memory::take_event),
+    play("retry what is stalled", STALLING, faults::retry),
+    play("abort what is stalled", STALLING, faults::abort),
+    play("abort what nobody answers", STALLING, faults::deadline),
+    play("abort what was released", STALLING, faults::released),
+    play("recover", OFF, faults::recover),
+    play("recover after a halt", OFF, faults::recover_halted),
+    play("restore a fenced device", FULL, faults::restore),
+    play("restore behind its port", FULL, faults::restore_port),
+    play("restore, no reset", OFF, faults::restore_refused),
+    play("attach, host's tables", OFF, hosted::attach),
+    play("confirm a host's change", OFF, hosted::confirm),
+    play("destroy a guest, host's tables", OFF, hosted::destroy),
     play(
         "bind, first of its leaf, cleaned",
         CLEANED,

@@ -21,7 +21,8 @@ pub(crate) const STREAM: StreamId = StreamId::new(0x110);
 pub(crate) const ALIAS: StreamId = StreamId::new(0x111);
 /// Another device's.
 pub(crate) const OTHER: StreamId = StreamId::new(0x2117);
-const NEIGHBOUR: StreamId = StreamId::new(0x130);
+/// A stream in the same part of the stream table.
+pub(crate) const NEIGHBOUR: StreamId = StreamId::new(0x130);
 
 thread_local! {
     /// Where the newest panic of this thread was.
@@ -45,6 +46,7 @@ pub(crate) fn note_panics() {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Setup {
     pub(crate) ats: Ats,
+    pub(crate) can_stall: bool,
     pub(crate) is_coherent: bool,
     /// How much memory the machine has.
     pub(crate) bytes: u64,
@@ -218,6 +220,7 @@ impl<'p> Cast<'p> {
         let wanted = |streams| Wanted {
             pasid_bits,
             ats: stage.setup.ats,
+            can_stall: stage.setup.can_stall,
             // Where the host has no reset.
             reset: ResetPolicy::MayBeOmitted {
                 because: "the board says so",

@@ -339,8 +339,11 @@ impl<'s> Life<'s> {
         };
         self.slowest_ns = self.slowest_ns.max(arch::now_ns() - start);
         self.process.memory.map_new(va);
-        if is_unconfirmed(EL2.fault_answer(id, Answer::Retry))? {
-            return Ok(Round::Unconfirmed);
+        match EL2.fault_answer(id, Answer::Retry) {
+            // The SMMU stopped since the fault was told, and what stalled there ended with it.
+            Err(why) if why.code() == Some(Code::NoSuchFault) => return Ok(Round::Unconfirmed),
+            outcome if is_unconfirmed(outcome)? => return Ok(Round::Unconfirmed),
+            _ => {}
         }
         self.device.has_none_pending()?;
         let seen = self.process.memory.read(va);

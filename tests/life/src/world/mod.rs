@@ -1,26 +1,29 @@
 //! The real library on the model, driven by the same operations as the reference.
 
 use portcullis::addr::{Iova, Ipa, Pa};
-use portcullis::hw::{Barrier, DeviceTag, Frames, Platform, PoolShape};
-use portcullis::id::{Asid, StreamId};
+use portcullis::hw::{Barrier, DeviceTag, Frames, Platform};
+use portcullis::id::StreamId;
 use portcullis::smmu::{Firmware, QueueIndices, Settings, Smmu};
 use portcullis::space::stage2::PageSizes;
 use portcullis::space::{
-    Acquired, Ask, By, Counts, DeviceDescription, DeviceId, DeviceState, GroupId, GuestConfig,
-    GuestId, GuestLife, Handle, Iommu, IommuSettings, Owner, Ownership, Quota, ResetPolicy, SmmuId,
-    SpaceConfig, SpaceError, SpaceId, SpaceState as RealSpaceState,
+    Acquired, Ask, By, DeviceDescription, DeviceId, GroupId, GuestId, Handle, Iommu, IommuSettings,
+    Owner, Ownership, ResetPolicy, SmmuId, SpaceConfig, SpaceError, SpaceId,
 };
-use portcullis::spec::stage1::{Half, PageAccess, Stage1Descriptor, Stage1Walk, TopByte};
+use portcullis::spec::stage1::{PageAccess, Stage1Descriptor};
 use portcullis::spec::ste::Untagged;
-use portcullis::spec::vmsa::{
-    Attributes, BbmLevel, Cacheability, Granule, Shareability, WalkCoherency,
-};
+use portcullis::spec::vmsa::Attributes;
 use smmu_model::device::Misconduct;
 use smmu_model::{Faults, Identity, Mode, Rule};
 
 use crate::host::{DeviceAt, Host};
 use crate::operation::Op;
-use crate::reference::{Life, Reference, Shape, SpaceState, Stream};
+use crate::reference::{Reference, Shape};
+
+mod compare;
+mod config;
+
+pub use config::guest_config;
+use config::walk_from;
 
 /// Longer than all that any program waits for.
 const QUARANTINE_US: u64 = 1_000_000_000;
@@ -75,6 +78,7 @@ struct Device {
 pub struct World<'p> {
     shape: Shape,
     host: &'p Host,
+    smmus: &'p [Smmu<'p, Host>],
     /// All SMMUs of the library.
     pub iommu: Iommu<'p, Host>,
     guests: Vec<Guest>,
@@ -147,25 +151,6 @@ fn take_over(host: &Host, smmu: usize) -> Smmu<'_, Host> {
     Smmu::take_over(host, host.registers(smmu), firmware, settings).expect("it is taken over")
 }
 
-/// How guests are made.
-pub fn guest_config() -> GuestConfig {
-    GuestConfig {
-        granule: Granule::Kib4,
-        ipa_bits: 39,
-        oas_bits: 40,
-        bbm: BbmLevel::Level0,
-        coherency: WalkCoherency::Coherent,
-        tables: PoolShape {
-            quota_pages: 64,
-            log2_pages_per_chunk: 0,
-        },
-        window: WINDOW,
-        window_bytes: 1 << 20,
-        pasid_bits: 6,
-        quota: Quota::default(),
-    }
-}
-
 impl<'p> World<'p> {
     fn new(shape: &Shape, host: &'p Host, smmus: &'p [Smmu<'p, Host>]) -> Self {
         let settings = IommuSettings {
@@ -178,7 +163,10 @@ impl<'p> World<'p> {
         }
         iommu.end_discovery();
         let devices = (0..shape.devices.len())
-            .map(|device| Device::new(&iommu, shape, device))
+            .map(|device| {
+                let group = iommu.add_group().expect("there is room");
+                Device::new(&iommu, shape, (group, false), device)
+            })
             .collect();
         let nobody = Guest {
             id: GuestId::from_parts(77, 77),
@@ -195,6 +183,7 @@ impl<'p> World<'p> {
         Self {
             shape: shape.clone(),
             host,
+            smmus,
             iommu,
             guests: (0..shape.guests).map(|_| nobody.empty()).collect(),
             spaces: vec![nothing; shape.spaces],
@@ -425,195 +414,19 @@ impl<'p> World<'p> {
         outcome
     }
 
-    /// Takes back the memory of guests that are gone.
-    pub fn bury(&mut self) {
-        for guest in &mut self.guests {
-            if self.iommu.life_of(guest.id) == Err(SpaceError::NoSuchGuest) {
-                let gone = guest.block.take().into_iter().chain(guest.data.take());
-                for frames in gone.chain(guest.kept.drain(..)) {
-                    self.host.free(frames);
-                }
-            }
-        }
-    }
-
-    /// Compares what is now with the reference; every device fires at everything.
-    ///
-    /// # Errors
-    ///
-    /// What differs, in words.
-    pub fn compare(&mut self, reference: &Reference) -> Result<(), String> {
-        self.bury();
-        self.compare_books(reference)?;
-        self.compare_reach(reference)?;
-        let violations = self.host.machine().record().violations();
-        let mut all = violations.iter();
-        match all.find(|it| !self.borne.contains(&it.rule)) {
-            None => Ok(()),
-            Some(violation) => Err(format!("{violation}")),
-        }
-    }
-
-    fn compare_books(&self, reference: &Reference) -> Result<(), String> {
-        let state = &reference.state;
-        for (guest, expected) in self.guests.iter().zip(&state.guests) {
-            let life = self.iommu.life_of(guest.id).ok();
-            let wanted = match expected.life {
-                Life::Gone => None,
-                Life::Running => Some(GuestLife::Running),
-                Life::Lost => Some(GuestLife::Lost),
-            };
-            same("life of a guest", life, wanted)?;
-        }
-        for (guest, at) in self.guests.iter().enumerate() {
-            if state.guests[guest].life == Life::Running {
-                let counts = self.iommu.counts(at.id).map_err(|it| format!("{it}"))?;
-                // Who reads faults is not the matter here.
-                let counts = Counts {
-                    faults: 0,
-                    ..counts
-                };
-                same(
-                    "counts of a guest",
-                    counts,
-                    expected_counts(reference, guest),
-                )?;
-            }
-        }
-        for (space, expected) in self.spaces.iter().zip(&state.spaces) {
-            let wanted = match expected.state {
-                SpaceState::Gone => continue,
-                SpaceState::Live => RealSpaceState::Live,
-                SpaceState::Parked => RealSpaceState::Parked,
-                SpaceState::Draining => RealSpaceState::Draining,
-            };
-            let guest = self.guests[expected.guest].id;
-            same(
-                "a space",
-                self.iommu.space_state(guest, space.id),
-                Ok(wanted),
-            )?;
-        }
-        for (device, expected) in self.devices.iter().zip(&state.devices) {
-            let wanted = match (expected.is_fenced, expected.attached) {
-                (true, _) => DeviceState::Fenced,
-                (false, Some(guest)) => DeviceState::Attached(self.guests[guest].id),
-                (false, None) => DeviceState::Detached,
-            };
-            same("a device", self.iommu.device_state(device.id), Ok(wanted))?;
-        }
-        for (device, resets) in reference.resets.iter().enumerate() {
-            same("resets", self.host.resets(device), *resets)?;
-        }
-        Ok(())
-    }
-
-    /// Every device fires at everything.
-    fn compare_reach(&self, reference: &Reference) -> Result<(), String> {
-        for device in 0..self.devices.len() {
-            let guest = reference.state.devices[device].attached;
-            let data = guest
-                .filter(|_| reference.reaches(device, None))
-                .and_then(|guest| Some(self.guests[guest].data.as_ref()?.base()));
-            let landed = self.host.write(device, None, DATA.as_u64());
-            same(
-                &format!("device {device} without PASID, stage 2"),
-                landed,
-                data,
-            )?;
-            let whole = reference.reaches_whole(device);
-            let landed = self.host.write(device, None, VA);
-            let wanted = whole.map(|space| self.spaces[space].page);
-            same(
-                &format!("device {device} without PASID, stage 1"),
-                landed,
-                wanted,
-            )?;
-            for number in self.spaces.iter().filter_map(|it| it.pasid) {
-                let landed = self.host.write(device, Some(number), VA);
-                let is_it = |space: &usize| {
-                    self.spaces[*space].pasid == Some(number)
-                        && reference.reaches(device, Some(*space))
-                };
-                let space = (0..self.spaces.len()).find(is_it);
-                let wanted = space.map(|space| self.spaces[space].page);
-                same(&format!("device {device} PASID {number}"), landed, wanted)?;
-            }
-        }
-        self.iommu.service(u32::MAX);
-        // Faults are told of; who reads them is not the matter here.
-        for guest in &self.guests {
-            while let Ok(Some(_)) = self.iommu.next_fault(guest.id) {}
-        }
-        Ok(())
-    }
-
-    /// Puts everything right and ends everything; `reference` says what each step may say.
-    ///
-    /// # Errors
-    ///
-    /// What differs, in words.
-    pub fn end(&mut self, reference: &mut Reference) -> Result<(), String> {
-        let mut ops = Vec::new();
-        for smmu in 0..self.shape.smmus {
-            ops.push(Op::Mute { smmu, on: false });
-        }
-        for device in 0..self.shape.devices.len() {
-            ops.push(Op::Silence { device, on: false });
-            ops.push(Op::Jam { device, on: false });
-        }
-        for smmu in 0..self.shape.smmus {
-            ops.push(Op::Recover { smmu });
-        }
-        for device in 0..self.shape.devices.len() {
-            ops.push(Op::Restore { device });
-        }
-        for guest in 0..self.shape.guests {
-            ops.push(Op::DestroyGuest { guest });
-        }
-        for op in ops {
-            self.step(op, reference)?;
-        }
-        let state = &reference.state;
-        let all_gone = state.guests.iter().all(|guest| guest.life == Life::Gone);
-        let all_free = state.devices.iter().all(|device| {
-            !device.is_fenced && device.stream == Stream::Free && device.owner.is_none()
-        });
-        same("all is gone", (all_gone, all_free), (true, true))
-    }
-
-    /// As [`live`](Self::live), in a world in which everything that was is gone.
-    ///
-    /// # Errors
-    ///
-    /// What differs, in words.
-    pub fn live_again(&mut self, ops: &[Op]) -> Result<(), String> {
-        self.bury();
-        let mut reference = Reference::new(self.shape.clone());
-        let devices = 0..self.shape.devices.len();
-        reference.resets = devices.map(|device| self.host.resets(device)).collect();
-        self.live_from(ops, &mut reference)
-    }
-
-    fn live_from(&mut self, ops: &[Op], reference: &mut Reference) -> Result<(), String> {
-        for op in ops {
-            self.step(*op, reference)?;
-        }
-        self.end(reference)
-    }
-
-    /// Does operations here and there, ends everything, and compares after each step.
-    ///
-    /// # Errors
-    ///
-    /// What differs, in words.
-    pub fn live(&mut self, ops: &[Op]) -> Result<(), String> {
-        self.live_from(ops, &mut Reference::new(self.shape.clone()))
-    }
-
     /// The guest that is in a place, or was last.
     pub fn guest(&self, guest: usize) -> GuestId {
         self.guests[guest].id
+    }
+
+    /// The space that is in a place, or was last.
+    pub fn space(&self, space: usize) -> SpaceId {
+        self.spaces[space].id
+    }
+
+    /// The group of the device in a place.
+    pub fn group(&self, device: usize) -> GroupId {
+        self.devices[device].group
     }
 
     /// The device in a place.
@@ -642,56 +455,6 @@ impl<'p> World<'p> {
             self.host.machine().advance(20);
         }
     }
-
-    /// Does an operation here and there, and compares; nothing if it is not possible.
-    ///
-    /// # Errors
-    ///
-    /// What differs, in words.
-    pub fn step(&mut self, op: Op, reference: &mut Reference) -> Result<(), String> {
-        if !reference.is_possible(op) {
-            return Ok(());
-        }
-        self.say(op, reference)
-            .and_then(|()| self.compare(reference))
-            .map_err(|differs| format!("{op:?}: {differs}"))
-    }
-
-    /// As [`step`](Self::step), for what is to change nothing: no device fires.
-    ///
-    /// # Errors
-    ///
-    /// What differs, in words.
-    pub fn step_in_place(&mut self, op: Op, reference: &mut Reference) -> Result<(), String> {
-        self.say(op, reference)
-            .and_then(|()| self.compare_books(reference))
-            .map_err(|differs| format!("{op:?}: {differs}"))
-    }
-
-    /// Does an operation here and there, and compares what both say.
-    fn say(&mut self, op: Op, reference: &mut Reference) -> Result<(), String> {
-        let said = self.apply(op, reference);
-        let expected = reference.apply(op);
-        match said {
-            Ok(()) if expected.is_empty() => Ok(()),
-            Err(error) if expected.iter().any(|why| why.is(&error)) => Ok(()),
-            said => Err(format!("it said {said:?}, and not {expected:?}")),
-        }
-    }
-
-    /// Has guests give back what their devices need no more.
-    ///
-    /// # Errors
-    ///
-    /// What was refused, in words.
-    pub fn tidy(&mut self) -> Result<(), String> {
-        for guest in &self.guests {
-            let tidied = self.iommu.tidy(guest.id);
-            let is_gone = tidied == Err(SpaceError::NoSuchGuest);
-            same("a guest is tidied", is_gone || tidied.is_ok(), true)?;
-        }
-        Ok(())
-    }
 }
 
 impl Guest {
@@ -706,14 +469,18 @@ impl Guest {
 }
 
 impl Device {
-    fn new(iommu: &Iommu<'_, Host>, shape: &Shape, device: usize) -> Self {
-        let group = iommu.add_group().expect("there is room");
+    fn new(
+        iommu: &Iommu<'_, Host>,
+        shape: &Shape,
+        (group, can_stall): (GroupId, bool),
+        device: usize,
+    ) -> Self {
         let description = DeviceDescription {
             tag: DeviceTag(device as u64),
             smmu: Some(smmu_id(shape.devices[device])),
             streams: &[stream_of(device)],
             pasid_bits: 16,
-            can_stall: false,
+            can_stall,
             ats: shape.ats,
             reset: ResetPolicy::Needed,
         };
@@ -728,57 +495,4 @@ impl Device {
 
 fn smmu_id(number: usize) -> SmmuId {
     SmmuId::new(number as u8).expect("below 16")
-}
-
-fn walk_from(root: Ipa) -> Stage1Walk {
-    Stage1Walk {
-        asid: Asid::new(0),
-        low: Some(Half {
-            root,
-            granule: Granule::Kib4,
-            va_bits: 30,
-            top_byte: TopByte::Checked,
-            inner: Cacheability::WriteBack,
-            outer: Cacheability::WriteBack,
-            shareability: Shareability::Inner,
-        }),
-        high: None,
-        output_bits: 40,
-        memory_types: 0xff,
-    }
-}
-
-fn expected_counts(reference: &Reference, guest: usize) -> Counts {
-    let state = &reference.state;
-    let spaces: Vec<_> = state.spaces_of_guest(guest).collect();
-    let count = |is_it: &dyn Fn(usize) -> bool| spaces.iter().filter(|it| is_it(**it)).count();
-    let bindings = || {
-        let all = state.bindings.iter();
-        all.filter(|it| spaces.contains(&it.space))
-    };
-    let is_lost = |space: usize| {
-        !state.spaces[space].unproven.is_empty()
-            || bindings().any(|it| it.space == space && it.has_kept)
-    };
-    let attached = state.devices.iter();
-    Counts {
-        spaces: spaces.len() as u32,
-        parked: count(&|it| state.spaces[it].state == SpaceState::Parked) as u32,
-        draining: count(&|it| state.spaces[it].state == SpaceState::Draining) as u32,
-        lost: count(&is_lost) as u32,
-        bindings: bindings().count() as u32,
-        handles: bindings().map(|it| it.handles.len()).sum::<usize>() as u32,
-        devices: attached.filter(|it| it.attached == Some(guest)).count() as u32,
-        stalls: 0,
-        faults: 0,
-        pasids: spaces.len() as u32,
-        asids: spaces.len() as u32,
-    }
-}
-
-fn same<T: PartialEq + std::fmt::Debug>(what: &str, found: T, wanted: T) -> Result<(), String> {
-    if found == wanted {
-        return Ok(());
-    }
-    Err(format!("{what}: {found:?}, and not {wanted:?}"))
 }
