@@ -86,11 +86,7 @@ impl Theatre {
         } = *run;
         let files = Files::of(&self.image, "scenarios");
         let board = self.board.qemu()?;
-        let guests = guests::place(
-            &model.guests(board, cast, &self.kernel)?,
-            board,
-            model.reserved_bytes(),
-        )?;
+        let guests = guests::place(&model.guests(board, cast, &self.kernel)?, board)?;
         model.prepare(board, cpus, &files)?;
         guests::describe(files.tree(), &guests).map_err(Stop::Failed)?;
         let mut machine = model.machine(board, cpus, &self.image, &files)?;
@@ -156,7 +152,6 @@ pub(crate) fn step() -> Result<steps::Outcome, Stop> {
         mode,
         seed,
         smmus: 2,
-        devices_each: model::DEVICES,
         clock: Clock::Instructions,
         has_deaths: true,
     };

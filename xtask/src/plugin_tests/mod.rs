@@ -65,7 +65,6 @@ const MODEL: Model = Model {
     mode: Mode::Hoarding,
     seed: 1,
     smmus: 2,
-    devices_each: model::DEVICES,
     clock: Clock::Instructions,
 };
 
