@@ -297,7 +297,7 @@ pub struct GuestNode {
     /// Its CPUs.
     pub cpus: List<Mpidr, 16>,
     /// Its devices: nodes by name, PCI functions as `SSSS:BB:DD.F`.
-    pub devices: List<Text<48>, 16>,
+    pub devices: List<Text<48>, 72>,
     /// How much it may have, where that is said: spaces, bindings, handles, stalled transactions,
     /// pages of tables.
     pub quotas: [Option<u32>; 5],

@@ -11,7 +11,7 @@ use crate::pci::{Function, Kind};
 /// How many guests there can be.
 pub const MAX_GUESTS: usize = 8;
 /// How many devices a guest can have.
-pub const MAX_DEVICES: usize = 16;
+pub const MAX_DEVICES: usize = 72;
 /// Memory comes in pieces of this size.
 pub const MEMORY_STEP_BYTES: u64 = 2 << 20;
 /// The end of a guest's memory, in which its device tree is.

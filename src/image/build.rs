@@ -8,7 +8,7 @@ use portcullis::arch::{Devices, cpu};
 use portcullis::discover::{List, Window, WindowKind};
 use portcullis::guest::calls::guest_memory::Ram;
 use portcullis::guest::calls::{GuestDevice, Place};
-use portcullis::guest::description::{Planned, PlannedDevice, TREE_BYTES};
+use portcullis::guest::description::{MAX_DEVICES, Planned, PlannedDevice, TREE_BYTES};
 use portcullis::guest::psci::Cpus;
 use portcullis::guest::tree::{self, Described, DescribedBridge, GuestTree};
 use portcullis::hw::{Frames, Platform, PoolShape, View};
@@ -50,8 +50,10 @@ const ROOT_ENTRY_BYTES: u64 = 1 << 30;
 pub(crate) const PASID_BITS: u8 = 20;
 /// Stage-2 tables of a guest, unless its description says otherwise.
 const TABLE_PAGES: u64 = 4096;
-/// What a guest's device tree takes at most.
-const TREE_MAX_BYTES: usize = 8192;
+/// What a guest's device tree takes at most: 192 bytes for each device, and the rest.
+const TREE_MAX_BYTES: usize = 192 * MAX_DEVICES + 6144;
+/// How many host bridges a guest may have functions behind.
+const MAX_BRIDGES: usize = 16;
 
 /// A part of making a guest failed.
 fn of<T>(guest: &Planned, result: Result<T, SpaceError>) -> Result<T, Refusal> {
@@ -301,8 +303,8 @@ impl World {
 
     fn tree(&self, planned: &Planned, out: &mut [u8]) -> Result<usize, Refusal> {
         let machine = self.machine();
-        let mut devices = List::<Described<'_>, 16>::new();
-        let mut segments = List::<usize, 16>::new();
+        let mut devices = List::<Described<'_>, MAX_DEVICES>::new();
+        let mut segments = List::<usize, MAX_BRIDGES>::new();
         for device in &planned.devices {
             let described = match device {
                 PlannedDevice::Platform(place) => machine.devices.get(*place).and_then(|it| {
@@ -324,8 +326,8 @@ impl World {
                         bridges.position(|it| super::devices::is_below(it, function))
                     });
                     if let Some(bridge) = bridge.filter(|it| !segments.contains(it)) {
-                        // As many as there are devices.
-                        let _ = segments.push(bridge);
+                        let full = |_| Refusal::GuestTree { name: planned.name };
+                        segments.push(bridge).map_err(full)?;
                     }
                     Some(Described::Function)
                 }
@@ -333,8 +335,8 @@ impl World {
             // As many as are planned.
             let _ = devices.push(described.unwrap_or(Described::Function));
         }
-        let mut ranges = [[(0, 0, 0, 0); 8]; 16];
-        let mut counts = [0; 16];
+        let mut ranges = [[(0, 0, 0, 0); 8]; MAX_BRIDGES];
+        let mut counts = [0; MAX_BRIDGES];
         for ((bridge, ranges), count) in segments.iter().zip(&mut ranges).zip(&mut counts) {
             let windows = machine.bridges.get(*bridge).map(|bridge| &bridge.windows);
             for (range, window) in ranges.iter_mut().zip(windows.into_iter().flatten()) {
@@ -342,13 +344,13 @@ impl World {
                 *count += 1;
             }
         }
-        let mut bridges = List::<DescribedBridge<'_>, 16>::new();
+        let mut bridges = List::<DescribedBridge<'_>, MAX_BRIDGES>::new();
         for ((place, ranges), count) in segments.iter().zip(&ranges).zip(counts) {
             let Some(bridge) = machine.bridges.get(*place) else {
                 continue;
             };
             let Some(ecam) = bridge.ecam else { continue };
-            // As many as there are devices.
+            // As many as there are segments.
             let _ = bridges.push(DescribedBridge {
                 segment: bridge.segment,
                 ecam: (ecam.base().as_u64(), ecam.size_bytes()),

@@ -17,7 +17,7 @@ use super::{Refusal, gates};
 pub(crate) type Sites<'m> = List<Site<'m, Host>, 16>;
 
 /// As many test devices as are used.
-pub(crate) type TestFrames = List<TestFrame, 64>;
+pub(crate) type TestFrames = List<TestFrame, 128>;
 
 /// A test device: where its traffic goes, and its registers.
 pub(crate) struct TestFrame {

@@ -29,6 +29,8 @@ const MAX_SMMUS: usize = 16;
 pub(crate) const MAX_PIECES: usize = 32;
 
 static SMMUS: [Once<Smmu<'static, Host>>; MAX_SMMUS] = [const { Once::new() }; MAX_SMMUS];
+// What would not fit on the stack.
+static SLOTS: [Once<Slot>; MAX_GUESTS] = [const { Once::new() }; MAX_GUESTS];
 static WORLD: Once<World> = Once::new();
 
 /// Everything.
@@ -39,7 +41,7 @@ pub(crate) struct World {
     pub(crate) settings: IommuSettings,
     pub(crate) plan: Plan,
     pub(crate) images: List<&'static [u8], MAX_GUESTS>,
-    pub(crate) guests: [Slot; MAX_GUESTS],
+    pub(crate) guests: [&'static Slot; MAX_GUESTS],
     /// The interrupt controller's frames of private interrupts.
     pub(crate) redistributors: List<Mmio, 32>,
     pub(crate) stacks: Stacks,
@@ -168,7 +170,7 @@ pub(crate) fn make(parts: Parts) -> Result<&'static World, Refusal> {
         settings,
         plan: parts.plan,
         images: parts.images,
-        guests: [const { Slot::new() }; MAX_GUESTS],
+        guests: SLOTS.each_ref().map(|slot| slot.call_once(Slot::new)),
         redistributors: parts.redistributors,
         stacks: parts.stacks,
         ipa_bits: parts.ipa_bits,
@@ -324,7 +326,7 @@ impl World {
     }
 
     pub(crate) fn planned(&self, guest: usize) -> Option<(&Planned, &Slot)> {
-        Some((self.plan.get(guest)?, self.guests.get(guest)?))
+        Some((self.plan.get(guest)?, *self.guests.get(guest)?))
     }
 }
 

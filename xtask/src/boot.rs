@@ -106,7 +106,11 @@ impl Arguments {
     /// Whether guests play the scenarios: nobody asks for anything else, and there is enough for them.
     fn plays(&self, model: Model) -> bool {
         let is_plain = !self.print && !self.gdb && self.sabotage.is_none() && self.qemu.is_empty();
-        is_plain && self.guests.is_empty() && !model.has_native && model.smmus >= 2
+        is_plain
+            && self.guests.is_empty()
+            && !model.has_native
+            && model.smmus >= 2
+            && model.devices_each == model::DEVICES
     }
 
     fn limit(&self) -> Option<Duration> {
@@ -210,7 +214,8 @@ pub(crate) fn command(arguments: &Arguments) -> Result<(), Stop> {
         None => guests::native_devices(),
     };
     let wanted = arguments.guests.guests(&board, arguments.cpus, &devices)?;
-    let placed = guests::place(&wanted, board.qemu()?)?;
+    let reserved_bytes = model.map_or(model::RESERVED_BYTES, |it| it.reserved_bytes());
+    let placed = guests::place(&wanted, board.qemu()?, reserved_bytes)?;
     if arguments.print {
         let image = image::path(&board, kind);
         let qemu = arguments.command_line(&board, &image, model, &placed)?;

@@ -86,7 +86,11 @@ impl Theatre {
         } = *run;
         let files = Files::of(&self.image, "scenarios");
         let board = self.board.qemu()?;
-        let guests = guests::place(&model.guests(board, cast, &self.kernel)?, board)?;
+        let guests = guests::place(
+            &model.guests(board, cast, &self.kernel)?,
+            board,
+            model.reserved_bytes(),
+        )?;
         model.prepare(board, cpus, &files)?;
         guests::describe(files.tree(), &guests).map_err(Stop::Failed)?;
         let mut machine = model.machine(board, cpus, &self.image, &files)?;
@@ -152,6 +156,7 @@ pub(crate) fn step() -> Result<steps::Outcome, Stop> {
         mode,
         seed,
         smmus: 2,
+        devices_each: model::DEVICES,
         clock: Clock::Instructions,
         has_deaths: true,
     };

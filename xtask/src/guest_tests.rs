@@ -213,7 +213,7 @@ fn run(board: &Board, image: &Image, guest: &Path, case: &Case) -> Result<Ran, S
             devices: asked.devices.iter().map(|it| (*it).into()).collect(),
         })
         .collect();
-    let placed = guests::place(&wanted, model)?;
+    let placed = guests::place(&wanted, model, crate::model::RESERVED_BYTES)?;
     let mut machine = qemu::machine(model, case.cpus);
     if !placed.is_empty() {
         let tree = image.raw.with_extension("guest-tests.dtb");

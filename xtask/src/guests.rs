@@ -12,7 +12,7 @@ use dtoolkit::{Node, ToPropertyValue};
 
 use crate::board::{Board, Qemu};
 use crate::image::{self, Recipe};
-use crate::model::{RAM_BASE, RESERVED_BYTES, memory_bytes};
+use crate::model::{RAM_BASE, memory_bytes};
 use crate::qemu;
 use crate::stop::Stop;
 use crate::tool;
@@ -181,16 +181,20 @@ pub(crate) struct Placed {
     bytes: u64,
 }
 
-/// Gives each image a place at the top of RAM, below what the model takes there.
+/// Gives each image a place at the top of RAM, below the bytes that are reserved there: the model's.
 ///
 /// # Errors
 ///
 /// `CouldNotRun` if an image cannot be read or there is no room.
-pub(crate) fn place(guests: &[Guest], board: &Qemu) -> Result<Vec<Placed>, Stop> {
+pub(crate) fn place(
+    guests: &[Guest],
+    board: &Qemu,
+    reserved_bytes: u64,
+) -> Result<Vec<Placed>, Stop> {
     let no_room = || Stop::CouldNotRun(format!("no room for guests in `-m {}`", board.memory));
     let ram = memory_bytes(&board.memory).ok_or_else(no_room)?;
     let mut top = (RAM_BASE + ram)
-        .checked_sub(RESERVED_BYTES)
+        .checked_sub(reserved_bytes)
         .ok_or_else(no_room)?;
     let mut placed = Vec::new();
     for guest in guests {

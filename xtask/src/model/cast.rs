@@ -62,11 +62,12 @@ impl Cast {
 
 #[cfg(test)]
 mod tests {
+    use super::super::layout::DEVICES;
     use super::*;
 
     #[test]
     fn every_device_is_one_guests_and_the_neighbour_has_one_behind_each_smmu() {
-        let layout = Layout::new(512 << 20, 2).expect("enough memory");
+        let layout = Layout::new(512 << 20, 2, DEVICES).expect("enough memory");
         let both = Cast {
             player_cpus: 2,
             has_neighbour: true,

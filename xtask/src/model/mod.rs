@@ -21,7 +21,8 @@ use crate::stop::{Stop, progress};
 use crate::tool;
 
 pub(crate) use cast::Cast;
-pub(crate) use layout::{Layout, MOST_SMMUS, RAM_BASE, RESERVED_BYTES, memory_bytes};
+pub(crate) use layout::{DEVICES, Layout, RAM_BASE, RESERVED_BYTES, memory_bytes};
+use layout::{MOST_DEVICES, MOST_SMMUS};
 pub(crate) use verdict::{OBJECTION, Unreported, Verdict};
 
 /// The package of the plugin.
@@ -71,6 +72,9 @@ pub(crate) struct Arguments {
     /// How many SMMUs the model has; the second has no 16 KiB granule [default: 2]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=i64::from(MOST_SMMUS)))]
     smmus: Option<u8>,
+    /// How many devices each SMMU of the model has; all but the third take PASIDs [default: 4]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(i64::from(DEVICES)..=i64::from(MOST_DEVICES)))]
+    devices: Option<u8>,
 }
 
 impl Arguments {
@@ -80,11 +84,13 @@ impl Arguments {
     ///
     /// `CouldNotRun` for arguments of the model without the model.
     pub(crate) fn model(&self) -> Result<Option<Model>, Stop> {
-        let asks = self.mode.is_some() || self.seed.is_some() || self.smmus.is_some();
+        let counts = self.smmus.is_some() || self.devices.is_some();
+        let asks = self.mode.is_some() || self.seed.is_some() || counts;
         let has_native = match self.smmu {
             Whose::Native if asks => {
                 return Err(Stop::CouldNotRun(
-                    "`--mode`, `--seed` and `--smmus` are the model's: add `--smmu model`".into(),
+                    "`--mode`, `--seed`, `--smmus` and `--devices` are the model's: add `--smmu model`"
+                        .into(),
                 ));
             }
             Whose::Native => return Ok(None),
@@ -96,6 +102,7 @@ impl Arguments {
             mode: self.mode.unwrap_or_default(),
             seed: self.seed.unwrap_or(1),
             smmus: self.smmus.unwrap_or(SMMUS),
+            devices_each: self.devices.unwrap_or(DEVICES),
             clock: Clock::Instructions,
             has_deaths: false,
         }))
@@ -118,6 +125,8 @@ pub(crate) struct Model {
     pub(crate) mode: Mode,
     pub(crate) seed: u64,
     pub(crate) smmus: u8,
+    /// Devices behind each of them.
+    pub(crate) devices_each: u8,
     pub(crate) clock: Clock,
     /// SMMUs die, so that the last fence falls: an SMMU is turned off although devices use ATS, which
     /// nobody can tell them any more.
@@ -133,6 +142,11 @@ impl Model {
     pub(crate) fn devices(&self, board: &Qemu) -> Result<Vec<String>, Stop> {
         let layout = self.layout(board)?;
         Ok(layout.devices.iter().map(layout::Device::node).collect())
+    }
+
+    /// What it takes at the top of RAM.
+    pub(crate) fn reserved_bytes(&self) -> u64 {
+        layout::reserved_bytes(self.smmus, self.devices_each)
     }
 
     /// The guests that play the scenarios, with the kernel at `image`.
@@ -211,7 +225,7 @@ impl Model {
     fn layout(&self, board: &Qemu) -> Result<Layout, Stop> {
         let memory = &board.memory;
         layout::memory_bytes(memory)
-            .and_then(|bytes| Layout::new(bytes, self.smmus))
+            .and_then(|bytes| Layout::new(bytes, self.smmus, self.devices_each))
             .ok_or_else(|| Stop::CouldNotRun(format!("no room for the model in `-m {memory}`")))
     }
 
@@ -383,11 +397,13 @@ mod tests {
             mode: Some(Mode::Chaotic),
             seed: Some(7),
             smmus: Some(1),
+            devices: Some(6),
         };
         let typed = typed(&arguments);
         assert!(typed.contains("iommu=smmuv3,dtb-randomness=off,memory-backend=ram"));
         assert!(typed.contains(",mode=chaotic,seed=7,"));
         assert_eq!(typed.matches(",smmu=").count(), 1);
+        assert_eq!(typed.matches(",device=").count(), 6);
     }
 
     #[test]
@@ -398,5 +414,10 @@ mod tests {
             ..Arguments::default()
         };
         assert!(matches!(seed.model(), Err(Stop::CouldNotRun(_))));
+        let devices = Arguments {
+            devices: Some(DEVICES),
+            ..Arguments::default()
+        };
+        assert!(matches!(devices.model(), Err(Stop::CouldNotRun(_))));
     }
 }

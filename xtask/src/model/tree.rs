@@ -117,6 +117,7 @@ fn highest_phandle(node: &DeviceTreeNode) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::layout::DEVICES;
     use super::*;
 
     /// As much of `virt`'s tree as matters here.
@@ -132,7 +133,7 @@ mod tests {
 
     #[test]
     fn the_tree_gains_smmus_and_devices_and_keeps_their_frames_from_memory() {
-        let layout = Layout::new(64 << 20, 2).expect("enough memory");
+        let layout = Layout::new(64 << 20, 2, DEVICES).expect("enough memory");
         let blob = edit(&virt(64 << 20), &layout).expect("a good tree");
         let tree = DeviceTree::from_fdt(&Fdt::new(&blob).expect("what was written"));
         let bytes = |path: &str, name: &str| {
@@ -159,7 +160,7 @@ mod tests {
 
     #[test]
     fn a_tree_of_another_machine_is_refused() {
-        let layout = Layout::new(64 << 20, 2).expect("enough memory");
+        let layout = Layout::new(64 << 20, 2, DEVICES).expect("enough memory");
         assert!(edit(&virt(128 << 20), &layout).is_err());
         assert!(edit(b"no tree", &layout).is_err());
     }

@@ -65,6 +65,7 @@ const MODEL: Model = Model {
     mode: Mode::Hoarding,
     seed: 1,
     smmus: 2,
+    devices_each: model::DEVICES,
     clock: Clock::Instructions,
 };
 
