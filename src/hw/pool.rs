@@ -129,7 +129,7 @@ impl<'a> Books<'a> {
     /// The books of the chunk that has `page`, one of a living pool or chain.
     #[inline]
     fn of<P: Platform>(platform: &'a P, page: u64, log2_chunk: u8) -> Self {
-        let chunk = page >> (log2_chunk - 12) << log2_chunk;
+        let chunk = (page << 12) & !((1 << log2_chunk) - 1);
         let first = platform.pointer(Pa::new(chunk));
         // SAFETY: a chunk is at least two pages of at least 4096 bytes, aligned to its size, from
         // `Platform::allocate` of this very platform, and goes back only when none of its pages is
@@ -272,14 +272,8 @@ impl<'p, P: Platform> Pool<'p, P> {
 
     /// Gives back what was reserved and not used.
     pub(super) fn release_reserve(&mut self) {
-        loop {
-            let page = get(&self.reserve);
-            if page == 0 {
-                return;
-            }
-            set(&self.reserve, get(self.record(page)) & LINK);
-            self.give(page);
-        }
+        self.give(get(&self.reserve));
+        set(&self.reserve, 0);
     }
 
     /// One page of the reserve, as part of the tree from now on; `None` if it is used up.
@@ -316,21 +310,26 @@ impl<'p, P: Platform> Pool<'p, P> {
         chain.is_like(&self.chain())
     }
 
-    /// Moves a page from the tree to `chain`, which is [this pool's](Self::owns); nothing happens if
-    /// it was not in the tree any more.
+    /// Moves pages from the tree to `chain`, which is [this pool's](Self::owns); one that was not in
+    /// the tree any more stays where it is.
     #[inline]
-    pub(super) fn retire(&self, at: Pa, chain: &mut Chain<'p, P>) {
-        let page = at.as_u64() >> 12;
-        let record = self.record(page);
-        if get(record) & STATE != IN_TREE {
-            return;
+    pub(super) fn retire(&self, pages: impl Iterator<Item = Pa>, chain: &mut Chain<'p, P>) {
+        let (mut first, mut last, mut count) = (chain.first, chain.last, chain.count);
+        let (platform, log2_chunk, log2_page) = (self.platform, self.log2_chunk, self.log2_page);
+        for at in pages {
+            let page = at.as_u64() >> 12;
+            let record = Books::of(platform, page, log2_chunk).record(page, log2_page);
+            if get(record) & STATE != IN_TREE {
+                continue;
+            }
+            set(record, RETIRED | first);
+            if first == 0 {
+                last = page;
+            }
+            first = page;
+            count += 1;
         }
-        set(record, RETIRED | chain.first);
-        if chain.first == 0 {
-            chain.last = page;
-        }
-        chain.first = page;
-        chain.count += 1;
+        (chain.first, chain.last, chain.count) = (first, last, count);
     }
 
     /// Takes the pages of `chain` back; they are free from now on.
@@ -342,10 +341,7 @@ impl<'p, P: Platform> Pool<'p, P> {
         if !self.owns(&chain) {
             return Err(chain);
         }
-        let mut page = chain.first;
-        while page != 0 {
-            page = self.give(page) & LINK;
-        }
+        self.give(chain.first);
         Ok(())
     }
 
@@ -386,25 +382,45 @@ impl<'p, P: Platform> Pool<'p, P> {
         Ok(page)
     }
 
-    /// Makes a page free; gives what its record was.
-    fn give(&mut self, page: u64) -> u64 {
-        let chunk = page & !self.page_mask();
-        let books = self.books(page);
-        let record = books.record(page, self.log2_page);
-        let was = get(record);
-        set(record, FREE | get(books.word(FREE_FIRST)));
-        set(books.word(FREE_FIRST), page);
-        let free = get(books.word(FREE_COUNT)) + 1;
+    /// Makes the pages of a list free.
+    fn give(&mut self, first: u64) {
+        let mut page = first;
+        while page != 0 {
+            page = self.give_of_one_chunk(page);
+        }
+    }
+
+    /// Makes the pages of a list free, from `first` on as far as they are of its chunk: they stay
+    /// linked as they are. The one after them.
+    fn give_of_one_chunk(&mut self, first: u64) -> u64 {
+        let chunk = first & !self.page_mask();
+        let books = self.books(first);
+        let (log2_page, page_mask) = (self.log2_page, self.page_mask());
+        let (mut page, mut count) = (first, 0);
+        let next = loop {
+            let record = books.record(page, log2_page);
+            let next = get(record) & LINK;
+            count += 1;
+            if next == 0 || next & !page_mask != chunk {
+                set(record, FREE | get(books.word(FREE_FIRST)));
+                break next;
+            }
+            set(record, FREE | next);
+            page = next;
+        };
+        set(books.word(FREE_FIRST), first);
+        let were_free = get(books.word(FREE_COUNT));
+        let free = were_free + count;
         set(books.word(FREE_COUNT), free);
-        self.used_pages -= 1;
-        if free == 1 {
+        self.used_pages -= count;
+        if were_free == 0 {
             self.list(chunk);
         }
         if free == self.pages_per_chunk() {
             self.unlist(chunk);
             self.close_chunk(chunk);
         }
-        was
+        next
     }
 
     /// Pages of a chunk, without the one for the books.

@@ -75,10 +75,9 @@ impl<'p, P: Platform> Iommu<'p, P> {
         config: &SpaceConfig,
     ) -> Result<SpaceId, SpaceError> {
         let asid_bits = self.least(|features| features.asid_bits).min(16);
-        let now_us = self.now_us();
         let quarantine_us = self.settings().quarantine_us;
         let (space, _visit) = self.join(guest, None, |books| {
-            books.end_quarantines(guest, now_us, quarantine_us);
+            books.end_quarantines(guest, quarantine_us);
             books.create_space(guest, config, asid_bits)
         })?;
         Ok(space)

@@ -26,7 +26,7 @@ use super::error::{Quantity, SpaceError};
 use super::faults::Stall;
 use super::group::Group;
 use super::guest::{Guest, GuestLife};
-use super::ids::{DeviceId, GroupId, GuestId, Handle, SmmuId, SmmuSet, SpaceId};
+use super::ids::{DeviceId, GroupId, GuestId, Handle, MAX_SMMUS, SmmuId, SmmuSet, SpaceId};
 use super::list::{Link, Linked, List, linked};
 use super::numbers::Numbers;
 use super::settings::By;
@@ -56,6 +56,8 @@ pub(super) struct Books<'p, P: Platform> {
     pub(super) streams: StreamMap<'p, P>,
     /// SMMUs that stopped, or were stopped as a fence.
     pub(super) down: SmmuSet,
+    /// By SMMU: all that it recorded before this time has been read.
+    pub(super) heard_to_us: [u64; MAX_SMMUS],
     pub(super) is_discovery_over: bool,
     /// Goes up with each recovery that begins: what was lost before is covered by it.
     pub(super) recoveries: u64,
@@ -435,12 +437,29 @@ impl<'p, P: Platform> Books<'p, P> {
         self.spaces.remove(id.key());
     }
 
-    /// Gives back the numbers of spaces that were not heard of for `quarantine_us`.
-    pub(super) fn end_quarantines(&mut self, guest: GuestId, now_us: u64, quarantine_us: u64) {
+    /// All that an SMMU recorded before `at_us` has been read. One that is down records nothing: its
+    /// silence says nothing either.
+    pub(super) fn note_heard(&mut self, smmu: SmmuId, at_us: u64) {
+        if let Some(heard_to_us) = self.heard_to_us.get_mut(smmu.index())
+            && !self.down.has(smmu)
+        {
+            *heard_to_us = at_us.max(*heard_to_us);
+        }
+    }
+
+    /// Gives back the numbers of spaces that were not heard of for `quarantine_us`: as far as the
+    /// records of every SMMU that the guest was ever attached to have been read, for what waits
+    /// there unread may be of such a number.
+    pub(super) fn end_quarantines(&mut self, guest: GuestId, quarantine_us: u64) {
+        let Some(record) = self.guests.get(guest.key()) else {
+            return;
+        };
+        let heard = record.live_on.iter().map(|it| self.heard_to_us[it.index()]);
+        let heard_to_us = heard.min().unwrap_or(0);
         while let Some(guest) = self.guests.get(guest.key())
             && let Some(key) = guest.draining.first()
             && let Some(space) = self.spaces.get(key)
-            && now_us.saturating_sub(space.silent_since_us) >= quarantine_us
+            && heard_to_us.saturating_sub(space.silent_since_us) >= quarantine_us
         {
             self.remove_space(SpaceId::of(key));
         }

@@ -199,6 +199,10 @@ impl<'p, P: Platform> Iommu<'p, P> {
             taken.has_lost_stalls |= found.events.was_aborted || found.events.was_corrupt;
             taken.death = found.death;
             taken.has_more = found.events.has_more;
+            let knows_all = !found.events.lost_events && !found.events.was_corrupt;
+            if !found.events.has_more && knows_all {
+                self.books().note_heard(id, now_us);
+            }
             if !found.events.has_more || left == 0 || found.events.events == 0 {
                 break;
             }

@@ -49,6 +49,7 @@ impl<'p, P: Platform> Iommu<'p, P> {
                 vmids,
                 streams: StreamMap::new(platform),
                 down: SmmuSet::EMPTY,
+                heard_to_us: [0; MAX_SMMUS],
                 is_discovery_over: false,
                 recoveries: 0,
             }),

@@ -38,9 +38,14 @@ impl<'p, P: Platform> Iommu<'p, P> {
         let proof = smmu
             .recover()
             .map_err(|error| SpaceError::NotRecovered { smmu: id, error })?;
-        self.books().down.remove(id);
-        self.reclaim_bindings(id, &proof);
         let now_us = self.now_us();
+        {
+            let mut books = self.books();
+            books.down.remove(id);
+            // What was not heard meanwhile was not recorded.
+            books.restart_quarantines_on(id, now_us);
+        }
+        self.reclaim_bindings(id, &proof);
         let slots = self.books().spaces.slots();
         for slot in 0..slots {
             let mut books = self.books();

@@ -35,12 +35,11 @@ impl<P: Platform> Iommu<'_, P> {
             serviced.has_lost |= taken.has_lost;
             self.heed(id, &taken);
         }
-        let now_us = self.now_us();
         let quarantine_us = self.settings().quarantine_us;
         let mut slot = 0;
         while let Some(guest) = self.guest_from(&mut slot) {
             self.abort_late_stalls(guest);
-            self.books().end_quarantines(guest, now_us, quarantine_us);
+            self.books().end_quarantines(guest, quarantine_us);
         }
         serviced.down = self.books().down;
         serviced

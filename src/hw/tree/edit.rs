@@ -1,5 +1,6 @@
 //! Tables to change.
 
+use core::iter::once;
 use core::marker::PhantomData;
 use core::sync::atomic::AtomicU64;
 
@@ -69,7 +70,7 @@ impl<'t, 'p, P: Platform> EditNode<'t, 'p, P> {
     /// The table's words, and those of the other root if there is one.
     #[inline]
     fn both(&self) -> impl Iterator<Item = &'t [AtomicU64]> + use<'t, 'p, P> {
-        core::iter::once(self.words).chain(self.twin())
+        once(self.words).chain(self.twin())
     }
 
     #[inline]
@@ -329,45 +330,62 @@ impl<'t, 'p, P: Platform> EditNode<'t, 'p, P> {
         Some(child.collect(chain))
     }
 
-    /// What there is among the entries of a table that is not the root.
-    fn kinds(&self) -> u8 {
-        let entry = |word| Descriptor::from_u64(self.tree.platform.load(word));
-        self.words
-            .iter()
-            .fold(0, |kinds, word| kinds | entry(word).kind())
+    /// The entries of a table that is not the root.
+    fn descriptors(&self) -> impl Iterator<Item = Descriptor> + use<'t, 'p, P> {
+        let (words, platform) = (self.words, self.tree.platform);
+        let entry = |word| Descriptor::from_u64(platform.load(word));
+        words.iter().map(entry)
     }
 
     /// Bounded by the number of levels.
     fn collect(&self, chain: &mut Chain<'p, P>) -> u8 {
-        let mut levels = 1 << Level::L3.as_u8();
-        if let Some(next) = self.level.next() {
-            // Looked through first: most tables have leaves alone.
-            let kinds = self.kinds();
-            levels = u8::from(kinds & Descriptor::LEAF_ABOVE_PAGES != 0) << self.level.as_u8();
-            let has_tables = kinds & Descriptor::TABLE_ABOVE_PAGES != 0;
-            let words = if has_tables { self.words } else { &[] };
-            for word in words {
-                let entry = Descriptor::from_u64(self.tree.platform.load(word));
-                if !entry.is_table(self.level) {
-                    continue;
-                }
-                let page = entry.address(self.tree.geometry.granule());
-                if next == Level::L3 {
-                    levels |= 1 << next.as_u8();
-                    self.tree.pool.retire(page, chain);
-                    continue;
-                }
-                let child = Self {
-                    node: self.node.below(page, next),
-                    ..*self
-                };
-                levels |= child.collect(chain);
-            }
-        }
+        let levels = match self.level.next() {
+            None => 1 << Level::L3.as_u8(),
+            Some(next) => self.collect_below(next, chain),
+        };
         if let Some(page) = self.page {
-            self.tree.pool.retire(page, chain);
+            self.tree.pool.retire(once(page), chain);
         }
         levels
+    }
+
+    /// The tables below one that is not of the last level.
+    fn collect_below(&self, next: Level, chain: &mut Chain<'p, P>) -> u8 {
+        let mut kinds = 0;
+        // Most tables have entries of one kind: those that begin with none or a leaf are looked
+        // through before they are gone through.
+        if !self.descriptor(0).is_table(self.level) {
+            kinds = self.descriptors().fold(0, |kinds, it| kinds | it.kind());
+            if kinds & Descriptor::TABLE_ABOVE_PAGES == 0 {
+                return self.levels_of(kinds);
+            }
+        }
+        let granule = self.tree.geometry.granule();
+        let tables = self.descriptors().filter_map(|it| {
+            if it.is_table(self.level) {
+                return Some(it.address(granule));
+            }
+            kinds |= it.kind();
+            None
+        });
+        if next == Level::L3 {
+            self.tree.pool.retire(tables, chain);
+            return self.levels_of(kinds) | 1 << next.as_u8();
+        }
+        let mut levels = 0;
+        for page in tables {
+            let child = Self {
+                node: self.node.below(page, next),
+                ..*self
+            };
+            levels |= child.collect(chain);
+        }
+        levels | self.levels_of(kinds)
+    }
+
+    /// A bit for this level if there are leaves among entries of these kinds.
+    const fn levels_of(&self, kinds: u8) -> u8 {
+        ((kinds & Descriptor::LEAF_ABOVE_PAGES != 0) as u8) << self.node.level.as_u8()
     }
 }
 

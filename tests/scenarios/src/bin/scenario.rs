@@ -1,7 +1,9 @@
 //! Plays one story of `tests/scenarios`; `cargo xtask scenario` starts it.
 
+use std::cell::RefCell;
+use std::num::NonZero;
 use std::process::ExitCode;
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use portcullis_scenarios::{AT_EVERY_POINT, Configuration, Run, STORIES, Story, Where, find, play};
 
@@ -14,8 +16,10 @@ Plays the story NAME in every configuration of the machine: with a model that ho
 alone. --trace tells it line by line, in one configuration: the K-th, the one that the seed draws,
 or the first.";
 
-/// What is being played, for who panics.
-static NOW: Mutex<String> = Mutex::new(String::new());
+thread_local! {
+    /// What this thread plays, for when it panics.
+    static NOW: RefCell<String> = const { RefCell::new(String::new()) };
+}
 
 /// What was asked for.
 #[derive(Default)]
@@ -79,6 +83,27 @@ fn chosen(story: &Story, asked: &Asked) -> Result<Vec<(usize, Configuration)>, S
     }
 }
 
+fn play_one(story: &Story, (number, configuration): &(usize, Configuration), asked: &Asked) {
+    let name = story.name;
+    let run = match asked.seed {
+        Some(seed) => Run::chaotic(*configuration, seed),
+        None => Run::hoarding(*configuration),
+    };
+    let mode = run.mode;
+    let seed = asked
+        .seed
+        .map_or_else(String::new, |seed| format!(" --seed {seed}"));
+    let what = format!("{name}, {mode:?}, configuration {number}: {configuration}");
+    if asked.tells {
+        println!("{what}");
+    }
+    NOW.set(format!(
+        "{what}\nsee it by: cargo xtask scenario {name}{seed} --configuration {number} --trace"
+    ));
+    let tells = asked.tells;
+    play(story, &Run { tells, ..run });
+}
+
 fn run() -> Result<(), String> {
     let asked = asked()?;
     if asked.lists {
@@ -88,25 +113,18 @@ fn run() -> Result<(), String> {
     let name = asked.name.as_deref().ok_or(USAGE)?;
     let story = find(name).ok_or(format!("there is no story {name}; --list names them"))?;
     let chosen = chosen(story, &asked)?;
-    for (number, configuration) in &chosen {
-        let run = match asked.seed {
-            Some(seed) => Run::chaotic(*configuration, seed),
-            None => Run::hoarding(*configuration),
-        };
-        let mode = run.mode;
-        let seed = asked
-            .seed
-            .map_or_else(String::new, |seed| format!(" --seed {seed}"));
-        let what = format!("{name}, {mode:?}, configuration {number}: {configuration}");
-        if asked.tells {
-            println!("{what}");
+    // Every configuration is a machine of its own.
+    let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
+    let next = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..threads.min(chosen.len()) {
+            scope.spawn(|| {
+                while let Some(one) = chosen.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    play_one(story, one, &asked);
+                }
+            });
         }
-        *NOW.lock().expect("nobody panics with it") = format!(
-            "{what}\nsee it by: cargo xtask scenario {name}{seed} --configuration {number} --trace"
-        );
-        let tells = asked.tells;
-        play(story, &Run { tells, ..run });
-    }
+    });
     println!("{name} holds in {} configurations", chosen.len());
     Ok(())
 }
@@ -115,9 +133,11 @@ fn main() -> ExitCode {
     let usual = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
         usual(info);
-        if let Ok(now) = NOW.lock() {
-            eprintln!("it did not hold: {now}");
-        }
+        NOW.with_borrow(|now| {
+            if !now.is_empty() {
+                eprintln!("it did not hold: {now}");
+            }
+        });
     }));
     match run() {
         Ok(()) => ExitCode::SUCCESS,
