@@ -10,7 +10,7 @@ use crate::id::StreamId;
 
 /// What firmware says the machine has; neutral to whether a device tree or ACPI said it.
 ///
-/// Everything is inline and bounded: about 100 KiB, so keep it in a `static` and fill it in place.
+/// Everything is inline and bounded: about 120 KiB, so keep it in a `static` and fill it in place.
 /// A new one is all zeros in memory, so that such a `static` takes no room in an image; this is why
 /// some enums here start at 1, which leaves 0 to `None`.
 /// Limits are those of the largest board known (eight SMMUs, 128 CPUs, twelve bridges on a two

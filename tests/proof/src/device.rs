@@ -63,6 +63,16 @@ impl<'h> Gun<'h> {
         self.record.landed_since(mark).first().copied()
     }
 
+    /// As [`hits`](Self::hits), asking for no translation first, as a device may though it can.
+    pub fn hits_unasked(&self, pasid: Option<u32>, at: u64) -> Option<Pa> {
+        let control = self.device.read32(frame::CONTROL);
+        let without = control & !(frame::control::ATS | frame::control::EAGER);
+        self.device.write32(frame::CONTROL, without);
+        let found = self.hits(pasid, at);
+        self.device.write32(frame::CONTROL, control);
+        found
+    }
+
     /// Writes 8 bytes; where they land, if they do.
     pub fn hits(&self, pasid: Option<u32>, at: u64) -> Option<Pa> {
         self.fire(pasid, at).map(|landing| Pa::new(landing.pa))

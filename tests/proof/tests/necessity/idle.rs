@@ -72,13 +72,25 @@ pub(crate) const IDLE: &[Idle] = &[
          (§4.7.3): a CPU may load early. The library loads nothing of theirs here; its user may.",
     ),
     idle(
-        &["take over", "shut down", "recover", "recover after a halt"],
+        &[
+            "take over",
+            "shut down",
+            "recover",
+            "recover after a halt",
+            "recover a dead queue",
+        ],
         Kind::Sync,
         &[1],
         BEGUN,
     ),
     idle(
-        &["take over", "shut down", "recover", "recover after a halt"],
+        &[
+            "take over",
+            "shut down",
+            "recover",
+            "recover after a halt",
+            "recover a dead queue",
+        ],
         EL2_ALL,
         &[1],
         "What another hypervisor had cached of its own regime serves none of our streams (STRW is \
@@ -143,7 +155,10 @@ pub(crate) const IDLE: &[Idle] = &[
         "The attach to the next owner has a CMD_SYNC before its streams open; a detach alone has not.",
     ),
     idle(
-        &["destroy a guest, full ATS"],
+        &[
+            "destroy a guest, full ATS",
+            "destroy a guest, host's tables, full ATS",
+        ],
         Kind::Sync,
         &[2],
         "\"Software must ensure that the SMMU TLB invalidation is complete before initiating the ATS \
@@ -208,20 +223,48 @@ pub(crate) const IDLE: &[Idle] = &[
     idle(&["restore a fenced device"], CFGI_STE, &[1, 2], RESTORED),
     idle(&["restore a fenced device"], Kind::Sync, &[1], RESTORED),
     idle(
-        &["restore a fenced device", "restore behind its port"],
+        &[
+            "restore a fenced device",
+            "restore behind its port",
+            "restore behind its port, split ATS",
+        ],
         ATC_INV,
         &[1, 2, 3, 4],
         RESET,
     ),
     idle(
-        &["restore a fenced device", "restore behind its port"],
+        &[
+            "restore a fenced device",
+            "restore behind its port",
+            "restore behind its port, split ATS",
+        ],
         Kind::Sync,
         &[2],
         RESET,
     ),
-    idle(&["attach, host's tables"], Kind::Publish, &[1], TABLE_FIRST),
     idle(
-        &["restore behind its port"],
+        &["attach, host's tables", "attach, host's tables, full ATS"],
+        Kind::Publish,
+        &[1],
+        TABLE_FIRST,
+    ),
+    idle(
+        &["confirm a host's change, split ATS"],
+        Kind::Sync,
+        &[2, 3],
+        SPLIT,
+    ),
+    idle(
+        &["confirm a host's change, split ATS"],
+        ATC_INV,
+        &[1, 2],
+        SPLIT,
+    ),
+    idle(
+        &[
+            "restore behind its port",
+            "restore behind its port, split ATS",
+        ],
         Kind::Sync,
         &[1],
         "The CMD_SYNC behind the train completes the CMD_CFGI_STEs as well, and what a device asks \

@@ -164,17 +164,34 @@ fn bring_back(stage: &mut Stage<'_>, cast: &Cast<'_>) {
     }
 }
 
-/// Two releases are not confirmed, and nothing of the second was done; then the SMMU is stopped as well, or not, and recovered.
-fn recover_after(stage: &mut Stage<'_>, is_halted: bool) {
+/// What is wrong with an SMMU.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Trouble {
+    /// It takes commands, and completes no CMD_SYNC.
+    Silent,
+    /// As well it is stopped.
+    Halted,
+    /// It could not read a command (CERROR_ABT): its queue is dead, and it is stopped.
+    Dead,
+}
+
+/// Two releases are not confirmed, and nothing of the second was done; then the SMMU is recovered.
+fn recover_from(stage: &mut Stage<'_>, trouble: Trouble) {
     let smmus = [stage.take_over()];
     let mut cast = Cast::attached(stage, &smmus, BY_PASID);
     let (space, _, handles) = cast.bound();
     let (other, _, others) = cast.bound();
     let (vmid, asid) = cast.tags(space);
     let smmu = stage.tap.machine().smmu(0);
-    smmu.set_faults(Faults {
-        sync_never: true,
-        ..Faults::default()
+    smmu.set_faults(match trouble {
+        Trouble::Dead => Faults {
+            abort_after: Some(0),
+            ..Faults::default()
+        },
+        Trouble::Silent | Trouble::Halted => Faults {
+            sync_never: true,
+            ..Faults::default()
+        },
     });
     for released in [other.id, space.id]
         .map(|space| cast.iommu().begin_release(cast.guest, space))
@@ -183,9 +200,16 @@ fn recover_after(stage: &mut Stage<'_>, is_halted: bool) {
         let is_lost = matches!(released, Err(SpaceError::NotConfirmed { .. }));
         assert!(is_lost, "{released:?}");
     }
-    if is_halted {
-        cast.iommu().halt(smmu_id(0)).expect("there");
-        gone(stage, &cast, space);
+    match trouble {
+        Trouble::Silent => {}
+        Trouble::Halted => {
+            cast.iommu().halt(smmu_id(0)).expect("there");
+            gone(stage, &cast, space);
+        }
+        Trouble::Dead => {
+            assert!(cast.iommu().service(1000).down.has(smmu_id(0)));
+            gone(stage, &cast, space);
+        }
     }
     smmu.set_faults(Faults::default());
     stage.act_ok(|| cast.iommu().recover(smmu_id(0)));
@@ -200,11 +224,15 @@ fn recover_after(stage: &mut Stage<'_>, is_halted: bool) {
 }
 
 pub(super) fn recover(stage: &mut Stage<'_>) {
-    recover_after(stage, false);
+    recover_from(stage, Trouble::Silent);
 }
 
 pub(super) fn recover_halted(stage: &mut Stage<'_>) {
-    recover_after(stage, true);
+    recover_from(stage, Trouble::Halted);
+}
+
+pub(super) fn recover_dead(stage: &mut Stage<'_>) {
+    recover_from(stage, Trouble::Dead);
 }
 
 /// The streams of a device that kept what it cached abort; it is brought back by a reset.

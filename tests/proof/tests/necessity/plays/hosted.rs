@@ -126,6 +126,7 @@ impl<'p> Hosted<'p> {
         let group = world.group();
         let wanted = Wanted {
             pasid_bits: 4,
+            ats: stage.setup.ats,
             ..Wanted::new(0, &[STREAM])
         };
         let board = world.device(group, wanted);
@@ -168,14 +169,19 @@ impl<'p> Hosted<'p> {
         attached.expect("attached");
         let pasid = self.bind(stage).expect("bound");
         let page = Some(self.frames[2].base());
-        assert_eq!(self.reaches(pasid), [page; 2]);
+        assert_eq!(self.reaches(pasid), [page; 3]);
         pasid
     }
 
-    /// Where the device lands by its space, and without one.
-    fn reaches(&self, pasid: u32) -> [Option<portcullis::addr::Pa>; 2] {
+    /// Where the device lands by its space, asking for a translation if it can, and not; and without
+    /// a space.
+    fn reaches(&self, pasid: u32) -> [Option<portcullis::addr::Pa>; 3] {
         let gun = &self.board.guns[0];
-        [gun.hits(Some(pasid), VA), gun.hits(None, PAGE)]
+        [
+            gun.hits(Some(pasid), VA),
+            gun.hits_unasked(Some(pasid), VA),
+            gun.hits(None, PAGE),
+        ]
     }
 }
 
@@ -190,7 +196,7 @@ pub(super) fn attach(stage: &mut Stage<'_>) {
     let Some(pasid) = hosted.bind(stage) else {
         return;
     };
-    stage.expect("DMA", hosted.reaches(pasid), [page; 2]);
+    stage.expect("DMA", hosted.reaches(pasid), [page; 3]);
 }
 
 pub(super) fn confirm(stage: &mut Stage<'_>) {
@@ -205,12 +211,12 @@ pub(super) fn confirm(stage: &mut Stage<'_>) {
             .map_err(|_| "not taken")?;
         iommu.confirm_host_change(change).map_err(|_| "unconfirmed")
     });
-    stage.expect("late DMA", hosted.reaches(pasid), [None; 2]);
+    stage.expect("late DMA", hosted.reaches(pasid), [None; 3]);
     // Another page takes its place.
     let new = page(stage.tap);
     hosted.tables.lead(PAGE, &new);
     let there = Some(new.base());
-    stage.expect("DMA", hosted.reaches(pasid), [there; 2]);
+    stage.expect("DMA", hosted.reaches(pasid), [there; 3]);
 }
 
 pub(super) fn destroy(stage: &mut Stage<'_>) {
@@ -227,7 +233,7 @@ pub(super) fn destroy(stage: &mut Stage<'_>) {
     stage.claim(Claim::VmidTaken {
         vmid: VMID.as_u16(),
     });
-    stage.expect("late DMA", hosted.reaches(pasid), [None; 2]);
+    stage.expect("late DMA", hosted.reaches(pasid), [None; 3]);
     let Hosted { tables, frames, .. } = hosted;
     stage.free(frames);
     stage.free(tables.frames);
