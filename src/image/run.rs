@@ -5,7 +5,9 @@
 //! Whenever a CPU comes to EL2, and at least every [`SERVICE_US`]: each CPU that guests run on, or
 //! that waits for one, has a timer of that length, and one of them serves all SMMUs. So an event or a
 //! deadline waits for at most that long, and for the longest call of a guest on every CPU at once. An
-//! SMMU with a wire has its events served as soon as the first CPU can.
+//! SMMU with a wire has its events served as soon as the first CPU can. Where a turn left events behind,
+//! turns come every [`FLOOD_US`] until there is none left: what comes behind a flood is reached soon,
+//! and guests still have most of each CPU.
 //!
 //! What an SMMU did not confirm is asked for again every [`RECOVERY_US`], and more and more rarely while
 //! it does not answer.
@@ -25,13 +27,15 @@ use super::world::{self, Built, Ending, Slot, World};
 use super::{Refusal, desk};
 
 /// How often the SMMUs are served.
-pub(crate) const SERVICE_US: u64 = 5_000;
+const SERVICE_US: u64 = 5_000;
+/// How often they are served while more events wait than one turn takes.
+const FLOOD_US: u64 = 1_000;
 /// How often an SMMU that something was lost on is asked for proof, by a CPU at rest, or half as often
 /// by one that has no such beside it; and how rarely, once it was asked in vain.
 pub(crate) const RECOVERY_US: u64 = 25_000;
 const RECOVERY_MAX_US: u64 = 10_000_000;
-/// Events of one SMMU that are taken at a time. A full queue of 2048 is read in eight turns, 20 to 40 ms;
-/// a turn is short beside the deadline of a stall, which every guest's CPU may have to wait for it.
+/// Events of one SMMU that are taken at a time. A full queue of 2048 is read in eight turns; a turn is
+/// short beside the deadline of a stall, which every guest's CPU may have to wait for it.
 const EVENTS: u32 = 256;
 
 /// Has every CPU of every guest start, and does this CPU's own part. Never returns.
@@ -135,7 +139,7 @@ fn serve(place: usize) -> ! {
         }
         world.tend(Who::AtRest);
         desk::serve(world);
-        gic::start_timer(SERVICE_US);
+        world.start_timer();
         if part.is_none_or(|(guest, number)| !world.is_wanted(guest, number)) {
             gic::rest();
         }
@@ -169,11 +173,26 @@ impl World {
         }
     }
 
+    /// How often they are to be served at present.
+    fn service_us(&self) -> u64 {
+        if self.is_behind.load(Ordering::Relaxed) {
+            FLOOD_US
+        } else {
+            SERVICE_US
+        }
+    }
+
+    /// Has this CPU come to EL2 when it is time to serve again.
+    pub(crate) fn start_timer(&self) {
+        gic::start_timer(self.service_us());
+    }
+
     /// Serves the SMMUs, if nobody did lately, and brings back what can be brought back.
     pub(crate) fn tend(&self, who: Who) {
         let now_us = Timer.now_us();
-        if is_mine(&self.served_us, now_us, SERVICE_US / 2) {
-            self.iommu.service(EVENTS);
+        if is_mine(&self.served_us, now_us, self.service_us() / 2) {
+            let served = self.iommu.service(EVENTS);
+            self.is_behind.store(served.has_more, Ordering::Relaxed);
         }
         let pace_us = self.recovery_pace_us.load(Ordering::Relaxed);
         let due_us = match who {

@@ -14,7 +14,7 @@ use portcullis::guest::traps::{MemoryAccess, SystemAnswer, Trap, UNKNOWN};
 use portcullis::pci::Function;
 use portcullis::space::GuestId;
 
-use super::run::{SERVICE_US, Who};
+use super::run::Who;
 use super::view::View;
 use super::world::{Ending, Slot, World};
 
@@ -45,12 +45,12 @@ pub(crate) struct Running<'w> {
 impl Running<'_> {
     /// Runs it until it is off, or the guest ends.
     pub(crate) fn run(&mut self) {
-        gic::start_timer(SERVICE_US);
         while !self.slot.is_ending.load(Ordering::Acquire) {
+            // Anew after each visit, whatever it was for: the SMMUs are served in each.
+            self.world.start_timer();
             let next = match self.vcpu.run() {
                 Exit::Interrupt => {
                     self.world.acknowledge();
-                    gic::start_timer(SERVICE_US);
                     Next::GoOn
                 }
                 Exit::Synchronous {

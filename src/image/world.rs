@@ -53,6 +53,8 @@ pub(crate) struct World {
     pub(crate) pulled: AtomicU64,
     /// When queues were served last.
     pub(crate) served_us: AtomicU64,
+    /// The last turn left events behind.
+    pub(crate) is_behind: AtomicBool,
     /// When SMMUs that something was lost on were asked for proof last, and how often they are.
     pub(crate) recovered_us: AtomicU64,
     pub(crate) recovery_pace_us: AtomicU64,
@@ -177,6 +179,7 @@ pub(crate) fn make(parts: Parts) -> Result<&'static World, Refusal> {
         exam: parts.exam,
         pulled: AtomicU64::new(0),
         served_us: AtomicU64::new(0),
+        is_behind: AtomicBool::new(false),
         recovered_us: AtomicU64::new(0),
         recovery_pace_us: AtomicU64::new(super::run::RECOVERY_US),
         left,
