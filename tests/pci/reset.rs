@@ -8,7 +8,8 @@ use portcullis::hw::{Clock, Registers};
 use portcullis::pci::{Ecam, Refusal};
 
 use super::fabric::{Bus, Fabric, Function as Fake, Reset};
-use super::{MEMORY_64, Noise, ROOT_PORT, bridge, edu, look, rid};
+use super::noise::Noise;
+use super::{MEMORY_64, ROOT_PORT, bridge, edu, look, rid};
 
 const AT: (u8, u8) = (1, 0);
 
