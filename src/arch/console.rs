@@ -6,8 +6,9 @@
 use core::fmt::{self, Write as _};
 use core::ptr::{NonNull, without_provenance_mut};
 
-use spin::{Mutex, Once};
+use spin::Once;
 
+use super::cpu::Mutex;
 use super::tables::MapError;
 use super::uart::{Kind, Uart};
 use super::{board, cpu, death, mmu};
@@ -72,7 +73,7 @@ pub fn print(text: fmt::Arguments<'_>) {
         if line.is_some() || death::has_begun() && is_late() {
             break line;
         }
-        core::hint::spin_loop();
+        cpu::relax();
     };
     if line.is_none() {
         write_line(format_args!(""));

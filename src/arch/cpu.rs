@@ -121,7 +121,33 @@ impl Clock for Timer {
     fn now_us(&self) -> u64 {
         now_us()
     }
+
+    fn relax(&self) {
+        relax();
+    }
 }
+
+/// One turn of a wait for another CPU or for hardware.
+///
+/// `YIELD` lets another thread of the core go first, and has an emulator that runs CPUs one after the
+/// other go on with the next; where it does nothing, `ISB` makes the turn longer than nothing.
+pub fn relax() {
+    // SAFETY: hints, and a barrier.
+    unsafe { asm!("yield", "isb", options(nomem, nostack, preserves_flags)) };
+}
+
+/// How the image's own locks wait.
+#[derive(Debug)]
+pub struct Relax;
+
+impl spin::RelaxStrategy for Relax {
+    fn relax() {
+        relax();
+    }
+}
+
+/// A lock of the image.
+pub type Mutex<T> = spin::mutex::Mutex<T, Relax>;
 
 /// Microseconds since the counter was started; never runs backwards.
 ///

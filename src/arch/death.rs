@@ -4,8 +4,7 @@ use core::fmt;
 use core::panic::PanicInfo;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
-use spin::Mutex;
-
+use super::cpu::Mutex;
 use super::one_line::OneLine;
 use super::{console, cpu, mmu, psci};
 

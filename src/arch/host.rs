@@ -6,8 +6,9 @@ use core::ptr::{NonNull, with_exposed_provenance_mut};
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use buddy_system_allocator::Heap;
-use spin::{Mutex, Once};
+use spin::Once;
 
+use super::cpu::Mutex;
 use super::ram::FreeRam;
 use super::tables::{Kind, MapError};
 use super::{cpu, mmu};
@@ -207,6 +208,10 @@ fn pointer(at: u64) -> NonNull<AtomicU64> {
 impl Clock for Host {
     fn now_us(&self) -> u64 {
         cpu::now_us()
+    }
+
+    fn relax(&self) {
+        cpu::relax();
     }
 }
 

@@ -11,8 +11,9 @@ use core::ptr::{NonNull, with_exposed_provenance_mut};
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use aarch64_cpu::asm::barrier;
-use spin::{Mutex, Once};
+use spin::Once;
 
+use super::cpu::Mutex;
 use super::tables::{Kind, MAIR, MapError, Table, Tables};
 use super::{board, console, cpu, image};
 use crate::addr::{Extent, Pa};

@@ -1,7 +1,6 @@
 //! One fault below the driver, on purpose: for the tests that show that a check can fail.
 
-use spin::Mutex;
-
+use super::cpu::Mutex;
 use crate::addr::Pa;
 use crate::hw::{self, Mmio};
 

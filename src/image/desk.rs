@@ -2,19 +2,18 @@
 
 use core::fmt::{self, Write};
 
+use super::ending;
+use super::hardware::tag;
+use super::world::{self, Ending, World};
 use portcullis::addr::Pa;
+use portcullis::arch::cpu::Mutex;
 use portcullis::arch::{Host, console, cpu, println};
+use portcullis::guest::description::PlannedDevice;
 use portcullis::guest::monitor::{GuestSeen, Monitor, Watched};
 use portcullis::guest::psci::Power;
 use portcullis::hw::DeviceTag;
 use portcullis::smmu::Smmu;
 use portcullis::space::{Iommu, SmmuId};
-use spin::Mutex;
-
-use super::ending;
-use super::hardware::tag;
-use super::world::{self, Ending, World};
-use portcullis::guest::description::PlannedDevice;
 
 /// The boot argument that has a monitor, and the one with which it may change something.
 const LOOK: &str = "monitor";

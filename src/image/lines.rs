@@ -1,10 +1,9 @@
 //! What guests write, line by line with their names before it, and what EL2 notes of them.
 
+use portcullis::arch::cpu::Mutex;
 use portcullis::arch::println;
 use portcullis::discover::List;
 use portcullis::guest::psci::MAX_CPUS;
-use spin::Mutex;
-
 /// A line of a guest is so long at most; what is longer goes on in the next.
 const LINE_BYTES: usize = 120;
 /// So much is kept of what EL2 notes; the oldest goes first.

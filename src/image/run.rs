@@ -10,7 +10,7 @@
 //! and guests still have most of each CPU.
 //!
 //! What an SMMU did not confirm is asked for again every [`RECOVERY_US`], and more and more rarely while
-//! it does not answer.
+//! it does not answer: by a CPU at rest, or half as often by one that runs the guest whose loss it is.
 
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -21,6 +21,7 @@ use portcullis::discover::List;
 use portcullis::guest::description::Planned;
 use portcullis::guest::psci::Power;
 use portcullis::hw::{Clock, Mmio};
+use portcullis::space::GuestId;
 
 use super::running::Running;
 use super::world::{self, Built, Ending, Slot, World};
@@ -29,9 +30,9 @@ use super::{Refusal, desk};
 /// How often the SMMUs are served.
 const SERVICE_US: u64 = 5_000;
 /// How often they are served while more events wait than one turn takes.
-const FLOOD_US: u64 = 1_000;
-/// How often an SMMU that something was lost on is asked for proof, by a CPU at rest, or half as often
-/// by one that has no such beside it; and how rarely, once it was asked in vain.
+const FLOOD_US: u64 = 2_000;
+/// How often an SMMU that something was lost on is asked for proof, and how rarely, once it was asked in
+/// vain.
 pub(crate) const RECOVERY_US: u64 = 25_000;
 const RECOVERY_MAX_US: u64 = 10_000_000;
 /// Events of one SMMU that are taken at a time. A full queue of 2048 is read in eight turns; a turn is
@@ -148,12 +149,12 @@ fn serve(place: usize) -> ! {
 }
 
 /// Who tends the SMMUs.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Who {
+#[derive(Clone, Copy)]
+pub(crate) enum Who<'w> {
     /// A CPU that has nothing else to do.
     AtRest,
-    /// A CPU between two instructions of a guest.
-    OnItsWay,
+    /// A CPU between two instructions of this guest.
+    OnItsWay(GuestId, &'w Slot),
 }
 
 /// Whether it is time again, and nobody else takes it upon himself.
@@ -188,29 +189,40 @@ impl World {
     }
 
     /// Serves the SMMUs, if nobody did lately, and brings back what can be brought back.
-    pub(crate) fn tend(&self, who: Who) {
+    pub(crate) fn tend(&self, who: Who<'_>) {
         let now_us = Timer.now_us();
         if is_mine(&self.served_us, now_us, self.service_us() / 2) {
             let served = self.iommu.service(EVENTS);
             self.is_behind.store(served.has_more, Ordering::Relaxed);
         }
         let pace_us = self.recovery_pace_us.load(Ordering::Relaxed);
-        let due_us = match who {
-            Who::AtRest => pace_us,
-            Who::OnItsWay => 2 * pace_us,
+        let (last_us, due_us) = match who {
+            Who::AtRest => (&self.recovered_us, pace_us),
+            Who::OnItsWay(_, slot) => (&slot.recovered_us, 2 * pace_us),
         };
-        if is_mine(&self.recovered_us, now_us, due_us) {
-            self.recover();
+        if is_mine(last_us, now_us, due_us) {
+            self.recover(who);
         }
     }
 
-    /// Tries to bring back every SMMU that something was lost on.
+    /// Tries to bring SMMUs back that something was lost on: a CPU at rest all of them, and a guest's
+    /// those that are the guest's loss, for nobody is to wait for another's.
     ///
     /// One that does not come back is asked again later and later: each time may take as long as a
-    /// CMD_SYNC may.
-    fn recover(&self) {
+    /// few CMD_SYNCs may. One CPU at a time asks.
+    fn recover(&self, who: Who<'_>) {
+        let Some(_alone) = self.recovering.try_lock() else {
+            return;
+        };
+        let lost = match who {
+            Who::AtRest => self.iommu.unproven(),
+            Who::OnItsWay(guest, _) => self.iommu.unproven_of(guest),
+        };
+        if lost.is_empty() {
+            return;
+        }
         let mut pace_us = RECOVERY_US;
-        for smmu in self.iommu.unproven().iter() {
+        for smmu in lost.iter() {
             match self.iommu.recover(smmu) {
                 Ok(()) => println!("smmu {smmu}: recovered"),
                 Err(_) => {

@@ -64,7 +64,7 @@ impl Running<'_> {
                     Next::TurnOff
                 }
             };
-            self.world.tend(Who::OnItsWay);
+            self.world.tend(Who::OnItsWay(self.id, self.slot));
             if next == Next::TurnOff {
                 return;
             }

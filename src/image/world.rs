@@ -3,6 +3,7 @@
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 
 use portcullis::addr::{Ipa, Pa};
+use portcullis::arch::cpu::Mutex;
 use portcullis::arch::{Host, Registers, Stacks, cpu, println};
 use portcullis::discover::{Caching, List, Machine, Mpidr};
 use portcullis::guest::calls::GuestDevice;
@@ -15,7 +16,7 @@ use portcullis::space::{
     DeviceDescription, DeviceId, GroupId, GuestId, Iommu, IommuSettings, ResetPolicy, SmmuId,
 };
 use portcullis::spec::ste::Ats;
-use spin::{Mutex, Once};
+use spin::Once;
 
 use super::devices::{firmware, without_reset};
 use super::embedded::Exam;
@@ -55,9 +56,11 @@ pub(crate) struct World {
     pub(crate) served_us: AtomicU64,
     /// The last turn left events behind.
     pub(crate) is_behind: AtomicBool,
-    /// When SMMUs that something was lost on were asked for proof last, and how often they are.
+    /// When SMMUs that something was lost on were asked for proof last by a CPU at rest, how often they
+    /// are, and who asks them now.
     pub(crate) recovered_us: AtomicU64,
     pub(crate) recovery_pace_us: AtomicU64,
+    pub(crate) recovering: Mutex<()>,
     /// How many guests have not ended.
     pub(crate) left: AtomicU32,
 }
@@ -70,6 +73,8 @@ pub(crate) struct Slot {
     pub(crate) devices: Once<List<(DeviceId, GroupId), MAX_DEVICES>>,
     /// How many accesses outside of what it owns its CPUs have made.
     pub(crate) outside: AtomicU64,
+    /// When a CPU of its asked last for proof of what it lost.
+    pub(crate) recovered_us: AtomicU64,
     /// Somebody asked for its end.
     pub(crate) is_ending: AtomicBool,
 }
@@ -121,6 +126,7 @@ impl Slot {
             lines: Lines::new(),
             devices: Once::new(),
             outside: AtomicU64::new(0),
+            recovered_us: AtomicU64::new(0),
             is_ending: AtomicBool::new(false),
         }
     }
@@ -182,6 +188,7 @@ pub(crate) fn make(parts: Parts) -> Result<&'static World, Refusal> {
         is_behind: AtomicBool::new(false),
         recovered_us: AtomicU64::new(0),
         recovery_pace_us: AtomicU64::new(super::run::RECOVERY_US),
+        recovering: Mutex::new(()),
         left,
     });
     world.add_devices()?;

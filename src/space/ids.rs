@@ -153,6 +153,11 @@ impl SmmuSet {
             .filter(move |smmu| self.has(*smmu))
     }
 
+    /// Those that are in both.
+    pub(super) const fn and(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+
     pub(super) const fn insert(&mut self, smmu: SmmuId) {
         self.0 |= 1 << smmu.0;
     }

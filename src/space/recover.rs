@@ -4,7 +4,7 @@ use super::books::{Binding, BindingState, Books};
 use super::device::Reach;
 use super::error::{Fence, SpaceError};
 use super::guest::GuestLife;
-use super::ids::{SmmuId, SmmuSet, SpaceId};
+use super::ids::{GuestId, SmmuId, SmmuSet, SpaceId};
 use super::iommu::Iommu;
 use super::settings::By;
 use crate::hw::{Key, Platform};
@@ -79,35 +79,56 @@ impl<'p, P: Platform> Iommu<'p, P> {
     /// [`recover`](Self::recover) has something to give back.
     pub fn unproven(&self) -> SmmuSet {
         let mut found = self.books().down;
+        self.each_loss(|_, smmus| found.absorb(smmus));
+        found
+    }
+
+    /// As [`unproven`](Self::unproven), of a guest: where something of its own was lost, and what is
+    /// down of those that its devices are behind. Nothing for a guest that there is not.
+    pub fn unproven_of(&self, guest: GuestId) -> SmmuSet {
+        let mut found = {
+            let mut books = self.books();
+            let down = books.down;
+            books
+                .guest(guest)
+                .map_or(SmmuSet::EMPTY, |it| it.live_on.and(down))
+        };
+        self.each_loss(|of, smmus| {
+            if of == guest {
+                found.absorb(smmus);
+            }
+        });
+        found
+    }
+
+    /// Has `with` see whose something was lost, and where; one look at the books each.
+    fn each_loss(&self, mut with: impl FnMut(GuestId, SmmuSet)) {
         let slots = self.books().spaces.slots();
         for slot in 0..slots {
             let books = self.books();
-            if let Some(space) = books
-                .spaces
-                .key_at(slot)
-                .and_then(|key| books.spaces.get(key))
+            if let Some(key) = books.spaces.key_at(slot)
+                && let Some(space) = books.spaces.get(key)
             {
-                found.absorb(space.unproven);
+                with(space.guest, space.unproven);
             }
         }
         let slots = self.books().bindings.slots();
         for slot in 0..slots {
             let books = self.books();
-            let binding = books.bindings.key_at(slot);
-            if let Some(binding) = binding.and_then(|key| books.bindings.get(key))
+            if let Some(key) = books.bindings.key_at(slot)
+                && let Some(binding) = books.bindings.get(key)
                 && binding.state == BindingState::Lost
                 && let Some(device) = books.devices.get(binding.device.key())
+                && let Some(guest) = device.guest
             {
-                found.absorb(device.smmus());
+                with(guest, device.smmus());
             }
         }
         let mut slot = 0;
         while let Some(guest) = self.guest_from(&mut slot) {
-            if let Ok(record) = self.books().guest(guest) {
-                found.absorb(record.unproven);
-            }
+            let unproven = self.books().guest(guest).map(|it| it.unproven);
+            with(guest, unproven.unwrap_or(SmmuSet::EMPTY));
         }
-        found
     }
 
     /// Stops an SMMU, with every guest behind it, each of which is told: nothing translates there

@@ -123,11 +123,23 @@ fn an_smmu_that_lost_something_is_named_until_it_is_proven() {
             "{mode:?}"
         );
         assert!(world.iommu.unproven().has(SMMU), "{mode:?}");
+        assert!(world.iommu.unproven_of(world.guest).has(SMMU), "{mode:?}");
+        let bystander = world.iommu.create_guest(&config()).expect("memory");
+        assert!(
+            world.iommu.unproven_of(bystander).is_empty(),
+            "not its loss"
+        );
+        world
+            .iommu
+            .destroy_guest(bystander)
+            .expect("it had nothing");
+        assert!(world.iommu.unproven_of(bystander).is_empty(), "nobody's");
         assert!(world.iommu.recover(SMMU).is_err() || world.iommu.unproven().is_empty());
         host.machine().smmu(0).set_faults(Faults::default());
         host.machine().advance(10);
         world.iommu.recover(SMMU).expect("it is proven");
         assert!(world.iommu.unproven().is_empty(), "{mode:?}");
+        assert!(world.iommu.unproven_of(world.guest).is_empty(), "{mode:?}");
         world.iommu.unbind(world.guest, handle).expect("the last");
         world.iommu.restore(world.device).expect("it is reset");
         world.end();

@@ -90,6 +90,9 @@ const QUIET: &[(&str, Work)] = &[
     ("unproven", |world, _| {
         assert!(world.iommu.unproven().is_empty())
     }),
+    ("unproven_of", |world, _| {
+        assert!(world.iommu.unproven_of(world.guest(GUEST)).is_empty())
+    }),
     ("service", |world, _| {
         assert!(world.iommu.service(u32::MAX).down.is_empty())
     }),

@@ -121,9 +121,10 @@ fn play(world: &World<'_>) {
     let here = witness(world, 0);
     let elsewhere = (last != 0).then(|| witness(world, last));
     let devices = [0, 1, 2].map(|_| world.spare_device(world.usual()));
+    // A seed plays one, a machine all.
+    let drawn = world.is_chaotic().then(|| world.draw(OPERATIONS.len()));
     for (at, (name, operation)) in OPERATIONS.iter().enumerate() {
-        // A seed plays some, a machine all.
-        if world.is_chaotic() && !(at + world.draw(3)).is_multiple_of(3) {
+        if drawn.is_some_and(|it| it != at) {
             continue;
         }
         let has_ports = world.draw(2) == 0;
