@@ -93,6 +93,17 @@ pub unsafe trait Platform: Clock + Sync {
         word.store(value, Ordering::Relaxed);
     }
 
+    /// Stores 0 to `words`, which nobody else reads or writes meanwhile: no walker reaches them yet.
+    ///
+    /// By [`store`](Self::store), unless the host knows of something wider; barriers order it as they
+    /// order stores.
+    #[inline]
+    fn clear(&self, words: &[AtomicU64]) {
+        for word in words {
+            self.store(word, 0);
+        }
+    }
+
     /// One 64-bit load from memory that an SMMU may write.
     fn load(&self, word: &AtomicU64) -> u64 {
         word.load(Ordering::Relaxed)
