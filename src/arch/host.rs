@@ -264,9 +264,7 @@ unsafe impl Platform for Host {
     #[cfg(not(feature = "sabotage"))]
     #[inline]
     fn clear(&self, words: &[AtomicU64]) {
-        let first = words.as_ptr().cast_mut();
-        // SAFETY: words are interior mutable, and the caller says that nobody else uses these.
-        unsafe { core::ptr::write_bytes(first, 0, words.len()) };
+        cpu::zero(words);
     }
 
     fn reset_device(&self, device: DeviceTag) -> Result<(), NotDone> {
