@@ -119,9 +119,10 @@ impl<'p, P: Platform> Iommu<'p, P> {
                 && let Some(binding) = books.bindings.get(key)
                 && binding.state == BindingState::Lost
                 && let Some(device) = books.devices.get(binding.device.key())
-                && let Some(guest) = device.guest
+                && let Some(space) = books.spaces.get(binding.space.key())
             {
-                with(guest, device.smmus());
+                // Its device may be nobody's by now.
+                with(space.guest, device.smmus());
             }
         }
         let mut slot = 0;

@@ -14,7 +14,8 @@ use crate::spec::vmsa::{BbmLevel, Granule, WalkCoherency};
 pub struct IommuSettings {
     /// How long a number that nobody holds any more must not be heard of before it is given to
     /// another space, in microseconds. Time counts as far as events have been read to the end, by
-    /// [`service`](super::Iommu::service) or one of its kind: unread ones may be of that number.
+    /// [`service`](super::Iommu::service) or one of its kind: unread ones may be of that number. None passes
+    /// while an SMMU is down that a device of the guest's was attached to.
     pub quarantine_us: u64,
     /// How long a stalled transaction waits for the guest's answer before it is aborted.
     pub stall_deadline_us: u64,
