@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use portcullis::id::StreamId;
 use portcullis::space::{
-    Acquired, Answer, By, DeviceState, GroupState, Iommu, IommuSettings, Owner, Settled, SmmuId,
-    SpaceError,
+    Acquired, Answer, By, DeviceState, GroupState, GuestId, Iommu, IommuSettings, Owner, Settled,
+    SmmuId, SpaceError,
 };
 use portcullis::spec::ste::{Ats, Untagged};
 use portcullis_life::operation::Op;
@@ -248,28 +248,38 @@ fn when_one_reset_fails_nobody_has_the_device_and_the_next_try_succeeds() {
     );
 }
 
+/// The device that can stall here.
+const STALLING: usize = 2;
+
+/// Has a device that can stall, bound to the guest's space, write where nothing is mapped; the guest
+/// has read all faults of before.
+fn stall_one(world: &mut World<'_>) -> GuestId {
+    let group = world.join(&[STALLING], true);
+    let (guest, space) = (world.guest(GUEST), world.space(0));
+    let device = world.device(STALLING);
+    let iommu = &world.iommu;
+    assert!(iommu.acquire(group, Owner::Guest(guest)).is_ok());
+    assert_eq!(iommu.attach(guest, device, Untagged::Stage2), Ok(()));
+    assert!(iommu.bind(guest, space, device, By::Pasid).is_ok());
+    let number = iommu
+        .pasid_of(guest, space)
+        .expect("it has one")
+        .pasid
+        .as_u32();
+    while let Ok(Some(_)) = iommu.next_fault(guest) {}
+    assert_eq!(
+        world.host().write(STALLING, Some(number), 0x2000_0000),
+        None
+    );
+    guest
+}
+
 #[test]
 fn an_answer_takes_no_memory_and_waits_for_nothing() {
-    const STALLING: usize = 2;
     for answer in [Answer::Abort, Answer::Retry] {
         on_world(Ats::Off, BOUND, |world, hands| {
-            let group = world.join(&[STALLING], true);
-            let (guest, space) = (world.guest(GUEST), world.space(0));
-            let device = world.device(STALLING);
+            let guest = stall_one(world);
             let iommu = &world.iommu;
-            assert!(iommu.acquire(group, Owner::Guest(guest)).is_ok());
-            assert_eq!(iommu.attach(guest, device, Untagged::Stage2), Ok(()));
-            assert!(iommu.bind(guest, space, device, By::Pasid).is_ok());
-            let number = iommu
-                .pasid_of(guest, space)
-                .expect("it has one")
-                .pasid
-                .as_u32();
-            while let Ok(Some(_)) = iommu.next_fault(guest) {}
-            assert_eq!(
-                world.host().write(STALLING, Some(number), 0x2000_0000),
-                None
-            );
             let before = counts(world);
             // The record of it may be on its way, and behind those of what the comparison fired.
             let id = (0..100).find_map(|_| {
@@ -295,25 +305,9 @@ fn an_answer_takes_no_memory_and_waits_for_nothing() {
 
 #[test]
 fn a_stall_that_cannot_be_written_down_is_aborted() {
-    const STALLING: usize = 2;
     on_world(Ats::Off, BOUND, |world, hands| {
-        let group = world.join(&[STALLING], true);
-        let (guest, space) = (world.guest(GUEST), world.space(0));
-        let device = world.device(STALLING);
+        let guest = stall_one(world);
         let iommu = &world.iommu;
-        assert!(iommu.acquire(group, Owner::Guest(guest)).is_ok());
-        assert_eq!(iommu.attach(guest, device, Untagged::Stage2), Ok(()));
-        assert!(iommu.bind(guest, space, device, By::Pasid).is_ok());
-        let number = iommu
-            .pasid_of(guest, space)
-            .expect("it has one")
-            .pasid
-            .as_u32();
-        while let Ok(Some(_)) = iommu.next_fault(guest) {}
-        assert_eq!(
-            world.host().write(STALLING, Some(number), 0x2000_0000),
-            None
-        );
         let before = world.host().allocations();
         world.host().fail_after(Some(0));
         for _ in 0..100 {

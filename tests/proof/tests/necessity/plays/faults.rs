@@ -1,12 +1,12 @@
 //! What is stalled, and what was lost, stopped or fenced.
 
 use super::memory::guest_stores;
-use super::spaces::{BY_PASID, gone, next_owner};
+use super::spaces::{BY_PASID, binds, gone, next_owner};
 use crate::stage::{Cast, Stage};
 use portcullis::addr::Iova;
 use portcullis::hw::Frames;
 use portcullis::smmu::Smmu;
-use portcullis::space::{Answer, By, DeviceState, FaultId, Handle, SpaceError};
+use portcullis::space::{Answer, DeviceState, FaultId, Handle, SpaceError};
 use portcullis::spec::ste::Untagged;
 use portcullis_proof::{Space, Tap, VA, smmu_id};
 use smmu_model::device::Misconduct;
@@ -275,10 +275,7 @@ fn again(stage: &mut Stage<'_>, cast: &mut Cast<'_>) {
     let attached = cast.iommu().attach(guest, device, Untagged::Abort);
     stage.ok("attach", attached);
     let (new, _) = cast.world.space(guest);
-    let bound = cast.iommu().bind(guest, new.id, device, By::Pasid);
-    stage.ok("bind", bound);
-    let found = cast.all(Some(new.pasid), VA);
-    stage.expect("DMA", found, [Some(new.data), Some(new.data), None]);
+    binds(stage, cast, new);
 }
 
 /// The host does not reset it: it is stopped, until it does.

@@ -1,11 +1,10 @@
 //! Operations on what spaces and guests map, and on what is left over.
 
-use super::spaces::{BY_PASID, OUTPUT, gone};
+use super::spaces::{BY_PASID, OUTPUT, binds, gone};
 use crate::stage::{Cast, Stage};
 use portcullis::addr::{Iova, Ipa, Pa};
 use portcullis::hw::Frames;
 use portcullis::hw::Platform;
-use portcullis::space::By;
 use portcullis::space::stage2::PageSizes;
 use portcullis::spec::ste::Untagged;
 use portcullis::spec::vmsa::{Attributes, Permissions};
@@ -225,12 +224,7 @@ pub(super) fn tidy_leaf(stage: &mut Stage<'_>) {
     cast.warm(Some(space.pasid), VA);
     stage.act_ok(|| cast.iommu().tidy(cast.guest));
     gone(stage, &cast, space);
-    let bound = cast
-        .iommu()
-        .bind(cast.guest, space.id, cast.board.id, By::Pasid);
-    stage.ok("bind", bound);
-    let found = cast.all(Some(space.pasid), VA);
-    stage.expect("DMA", found, [Some(space.data), Some(space.data), None]);
+    binds(stage, &cast, space);
 }
 
 pub(super) fn tidy_device(stage: &mut Stage<'_>) {

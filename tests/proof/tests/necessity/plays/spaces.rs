@@ -20,6 +20,17 @@ pub(super) fn forgotten(stage: &mut Stage<'_>, cast: &Cast<'_>) {
     stage.expect("translations in the device", cached, [0; 2]);
 }
 
+/// The space is bound to the device, which reaches it by both of its streams, and the other device
+/// does not.
+pub(super) fn binds(stage: &mut Stage<'_>, cast: &Cast<'_>, space: Space) {
+    let bound = cast
+        .iommu()
+        .bind(cast.guest, space.id, cast.board.id, By::Pasid);
+    stage.ok("bind", bound);
+    let found = cast.all(Some(space.pasid), VA);
+    stage.expect("DMA", found, [Some(space.data), Some(space.data), None]);
+}
+
 /// Every transaction of a space aborts, from every stream.
 pub(super) fn gone(stage: &mut Stage<'_>, cast: &Cast<'_>, space: Space) {
     stage.expect("late DMA", cast.all(Some(space.pasid), VA), [None; 3]);
@@ -71,12 +82,7 @@ pub(super) fn attach(stage: &mut Stage<'_>) {
         untagged,
         [Some(space.data), Some(space.data), None],
     );
-    let bound = cast
-        .iommu()
-        .bind(cast.guest, space.id, cast.board.id, By::Pasid);
-    stage.ok("bind", bound);
-    let found = cast.all(Some(space.pasid), VA);
-    stage.expect("DMA", found, [Some(space.data), Some(space.data), None]);
+    binds(stage, &cast, space);
 }
 
 pub(super) fn attach_stage2(stage: &mut Stage<'_>) {
@@ -225,12 +231,7 @@ pub(super) fn next_owner(
         });
     }
     gone(stage, cast, space);
-    let bound = cast
-        .iommu()
-        .bind(cast.guest, taken.id, cast.board.id, By::Pasid);
-    stage.ok("bind", bound);
-    let found = cast.all(Some(taken.pasid), VA);
-    stage.expect("DMA", found, [Some(taken.data), Some(taken.data), None]);
+    binds(stage, cast, taken);
 }
 
 pub(super) fn unbind_released(stage: &mut Stage<'_>) {
